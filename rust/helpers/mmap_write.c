@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <linux/mm.h>
+#include <linux/mmap_lock.h>
+#include <linux/secretmem.h>
+#include <linux/uaccess.h>
+
+#include "../../mm/internal.h"
+
+__rust_helper int rust_helper_mmap_write_lock_killable(struct mm_struct *mm)
+{
+	return mmap_write_lock_killable(mm);
+}
+
+__rust_helper void rust_helper_mmap_write_unlock(struct mm_struct *mm)
+{
+	mmap_write_unlock(mm);
+}
+
+__rust_helper void
+rust_helper_mmap_assert_write_locked(const struct mm_struct *mm)
+{
+	mmap_assert_write_locked(mm);
+}
+
+/* A member of a union in a structure, both without a name */
+__rust_helper vma_flags_t *rust_helper_mm_def_vma_flags(struct mm_struct *mm)
+{
+	return &mm->def_vma_flags;
+}
+
+__rust_helper void rust_helper_vma_iter_init(struct vma_iterator *vmi,
+					     struct mm_struct *mm,
+					     unsigned long addr)
+{
+	vma_iter_init(vmi, mm, addr);
+}
+
+__rust_helper struct vm_area_struct *
+rust_helper_vma_iter_load(struct vma_iterator *vmi)
+{
+	return vma_iter_load(vmi);
+}
+
+__rust_helper struct vm_area_struct *
+rust_helper_vma_prev(struct vma_iterator *vmi)
+{
+	return vma_prev(vmi);
+}
+
+__rust_helper struct vm_area_struct *
+rust_helper_vma_next(struct vma_iterator *vmi)
+{
+	return vma_next(vmi);
+}
+
+__rust_helper struct vm_area_struct *
+rust_helper_vma_find(struct vma_iterator *vmi, unsigned long max)
+{
+	return vma_find(vmi, max);
+}
+
+__rust_helper void rust_helper_vma_start_write(struct vm_area_struct *vma)
+{
+	vma_start_write(vma);
+}
+
+__rust_helper void
+rust_helper_vma_flags_reset_once(struct vm_area_struct *vma,
+				 vma_flags_t *flags)
+{
+	vma_flags_reset_once(vma, flags);
+}
+
+__rust_helper bool
+rust_helper_vma_supports_mlock(const struct vm_area_struct *vma)
+{
+	return vma_supports_mlock(vma);
+}
+
+#ifndef CONFIG_SECRETMEM
+__rust_helper bool rust_helper_vma_is_secretmem(struct vm_area_struct *vma)
+{
+	return vma_is_secretmem(vma);
+}
+#endif
+
+__rust_helper unsigned long rust_helper_untagged_addr(unsigned long addr)
+{
+	return untagged_addr(addr);
+}
+
+__rust_helper unsigned long rust_helper_task_size(void)
+{
+	return TASK_SIZE;
+}
+
+__rust_helper void rust_helper_mm_populate(unsigned long addr,
+					   unsigned long len)
+{
+	mm_populate(addr, len);
+}
+
+__rust_helper void rust_helper_cond_resched(void)
+{
+	cond_resched();
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A user address space for KUnit tests.
+//!
+//! A KUnit test runs in a kernel thread, which has none of its own. All functions run in the context
+//! of a test and sleep.
+//!
+//! C header: [`include/kunit/test.h`](srctree/include/kunit/test.h)
+
+use crate::{
+    bindings, current,
+    error::{
+        code::EINVAL,
+        to_result,
+        Error,
+        Result, //
+    },
+    ffi::c_int,
+};
+use core::ptr;
+
+/// Gives the thread of the test an address space, which goes away with the thread.
+///
+/// Must be called before `current!()` is looked at. As `kunit_attach_mm()`.
+pub fn attach_mm() -> Result {
+    // SAFETY: Leaves an mm that is there alone. If there is none, then nobody has a reference to it.
+    to_result(unsafe { bindings::kunit_attach_mm() })
+}
+
+/// Maps `len` bytes of private anonymous memory, readable and writable, and returns the address.
+///
+/// # Errors
+///
+/// [`EINVAL`] if there is no address space; otherwise those of mmap(2).
+pub fn map_anonymous(len: usize) -> Result<usize> {
+    if current!().mm().is_none() {
+        return Err(EINVAL);
+    }
+    let prot = (bindings::PROT_READ | bindings::PROT_WRITE) as usize;
+    let flags = (bindings::MAP_PRIVATE | bindings::MAP_ANONYMOUS) as usize;
+
+    // SAFETY: The current thread has an address space, and no lock of it.
+    let addr = unsafe { bindings::vm_mmap(ptr::null_mut(), 0, len, prot, flags, 0) };
+    if addr >= (bindings::MAX_ERRNO as usize).wrapping_neg() {
+        return Err(Error::from_errno(addr as c_int));
+    }
+    Ok(addr)
+}
+
+/// Unmaps `len` bytes at `addr`.
+///
+/// # Errors
+///
+/// [`EINVAL`] if there is no address space; otherwise those of munmap(2).
+pub fn unmap(addr: usize, len: usize) -> Result {
+    if current!().mm().is_none() {
+        return Err(EINVAL);
+    }
+    // SAFETY: The current thread has an address space, and no lock of it.
+    to_result(unsafe { bindings::vm_munmap(addr, len) })
+}

@@ -1,0 +1,519 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Changing an address space.
+//!
+//! Whoever changes a vma of a live address space holds its mmap lock for writing.
+//! [`MmapWriteGuard`] stands for that lock, and is the only way to what it protects: an iterator
+//! over the vmas ([`VmaIter`]) that lends one mutable vma at a time ([`VmaMut`]), the count of
+//! locked pages, and the flags that new vmas start with. All of them borrow from the guard, so none
+//! of them outlives the lock.
+//!
+//! A vma may be replaced by another while it is changed: splitting and merging allocate and free
+//! vmas. [`VmaMut::modify_flags`] therefore takes the handle and gives back the one to go on with
+//! ([`ModifiedVma`]).
+//!
+//! # Lock order
+//!
+//! The mmap lock is taken first. The vma's own lock, which the methods of [`ModifiedVma`] take,
+//! nests inside, page table locks inside of that.
+//!
+//! C headers: [`include/linux/mmap_lock.h`](srctree/include/linux/mmap_lock.h),
+//! [`mm/vma.h`](srctree/mm/vma.h)
+
+use crate::{
+    bindings,
+    error::{
+        code::{
+            EINTR,
+            EINVAL, //
+        },
+        from_err_ptr,
+        Result, //
+    },
+    mm::{
+        virt::VmaRef,
+        vma_flags::VmaFlags,
+        Mm,
+        MmWithUser, //
+    },
+    page::PAGE_MASK,
+    static_assert,
+    types::NotThreadSafe,
+};
+use core::{
+    marker::PhantomData,
+    mem::{
+        offset_of,
+        MaybeUninit, //
+    },
+    ops::Deref,
+    ptr, //
+};
+
+// What is read and written below stands where C has it. A bindgen that loses padding would
+// otherwise make us lock and count in the wrong place.
+static_assert!(offset_of!(bindings::task_struct, mm) == bindings::OFFSET_TASK_MM);
+static_assert!(
+    offset_of!(bindings::mm_struct, __bindgen_anon_1.locked_vm) == bindings::OFFSET_MM_LOCKED_VM
+);
+static_assert!(
+    offset_of!(bindings::mm_struct, __bindgen_anon_1.total_vm) == bindings::OFFSET_MM_TOTAL_VM
+);
+static_assert!(
+    offset_of!(bindings::vm_area_struct, __bindgen_anon_2) == bindings::OFFSET_VMA_FLAGS
+);
+
+impl MmWithUser {
+    /// Locks the mmap lock for writing, waiting for it unless a fatal signal arrives.
+    ///
+    /// Must be called where sleeping is allowed. A thread that holds this lock already deadlocks,
+    /// as in C. Dropping the guard unlocks.
+    ///
+    /// # Errors
+    ///
+    /// [`EINTR`] if a fatal signal arrived first.
+    #[inline]
+    pub fn mmap_write_lock_killable(&self) -> Result<MmapWriteGuard<'_>> {
+        // SAFETY: The pointer is valid since self is a reference, and `mm_users` is not zero.
+        if unsafe { bindings::mmap_write_lock_killable(self.as_raw()) } != 0 {
+            return Err(EINTR);
+        }
+
+        // INVARIANT: We just acquired the write lock.
+        Ok(MmapWriteGuard {
+            mm: self,
+            _nts: NotThreadSafe,
+        })
+    }
+}
+
+impl Mm {
+    /// Returns `mm->locked_vm`: how much address space is locked, in pages.
+    ///
+    /// May be called in any context. The number is stable only while somebody on the caller's side
+    /// holds the mmap lock.
+    #[inline]
+    pub fn locked_vm(&self) -> usize {
+        // SAFETY: The pointer is valid since self is a reference. The read is volatile, and so are
+        // all writes from Rust; C writes it in one go.
+        unsafe { (&raw const (*self.as_raw()).__bindgen_anon_1.locked_vm).read_volatile() }
+    }
+}
+
+/// A guard for the mmap write lock.
+///
+/// Its methods may be called wherever the guard can exist, that is, in task context. Dropping it
+/// unlocks, which also ends the write lock of every vma that was taken under it.
+///
+/// # Invariants
+///
+/// This guard owns the write side of the mmap lock of `mm`.
+pub struct MmapWriteGuard<'a> {
+    mm: &'a MmWithUser,
+    // `mmap_write_lock` and `mmap_write_unlock` must be called on the same thread
+    _nts: NotThreadSafe,
+}
+
+impl MmapWriteGuard<'_> {
+    /// Returns `mm->locked_vm`: how much address space is locked, in pages.
+    #[inline]
+    pub fn locked_vm(&self) -> usize {
+        self.mm.locked_vm()
+    }
+
+    /// Returns `mm->total_vm`: how much address space is mapped, in pages.
+    #[inline]
+    pub fn total_vm(&self) -> usize {
+        // SAFETY: The mm is valid, and the write lock that we own excludes every writer.
+        unsafe { (*self.mm.as_raw()).__bindgen_anon_1.total_vm }
+    }
+
+    /// Sets which lock flags a new vma starts with (`mm->def_vma_flags`); the other flags stay.
+    ///
+    /// Only the lock flags of `lock` count.
+    #[inline]
+    pub fn set_def_lock_flags(&mut self, lock: VmaFlags) {
+        // SAFETY: The mm is valid.
+        let flags = unsafe { bindings::mm_def_vma_flags(self.mm.as_raw()) };
+
+        // SAFETY: The write lock that we own excludes everybody else. Any combination of lock flags
+        // is valid.
+        unsafe { flags.write(VmaFlags::from_raw(flags.read()).with_lock(lock).into_raw()) };
+    }
+
+    /// Returns an iterator over the vmas of `start..end` (bytes) that leaves them as they are.
+    #[inline]
+    pub fn vmas_in(&self, start: usize, end: usize) -> Vmas<'_> {
+        // INVARIANT: The write lock is held for as long as `self` is borrowed.
+        Vmas {
+            vmi: new_vma_iterator(self.mm, start),
+            end,
+            _guard: PhantomData,
+        }
+    }
+
+    /// Returns an iterator over all vmas, lowest address first.
+    #[inline]
+    pub fn vmas_mut(&mut self) -> VmaIter<'_> {
+        // INVARIANT: The write lock is held for as long as `self` is borrowed; there is no vma before
+        // the first.
+        VmaIter {
+            mm: self.mm,
+            at: Position {
+                vmi: new_vma_iterator(self.mm, 0),
+                prev: ptr::null_mut(),
+                vma: ptr::null_mut(),
+            },
+            _guard: PhantomData,
+        }
+    }
+
+    /// Returns an iterator whose first vma is the one that contains `addr` (bytes).
+    ///
+    /// `None` if no vma contains it.
+    #[inline]
+    pub fn vmas_mut_at(&mut self, addr: usize) -> Option<VmaIter<'_>> {
+        let mut vmi = new_vma_iterator(self.mm, addr);
+
+        // SAFETY: The iterator is over the mm whose write lock we own.
+        if unsafe { bindings::vma_iter_load(&mut vmi) }.is_null() {
+            return None;
+        }
+        // SAFETY: As above.
+        let prev = unsafe { bindings::vma_prev(&mut vmi) };
+
+        // INVARIANT: The write lock is held for as long as `self` is borrowed; `prev` comes before
+        // what the iterator finds next.
+        Some(VmaIter {
+            mm: self.mm,
+            at: Position {
+                vmi,
+                prev,
+                vma: ptr::null_mut(),
+            },
+            _guard: PhantomData,
+        })
+    }
+}
+
+impl Drop for MmapWriteGuard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: We own the write lock by the type invariants.
+        unsafe { bindings::mmap_write_unlock(self.mm.as_raw()) };
+    }
+}
+
+// An iterator that is not on any vma yet. Using it takes the mmap lock.
+#[inline]
+fn new_vma_iterator(mm: &Mm, addr: usize) -> bindings::vma_iterator {
+    let mut vmi = MaybeUninit::uninit();
+
+    // SAFETY: `vmi` is ours to write to, and the mm is valid.
+    unsafe { bindings::vma_iter_init(vmi.as_mut_ptr(), mm.as_raw(), addr) };
+    // SAFETY: `vma_iter_init()` initialised it.
+    unsafe { vmi.assume_init() }
+}
+
+/// An iterator over the vmas of a range.
+///
+/// # Invariants
+///
+/// The write lock of the mm that `vmi` is over is held for 'g.
+pub struct Vmas<'g> {
+    vmi: bindings::vma_iterator,
+    end: usize,
+    _guard: PhantomData<&'g MmapWriteGuard<'g>>,
+}
+
+impl<'g> Iterator for Vmas<'g> {
+    type Item = &'g VmaRef;
+
+    /// Returns the next vma that starts below the end of the range, as `vma_find()`.
+    #[inline]
+    fn next(&mut self) -> Option<&'g VmaRef> {
+        // SAFETY: By the type invariants, the write lock is held.
+        let vma = unsafe { bindings::vma_find(&mut self.vmi, self.end) };
+        if vma.is_null() {
+            return None;
+        }
+        // SAFETY: The vma is in the tree, which does not change for 'g: whoever could change it has
+        // to borrow the guard mutably.
+        Some(unsafe { VmaRef::from_raw(vma) })
+    }
+}
+
+// Where a `VmaIter` is.
+struct Position {
+    vmi: bindings::vma_iterator,
+    prev: *mut bindings::vm_area_struct,
+    vma: *mut bindings::vm_area_struct,
+}
+
+/// An iterator over the vmas of an address space that may change them on its way.
+///
+/// It lends one vma at a time, which has to be given back before the next, since changing a vma may
+/// replace its neighbours.
+///
+/// # Invariants
+///
+/// The write lock of `mm` is held for 'g. `at.vmi` is over its vmas. `at.vma` is null or the vma that
+/// was found last, or what it was merged into or split off from it. `at.prev` is null or a vma that
+/// is not above `at.vma`. Both are in the tree.
+pub struct VmaIter<'g> {
+    mm: &'g MmWithUser,
+    at: Position,
+    _guard: PhantomData<&'g mut MmapWriteGuard<'g>>,
+}
+
+impl VmaIter<'_> {
+    #[inline]
+    fn step(&mut self, found: *mut bindings::vm_area_struct) -> Option<VmaMut<'_>> {
+        // INVARIANT: `found` comes from `vmi`, so it is in the tree; what was found before it is in
+        // the tree too, and below it.
+        if !self.at.vma.is_null() {
+            self.at.prev = self.at.vma;
+        }
+        self.at.vma = found;
+        if found.is_null() {
+            return None;
+        }
+        // INVARIANT: The vma is not null; the rest are the invariants of `self`, which is borrowed.
+        Some(VmaMut {
+            mm: self.mm,
+            at: &mut self.at,
+        })
+    }
+
+    /// Returns the next vma, as `vma_next()`.
+    // Not an `Iterator`: what it lends borrows from it.
+    #[expect(clippy::should_implement_trait)]
+    #[inline]
+    pub fn next(&mut self) -> Option<VmaMut<'_>> {
+        // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` is over.
+        let found = unsafe { bindings::vma_next(&mut self.at.vmi) };
+        self.step(found)
+    }
+
+    /// Returns the next vma if it starts below `end` (bytes), as `vma_find()`.
+    #[inline]
+    pub fn next_below(&mut self, end: usize) -> Option<VmaMut<'_>> {
+        // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` is over.
+        let found = unsafe { bindings::vma_find(&mut self.at.vmi, end) };
+        self.step(found)
+    }
+
+    /// Returns the (exclusive) end address of the vma that was found last, or of what it was made
+    /// into, as `vma_iter_end()`.
+    #[inline]
+    pub fn end(&self) -> usize {
+        self.at.vmi.mas.last.wrapping_add(1)
+    }
+}
+
+/// A vma that may be changed.
+///
+/// All methods may sleep, since the mmap lock is held for writing.
+///
+/// # Invariants
+///
+/// `at` is as in a [`VmaIter`] over `mm`, and `at.vma` is not null.
+pub struct VmaMut<'i> {
+    mm: &'i MmWithUser,
+    at: &'i mut Position,
+}
+
+// What may be read under the read lock may be read under the write lock.
+impl Deref for VmaMut<'_> {
+    type Target = VmaRef;
+
+    #[inline]
+    fn deref(&self) -> &VmaRef {
+        // SAFETY: By the type invariants, the vma is in the tree and the write lock is held. Both
+        // stay so while `self` is borrowed.
+        unsafe { VmaRef::from_raw(self.at.vma) }
+    }
+}
+
+impl<'i> VmaMut<'i> {
+    /// Returns whether the vma maps secret memory, as `vma_is_secretmem()`.
+    #[inline]
+    pub fn is_secretmem(&self) -> bool {
+        // SAFETY: By the type invariants, the vma is valid.
+        unsafe { bindings::vma_is_secretmem(self.at.vma) }
+    }
+
+    /// Returns whether pages of this vma can be locked, as `vma_supports_mlock()`.
+    ///
+    /// They cannot in vmas of devices, huge pages, DAX and droppable memory, nor in the gate vma.
+    #[inline]
+    pub fn supports_mlock(&self) -> bool {
+        // SAFETY: By the type invariants, the vma is valid.
+        unsafe { bindings::vma_supports_mlock(self.at.vma) }
+    }
+
+    /// Splits and merges so that one vma with the given lock flags can hold `start..end` (bytes).
+    ///
+    /// The flags themselves are not changed where a split was enough: that is left to the caller, on
+    /// the vma that is returned, which contains `start..end` and may be another one than before.
+    /// Follows `vma_modify_flags()`. Only the lock flags of `lock` count.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if `start..end` is empty, not page aligned, or not in the vma. `ENOMEM` if there
+    /// was no memory to split, or there would be too many vmas. The vma is in the tree then as
+    /// before, but may have been cut at `start`.
+    #[inline]
+    pub fn modify_flags(self, start: usize, end: usize, lock: VmaFlags) -> Result<ModifiedVma<'i>> {
+        if !is_part_of(&self, start, end) {
+            return Err(EINVAL);
+        }
+
+        let mut flags = self.vma_flags().with_lock(lock).into_raw();
+        let inside = start > self.start();
+        let at = self.at;
+
+        // What the range is next to is then the lower part of the same vma.
+        if inside {
+            at.prev = at.vma;
+        }
+
+        // SAFETY: By the type invariants, the write lock is held, and `prev` and `vma` are in the
+        // tree that `vmi` is over. We just checked the range. If `prev` does not end where the range
+        // starts, then it is not merged with.
+        let vma = from_err_ptr(unsafe {
+            bindings::vma_modify_flags(&mut at.vmi, at.prev, at.vma, start, end, &mut flags)
+        })?;
+
+        // INVARIANT: `vma_modify_flags()` returned a vma that is in the tree, and took the place of
+        // the old one if that was merged away. `prev` was not freed: of a merge with it, it is the
+        // vma that remains.
+        at.vma = vma;
+        Ok(ModifiedVma { mm: self.mm, vma })
+    }
+}
+
+// Whether `start..end` is made of whole pages of a vma, at least one.
+#[inline]
+fn is_part_of(vma: &VmaRef, start: usize, end: usize) -> bool {
+    vma.start() <= start && start < end && end <= vma.end() && (start | end) & !PAGE_MASK == 0
+}
+
+/// A vma that was split and merged for new lock flags, which it is to get.
+///
+/// All methods may sleep, since the mmap lock is held for writing.
+///
+/// # Invariants
+///
+/// `vma` is in the tree of `mm`, the write lock of which is held.
+#[must_use]
+pub struct ModifiedVma<'i> {
+    mm: &'i MmWithUser,
+    vma: *mut bindings::vm_area_struct,
+}
+
+impl ModifiedVma<'_> {
+    #[inline]
+    fn as_ref(&self) -> &VmaRef {
+        // SAFETY: By the type invariants, the vma is valid and the write lock is held.
+        unsafe { VmaRef::from_raw(self.vma) }
+    }
+
+    /// Adds to the count of locked pages of the address space (`mm->locked_vm`).
+    ///
+    /// Wraps as the C does.
+    #[inline]
+    pub fn add_locked_vm(&mut self, pages: isize) {
+        let total = self.mm.locked_vm().wrapping_add_signed(pages);
+
+        // SAFETY: The mm is valid, and the write lock that is held excludes every other writer.
+        // Readers without the lock see the old number or the new one.
+        unsafe {
+            (&raw mut (*self.mm.as_raw()).__bindgen_anon_1.locked_vm).write_volatile(total);
+        }
+    }
+
+    /// Replaces the lock flags of the vma.
+    ///
+    /// Only the lock flags of `lock` count. Takes the vma write lock.
+    #[inline]
+    pub fn set_lock_flags(self, lock: VmaFlags) {
+        let flags = self.as_ref().vma_flags().with_lock(lock);
+
+        // SAFETY: By the type invariants, the vma is valid and the mmap write lock is held.
+        unsafe { bindings::vma_start_write(self.vma) };
+        // SAFETY: As above; with the vma write lock we are the only one to write the flags. What the
+        // pages of the vma are does not depend on its lock flags.
+        unsafe { (*self.vma).__bindgen_anon_2.flags = flags.into_raw() };
+    }
+
+    /// Replaces the lock flags of the vma and calls `pages` to bring its pages in line with them.
+    ///
+    /// The rmap walks of reclaim and migration look at the flags without the mmap lock. They see
+    /// the new flags before `pages` is called; and if the vma is being locked, they see `VMA_IO_BIT`
+    /// beside `VMA_LOCKED_BIT` until `pages` has returned, which tells `mlock_vma_folio()` to leave
+    /// the folio to us. Otherwise a folio that is migrated meanwhile would be counted twice, and
+    /// would stay unevictable for ever.
+    ///
+    /// Only the lock flags of `lock` count. Takes the vma write lock.
+    #[inline]
+    pub fn publish_lock_flags(self, lock: VmaFlags, pages: impl FnOnce(&PublishedVma<'_>)) {
+        let flags = self.as_ref().vma_flags().with_lock(lock);
+
+        // SAFETY: By the type invariants, the vma is valid and the mmap write lock is held.
+        unsafe { bindings::vma_start_write(self.vma) };
+
+        let locking = flags.contains(VmaFlags::LOCKED);
+        // SAFETY: These are the vma's own flags, apart from lock flags and the marker, and we have
+        // just taken the vma write lock.
+        unsafe { self.reset_flags_once(if locking { flags | VmaFlags::IO } else { flags }) };
+        // INVARIANT: The vma's write lock is held until the mmap lock is dropped.
+        pages(&PublishedVma(self.as_ref()));
+        if locking {
+            // SAFETY: As above. Nobody has changed the flags since.
+            unsafe { self.reset_flags_once(flags) };
+        }
+    }
+
+    /// Writes the flags of the vma in one go.
+    ///
+    /// # Safety
+    ///
+    /// The vma write lock must be held, and the flags must be such as the vma may have.
+    #[inline]
+    unsafe fn reset_flags_once(&self, flags: VmaFlags) {
+        let mut flags = flags.into_raw();
+
+        // SAFETY: By the type invariants, the vma is valid; the caller promises that we are the only
+        // one to write the flags. rmap walkers see one word or the other.
+        unsafe { bindings::vma_flags_reset_once(self.vma, &mut flags) };
+    }
+}
+
+/// A vma whose lock flags have just been published, and whose pages are to follow.
+///
+/// # Invariants
+///
+/// The mmap lock and the vma's lock are held for writing.
+pub struct PublishedVma<'v>(&'v VmaRef);
+
+impl PublishedVma<'_> {
+    /// Calls `mlock_folio()` or `munlock_folio()` for every page that is present in `start..end`
+    /// (bytes), as the vma's `VMA_LOCKED_BIT` says. To be called once: folios count how often they
+    /// are mlocked.
+    ///
+    /// Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if `start..end` is empty, not page aligned, or not in the vma.
+    pub fn mlock_present_pages(&self, start: usize, end: usize) -> Result {
+        if !is_part_of(self.0, start, end) {
+            return Err(EINVAL);
+        }
+        // SAFETY: By the type invariants, the vma is valid and both locks are held; we just checked
+        // the range.
+        unsafe { bindings::mlock_walk_vma_range(self.0.as_ptr(), start, end) };
+        Ok(())
+    }
+}

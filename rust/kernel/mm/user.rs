@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The address space that the current task runs in, as a system call sees it.
+//!
+//! C header: [`include/linux/mm.h`](srctree/include/linux/mm.h)
+
+use crate::{
+    bindings,
+    error::{
+        code::EINVAL,
+        to_result,
+        Result, //
+    },
+    page::PAGE_MASK,
+    task::CurrentTask, //
+};
+
+/// Removes the bits of a user address that the hardware ignores, as `untagged_addr()`.
+///
+/// May be called in task context.
+#[inline]
+pub fn untagged_addr(addr: usize) -> usize {
+    // SAFETY: Any value is fine; only bits of `addr` and of the current task's set-up are read.
+    unsafe { bindings::untagged_addr(addr) }
+}
+
+/// Faults in the pages of `start..start + len` (bytes) in the address space of `current`, as
+/// `__mm_populate()`.
+///
+/// Takes the mmap lock for reading, and sleeps. The caller must not hold the mmap lock, or it
+/// deadlocks.
+///
+/// # Errors
+///
+/// [`EINVAL`] if the range is not page aligned or `current` has no address space. Otherwise what
+/// `populate_vma_page_range()` returned for the first vma that could not be populated.
+#[inline]
+pub fn populate(current: &CurrentTask, start: usize, len: usize) -> Result {
+    if (start | len) & !PAGE_MASK != 0 || current.mm().is_none() {
+        return Err(EINVAL);
+    }
+    // SAFETY: `current` has an address space, and the range is page aligned. Whether anything is
+    // mapped there is looked up under the lock.
+    to_result(unsafe { bindings::__mm_populate(start, len, 0) })
+}
+
+/// Faults in all pages of the address space of `current`, as far as that is possible, as
+/// `mm_populate(0, TASK_SIZE)`.
+///
+/// Takes the mmap lock for reading, and sleeps. The caller must not hold the mmap lock, or it
+/// deadlocks.
+#[inline]
+pub fn populate_all(current: &CurrentTask) {
+    if current.mm().is_some() {
+        // SAFETY: `current` has an address space, and no vma reaches past its end.
+        unsafe { bindings::mm_populate(0, bindings::task_size()) };
+    }
+}
+
+/// Moves the folios that wait in this CPU's batches to their LRU lists, as `lru_add_drain()`.
+///
+/// May be called in task context, with sleeping locks held but no spinlock.
+#[inline]
+pub fn lru_add_drain() {
+    // SAFETY: No preconditions.
+    unsafe { bindings::lru_add_drain() };
+}
