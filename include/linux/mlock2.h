@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What C and Rust call of each other in the mlock family (mm/mlock2/), where
+ * no other header of the kernel declares it. #[export] checks the Rust
+ * functions against this.
+ */
+#ifndef _LINUX_MLOCK2_H
+#define _LINUX_MLOCK2_H
+
+#include <linux/mman.h>
+#include <linux/spinlock_types.h>
+#include <linux/types.h>
+
+struct task_struct;
+struct vm_area_struct;
+
+/* Rust, for the system calls */
+long mlock2_mlock(unsigned long start, size_t len);
+long mlock2_mlock2(unsigned long start, size_t len, int flags);
+long mlock2_munlock(unsigned long start, size_t len);
+long mlock2_mlockall(int flags);
+long mlock2_munlockall(void);
+
+/* Rust, for __account_locked_vm() */
+int mlock2_account_locked_vm(unsigned long *locked_vm, unsigned long pages,
+			     bool inc, const struct task_struct *task,
+			     bool bypass_rlim);
+
+/* C, for Rust */
+extern spinlock_t mlock2_shm_lock;
+void mlock_walk_vma_range(struct vm_area_struct *vma, unsigned long start,
+			  unsigned long end);
+
+#endif /* _LINUX_MLOCK2_H */

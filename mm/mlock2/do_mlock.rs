@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The five system calls, as the steps that they take one after the other.
+//!
+//! Everything here runs in task context, without any lock held on entry, and may sleep. The order of
+//! the steps is the order of precedence of their errors.
+
+use super::{
+    fixup, memlock,
+    range::PageRange,
+    request::{
+        LockAll,
+        LockMode, //
+    },
+};
+use kernel::{
+    mm::{
+        user::{
+            populate,
+            populate_all,
+            untagged_addr, //
+        },
+        MmWithUser,
+    },
+    prelude::*,
+    task::CurrentTask, //
+};
+
+// A system call comes from user space, so there is an address space.
+fn mm_of(current: &CurrentTask) -> Result<&MmWithUser> {
+    current.mm().ok_or(EINVAL)
+}
+
+/// What POSIX wants mlock() to return where populating failed: `ENOMEM` for a part that cannot be
+/// accessed, `EAGAIN` for want of memory. `__mlock_posix_error_return()` in C.
+fn posix_error(error: Error) -> Error {
+    if error == EFAULT {
+        ENOMEM
+    } else if error == ENOMEM {
+        EAGAIN
+    } else {
+        error
+    }
+}
+
+/// mlock(2), and mlock2(2) with its flags parsed.
+///
+/// # Errors
+///
+/// `EPERM` if nothing may be locked, `EINTR` on a fatal signal, `ENOMEM` over the limit, what
+/// [`fixup::apply_vma_lock_flags`] returns, and `ENOMEM` or `EAGAIN` if pages could not be faulted
+/// in, in which case the range is locked all the same.
+pub(crate) fn do_mlock(addr: usize, len: usize, mode: LockMode) -> Result {
+    let addr = untagged_addr(addr);
+    if !memlock::can_do_mlock() {
+        return Err(EPERM);
+    }
+
+    let current = current!();
+    let range = PageRange::new(addr, len);
+    let limit = memlock::current_limit();
+
+    let mut mm = mm_of(current)?.mmap_write_lock_killable()?;
+    memlock::check_range(&mm, &range, limit)?;
+    fixup::apply_vma_lock_flags(&mut mm, &range, mode)?;
+    drop(mm);
+
+    // A vma that is locked on fault is left alone by this.
+    populate(current, range.start(), range.len()).map_err(posix_error)
+}
+
+/// mlock2(2).
+///
+/// # Errors
+///
+/// `EINVAL` for an unknown flag, then those of [`do_mlock`].
+pub(crate) fn mlock2(addr: usize, len: usize, flags: i32) -> Result {
+    let mode = LockMode::from_mlock2_flags(flags).ok_or(EINVAL)?;
+
+    do_mlock(addr, len, mode)
+}
+
+/// munlock(2).
+///
+/// # Errors
+///
+/// `EINTR` on a fatal signal, and what [`fixup::apply_vma_lock_flags`] returns.
+pub(crate) fn munlock(addr: usize, len: usize) -> Result {
+    let range = PageRange::new(untagged_addr(addr), len);
+    let current = current!();
+
+    let mut mm = mm_of(current)?.mmap_write_lock_killable()?;
+    fixup::apply_vma_lock_flags(&mut mm, &range, LockMode::Unlocked)
+}
+
+/// mlockall(2).
+///
+/// # Errors
+///
+/// `EINVAL` for flags that make no sense, `EPERM` if nothing may be locked, `EINTR` on a fatal
+/// signal, `ENOMEM` over the limit.
+pub(crate) fn mlockall(flags: i32) -> Result {
+    let request = LockAll::from_mlockall_flags(flags).ok_or(EINVAL)?;
+    if !memlock::can_do_mlock() {
+        return Err(EPERM);
+    }
+
+    let current = current!();
+    let limit = memlock::current_limit();
+
+    let mut mm = mm_of(current)?.mmap_write_lock_killable()?;
+    if request.current.is_some() {
+        memlock::check_all(&mm, limit)?;
+    }
+    fixup::apply_mlockall_flags(&mut mm, request);
+    drop(mm);
+
+    if request.current.is_some() {
+        // The vmas are locked, whether or not all of their pages can be had now.
+        populate_all(current);
+    }
+    Ok(())
+}
+
+/// munlockall(2).
+///
+/// # Errors
+///
+/// `EINTR` on a fatal signal.
+pub(crate) fn munlockall() -> Result {
+    let current = current!();
+    let mut mm = mm_of(current)?.mmap_write_lock_killable()?;
+
+    fixup::apply_mlockall_flags(&mut mm, LockAll::UNLOCK);
+    Ok(())
+}

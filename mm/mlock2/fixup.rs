@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which vmas change, and the count of locked pages with them.
+//!
+//! Everything here runs in task context with the mmap lock held for writing, which the guard in
+//! each signature stands for, and may sleep. Lock order: see `rust/kernel/mm/mmap_write.rs`.
+
+use super::{
+    range::{
+        PageCount,
+        PageRange, //
+    },
+    request::{
+        LockAll,
+        LockMode, //
+    },
+    walk,
+};
+use kernel::{
+    mm::{
+        mmap_write::{
+            MmapWriteGuard,
+            VmaMut, //
+        },
+        vma_flags::VmaFlags,
+    },
+    prelude::*,
+    task::cond_resched, //
+};
+
+/// The vma flags that stand for a mode.
+fn lock_flags(mode: LockMode) -> VmaFlags {
+    match mode {
+        LockMode::Unlocked => VmaFlags::NONE,
+        LockMode::Locked => VmaFlags::LOCKED,
+        LockMode::OnFault => VmaFlags::LOCKED_ONFAULT,
+    }
+}
+
+/// Locks or unlocks `start..end` (bytes) of one vma. The C function of the same name.
+///
+/// Vmas that cannot be locked are passed over: `VMA_LOCKED_BIT` never gets set for them, and nothing
+/// is counted. So are vmas that have the flags already, and secret memory, which is locked for good.
+///
+/// # Errors
+///
+/// `ENOMEM` if the vma would have to be split and cannot be. Its flags and the count are as before.
+fn mlock_fixup(vma: VmaMut<'_>, start: usize, end: usize, lock: VmaFlags) -> Result {
+    let old = vma.vma_flags();
+
+    if old == old.with_lock(lock) || vma.is_secretmem() || !vma.supports_mlock() {
+        return Ok(());
+    }
+
+    let mut vma = vma.modify_flags(start, end, lock)?;
+
+    let was_locked = old.contains(VmaFlags::LOCKED);
+    let is_locked = lock.contains(VmaFlags::LOCKED);
+
+    if was_locked && is_locked {
+        // Only how the pages are locked changes. What is present is marked already, and marking a
+        // folio twice would keep it unevictable after the vma is unlocked.
+        vma.set_lock_flags(lock);
+        return Ok(());
+    }
+
+    // A vma is a part of the address space, so its pages fit in an isize.
+    let pages = PageCount::of_bytes(end.wrapping_sub(start)).get() as isize;
+    vma.add_locked_vm(if is_locked {
+        pages
+    } else {
+        pages.wrapping_neg()
+    });
+
+    // It is all right if reclaim unmaps a page right after the flags are set: populating brings it
+    // back.
+    vma.publish_lock_flags(lock, |vma| walk::mlock_vma_pages_range(vma, start, end));
+    Ok(())
+}
+
+/// Locks or unlocks a range that may span vmas. The C function of the same name.
+///
+/// # Errors
+///
+/// `EINVAL` if the range reaches past the end of the address space. `ENOMEM` if a part of it is not
+/// mapped, or a vma could not be split; what comes before that is locked or unlocked then, and stays
+/// so.
+pub(crate) fn apply_vma_lock_flags(
+    mm: &mut MmapWriteGuard<'_>,
+    range: &PageRange,
+    mode: LockMode,
+) -> Result {
+    let end = range.end().ok_or(EINVAL)?;
+    if end == range.start() {
+        return Ok(());
+    }
+
+    let lock = lock_flags(mode);
+    let mut vmas = mm.vmas_mut_at(range.start()).ok_or(ENOMEM)?;
+    let mut next = range.start();
+
+    while let Some(vma) = vmas.next_below(end) {
+        // The first vma contains the start; each later one must begin where the last one ended.
+        if vma.start() > next {
+            return Err(ENOMEM);
+        }
+        let vma_end = vma.end().min(end);
+        mlock_fixup(vma, next, vma_end, lock)?;
+        // Not `vma_end`: the vma may have been merged with one that reaches further.
+        next = vmas.end();
+    }
+
+    if next < end {
+        return Err(ENOMEM);
+    }
+    Ok(())
+}
+
+/// Counts the pages of a range that are in locked vmas, whether they are present or not.
+///
+/// `count_mm_mlocked_page_nr()` in C. Wraps where that does.
+pub(crate) fn count_mm_mlocked_pages(mm: &MmapWriteGuard<'_>, range: &PageRange) -> PageCount {
+    let start = range.start();
+    let end = range.saturating_end();
+    let mut bytes = 0usize;
+
+    for vma in mm.vmas_in(start, end) {
+        if !vma.vma_flags().contains(VmaFlags::LOCKED) {
+            continue;
+        }
+        if start > vma.start() {
+            bytes = bytes.wrapping_sub(start.wrapping_sub(vma.start()));
+        }
+        if end < vma.end() {
+            bytes = bytes.wrapping_add(end.wrapping_sub(vma.start()));
+            break;
+        }
+        bytes = bytes.wrapping_add(vma.end().wrapping_sub(vma.start()));
+    }
+
+    PageCount::of_bytes(bytes)
+}
+
+/// Locks or unlocks every vma, and says how later ones start out. The C function of the same name.
+///
+/// A vma that cannot be changed stays as it is: mlockall(2) does not fail for it.
+pub(crate) fn apply_mlockall_flags(mm: &mut MmapWriteGuard<'_>, request: LockAll) {
+    mm.set_def_lock_flags(lock_flags(request.future));
+
+    let Some(mode) = request.current else {
+        return;
+    };
+    let lock = lock_flags(mode);
+
+    let mut vmas = mm.vmas_mut();
+    while let Some(vma) = vmas.next() {
+        let (start, end) = (vma.start(), vma.end());
+        let _ = mlock_fixup(vma, start, end, lock);
+        cond_resched();
+    }
+}

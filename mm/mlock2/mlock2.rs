@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The mlock family: mlock(2), mlock2(2), munlock(2), mlockall(2), munlockall(2), and what is
+//! counted against `RLIMIT_MEMLOCK`.
+//!
+//! Locked memory is not paged out. A vma is locked by its flags: `VMA_LOCKED_BIT` locks all of its
+//! pages and has them faulted in at once; `VMA_LOCKONFAULT_BIT` beside it leaves that to the first
+//! use of each page. The system calls set these flags, count the pages against the limit, move what
+//! is present to the unevictable LRU list, and fault in the rest.
+//!
+//! This file holds the entry points from C and the numbers that come from there. A call goes down this list of
+//! modules, and a module uses only those below it:
+//!
+//! | module | what it does | where that is in the C |
+//! |---|---|---|
+//! | `do_mlock` | the steps of each call, in the order of their errors | `do_mlock`, `SYSCALL_DEFINE` |
+//! | `request` | the flag words | `SYSCALL_DEFINE` of `mlock2`, `mlockall` |
+//! | `memlock`, `limit` | `RLIMIT_MEMLOCK` | `can_do_mlock`, `mlock_future_ok`, `user_shm_lock`, ... |
+//! | `fixup` | which vmas change | `mlock_fixup`, `apply_vma_lock_flags`, `apply_mlockall_flags` |
+//! | `range` | page arithmetic | |
+//! | `walk` | the pages that are present | `mlock_vma_pages_range` |
+//!
+//! The modules have no unsafe code: what they stand on is in `rust/kernel/mm/`. `request`, `range`
+//! and `limit` know no kernel types, and are tested on the host as well.
+//!
+//! Man pages: mlock(2), mlockall(2), getrlimit(2), shmctl(2).
+
+mod do_mlock;
+mod fixup;
+mod limit;
+mod memlock;
+mod range;
+mod request;
+#[cfg(CONFIG_MLOCK2_KUNIT_TEST)]
+mod tests;
+mod walk;
+
+use kernel::{
+    bindings,
+    ffi::{
+        c_int,
+        c_long, //
+    },
+    mm::Mm,
+    prelude::*,
+    rlimit::{
+        Ucounts,
+        UcountsRef, //
+    },
+    sync::SpinLock,
+    task::Task, //
+};
+use range::PageCount;
+use request::LockMode;
+
+/// What user space and the machine agree on: the numbers that the modules without kernel types need.
+/// On the host, the tests bring their own.
+mod abi {
+    use kernel::bindings;
+
+    pub(crate) const MLOCK_ONFAULT: i32 = bindings::MLOCK_ONFAULT as i32;
+    pub(crate) const MCL_CURRENT: i32 = bindings::MCL_CURRENT as i32;
+    pub(crate) const MCL_FUTURE: i32 = bindings::MCL_FUTURE as i32;
+    pub(crate) const MCL_ONFAULT: i32 = bindings::MCL_ONFAULT as i32;
+    // bindgen makes ~0UL an i32 of -1; extending it gives back what it was.
+    pub(crate) const RLIM_INFINITY: usize = bindings::RLIM_INFINITY as usize;
+    pub(crate) const PAGE_SHIFT: usize = kernel::page::PAGE_SHIFT;
+}
+
+fn errno(result: Result) -> c_long {
+    match result {
+        Ok(()) => 0,
+        Err(e) => e.to_errno() as c_long,
+    }
+}
+
+//
+// System calls. All of them run in task context, without locks, and sleep.
+//
+
+/// mlock(2).
+///
+/// # Safety
+///
+/// None: unsafe because it is exported.
+#[export]
+unsafe extern "C" fn mlock2_mlock(start: usize, len: usize) -> c_long {
+    errno(do_mlock::do_mlock(start, len, LockMode::Locked))
+}
+
+/// mlock2(2).
+///
+/// # Safety
+///
+/// None: unsafe because it is exported.
+#[export]
+unsafe extern "C" fn mlock2_mlock2(start: usize, len: usize, flags: c_int) -> c_long {
+    errno(do_mlock::mlock2(start, len, flags))
+}
+
+/// munlock(2).
+///
+/// # Safety
+///
+/// None: unsafe because it is exported.
+#[export]
+unsafe extern "C" fn mlock2_munlock(start: usize, len: usize) -> c_long {
+    errno(do_mlock::munlock(start, len))
+}
+
+/// mlockall(2).
+///
+/// # Safety
+///
+/// None: unsafe because it is exported.
+#[export]
+unsafe extern "C" fn mlock2_mlockall(flags: c_int) -> c_long {
+    errno(do_mlock::mlockall(flags))
+}
+
+/// munlockall(2).
+///
+/// # Safety
+///
+/// None: unsafe because it is exported.
+#[export]
+unsafe extern "C" fn mlock2_munlockall() -> c_long {
+    errno(do_mlock::munlockall())
+}
+
+//
+// RLIMIT_MEMLOCK, for the rest of mm and for drivers.
+//
+
+/// Whether the current task may lock memory at all. Task context.
+///
+/// # Safety
+///
+/// None: unsafe because it is exported.
+#[export]
+unsafe extern "C" fn can_do_mlock() -> bool {
+    memlock::can_do_mlock()
+}
+
+/// Whether a vma of `mm` may grow by, or start out with, `bytes`, given whether it is locked. Task
+/// context; callers hold the mmap write lock.
+///
+/// # Safety
+///
+/// `mm` must be valid for the call.
+#[export]
+unsafe extern "C" fn mlock_future_ok(
+    mm: *const bindings::mm_struct,
+    is_vma_locked: bool,
+    bytes: usize,
+) -> bool {
+    // SAFETY: The caller promises that the pointer is valid.
+    let mm = unsafe { Mm::from_raw(mm) };
+
+    memlock::mlock_future_ok(mm, is_vma_locked, bytes)
+}
+
+/// The decision of `__account_locked_vm()`. Task context, with the mmap write lock held.
+///
+/// # Safety
+///
+/// `task` must be valid for the call, and so must `locked_vm`, which nobody else may write to.
+#[export]
+unsafe extern "C" fn mlock2_account_locked_vm(
+    locked_vm: *mut usize,
+    pages: usize,
+    inc: bool,
+    task: *const bindings::task_struct,
+    bypass_rlim: bool,
+) -> c_int {
+    // SAFETY: The caller promises that the pointer is valid for the call. `Task` is a transparent
+    // wrapper of `task_struct`.
+    let task = unsafe { &*task.cast::<Task>() };
+    // SAFETY: The caller promises that the pointer is valid, and that there is no other writer.
+    let locked = PageCount::new(unsafe { locked_vm.read() });
+
+    match memlock::account_locked_vm(locked, PageCount::new(pages), inc, task, bypass_rlim) {
+        Ok(total) => {
+            // SAFETY: As above; readers without the lock see the old number or the new one.
+            unsafe { locked_vm.write_volatile(total.get()) };
+            0
+        }
+        Err(e) => e.to_errno(),
+    }
+}
+
+fn shm_lock() -> &'static SpinLock<()> {
+    // SAFETY: The lock is a static of `syscalls.c`, initialised there, and never goes away.
+    unsafe { SpinLock::from_raw(&raw mut bindings::mlock2_shm_lock) }
+}
+
+/// Counts `size` bytes of shared memory as locked by a user; 1 if that is allowed. Task context.
+///
+/// # Safety
+///
+/// `ucounts` must be valid for the call.
+#[export]
+unsafe extern "C" fn user_shm_lock(size: usize, ucounts: *mut bindings::ucounts) -> c_int {
+    // SAFETY: The caller promises that the pointer is valid for the call.
+    let ucounts = unsafe { Ucounts::from_raw(ucounts) };
+
+    match memlock::user_shm_lock(shm_lock(), size, ucounts) {
+        Some(counted) => {
+            // The caller remembers the pointer, and gives it to `user_shm_unlock()` in the end.
+            counted.into_raw();
+            1
+        }
+        None => 0,
+    }
+}
+
+/// Takes `size` bytes off again what a user has locked. Task context.
+///
+/// # Safety
+///
+/// `user_shm_lock()` must have returned 1 for `ucounts`, once for each call of this.
+#[export]
+unsafe extern "C" fn user_shm_unlock(size: usize, ucounts: *mut bindings::ucounts) {
+    // SAFETY: `user_shm_lock()` left a reference to the caller, who gives it up now; so it is not
+    // null either.
+    let ucounts = unsafe { UcountsRef::from_raw(core::ptr::NonNull::new_unchecked(ucounts)) };
+
+    memlock::user_shm_unlock(shm_lock(), size, ucounts);
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Page arithmetic: from `addr` and `len` of a system call to whole pages.
+//!
+//! Bytes and pages are types of their own. Nothing here overflows by accident: where the C code
+//! wraps, so does this, and says so. No kernel types: this is compiled and tested on the host too.
+//! All functions are pure and may be called in any context.
+
+use super::abi::PAGE_SHIFT;
+
+/// The size of a page in bytes.
+pub(crate) const PAGE_SIZE: usize = 1 << PAGE_SHIFT;
+
+const OFFSET_MASK: usize = PAGE_SIZE - 1;
+
+/// A number of pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PageCount(usize);
+
+impl PageCount {
+    /// Takes a number that is in pages already, such as `mm->locked_vm`.
+    #[inline]
+    pub(crate) const fn new(pages: usize) -> Self {
+        Self(pages)
+    }
+
+    /// The whole pages in a number of bytes.
+    #[inline]
+    pub(crate) const fn of_bytes(bytes: usize) -> Self {
+        Self(bytes >> PAGE_SHIFT)
+    }
+
+    /// The pages that a number of bytes takes up. Wraps to zero for a number within a page of
+    /// `usize::MAX`, as `(size + PAGE_SIZE - 1) >> PAGE_SHIFT` does.
+    #[inline]
+    pub(crate) const fn covering_bytes(bytes: usize) -> Self {
+        Self::of_bytes(bytes.wrapping_add(OFFSET_MASK))
+    }
+
+    /// The number itself.
+    #[inline]
+    pub(crate) const fn get(self) -> usize {
+        self.0
+    }
+
+    /// Adds, wrapping as C's `unsigned long` does.
+    #[inline]
+    pub(crate) const fn wrapping_add(self, other: Self) -> Self {
+        Self(self.0.wrapping_add(other.0))
+    }
+
+    /// Subtracts, wrapping as C's `unsigned long` does.
+    #[inline]
+    pub(crate) const fn wrapping_sub(self, other: Self) -> Self {
+        Self(self.0.wrapping_sub(other.0))
+    }
+}
+
+/// The pages that a system call's `addr` and `len` touch.
+///
+/// # Invariants
+///
+/// `start` and `len` are multiples of the page size. `start + len` may be past the end of what a
+/// `usize` holds: see [`PageRange::end`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PageRange {
+    start: usize,
+    len: usize,
+}
+
+impl PageRange {
+    /// Rounds `addr` down and `addr + len` up to whole pages; both in bytes.
+    ///
+    /// The length wraps as it does in C. That is why `mlock(addr, ULONG_MAX)` at the start of a page
+    /// locks nothing and succeeds, and two bytes further on locks that page.
+    #[inline]
+    pub(crate) const fn new(addr: usize, len: usize) -> Self {
+        let offset = addr & OFFSET_MASK;
+
+        // INVARIANT: Both are masked.
+        Self {
+            start: addr & !OFFSET_MASK,
+            len: len.wrapping_add(offset).wrapping_add(OFFSET_MASK) & !OFFSET_MASK,
+        }
+    }
+
+    /// The first address, in bytes.
+    #[inline]
+    pub(crate) const fn start(&self) -> usize {
+        self.start
+    }
+
+    /// The length in bytes.
+    #[inline]
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The length in pages.
+    #[inline]
+    pub(crate) const fn pages(&self) -> PageCount {
+        PageCount::of_bytes(self.len)
+    }
+
+    /// The first address after the range, in bytes.
+    ///
+    /// `None`, which is `EINVAL`, if the range reaches the end of what an address can be, or past it.
+    #[inline]
+    pub(crate) const fn end(&self) -> Option<usize> {
+        self.start.checked_add(self.len)
+    }
+
+    /// The first address after the range in bytes, or the last one that there is.
+    #[inline]
+    pub(crate) const fn saturating_end(&self) -> usize {
+        self.start.saturating_add(self.len)
+    }
+}

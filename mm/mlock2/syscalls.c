@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What only C can say of the mlock family: how its system calls are entered
+ * and which of its symbols are exported. All decisions are in Rust, beside
+ * this file; start reading at mlock2.rs.
+ */
+
+#include <linux/export.h>
+#include <linux/mlock2.h>
+#include <linux/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/spinlock.h>
+#include <linux/syscalls.h>
+
+/* Serializes the counts of locked shared memory: shmlock_user_lock of the C */
+DEFINE_SPINLOCK(mlock2_shm_lock);
+
+SYSCALL_DEFINE2(mlock, unsigned long, start, size_t, len)
+{
+	return mlock2_mlock(start, len);
+}
+
+SYSCALL_DEFINE3(mlock2, unsigned long, start, size_t, len, int, flags)
+{
+	return mlock2_mlock2(start, len, flags);
+}
+
+SYSCALL_DEFINE2(munlock, unsigned long, start, size_t, len)
+{
+	return mlock2_munlock(start, len);
+}
+
+SYSCALL_DEFINE1(mlockall, int, flags)
+{
+	return mlock2_mlockall(flags);
+}
+
+SYSCALL_DEFINE0(munlockall)
+{
+	return mlock2_munlockall();
+}
+
+/* Defined in mlock2.rs, where there is no EXPORT_SYMBOL for single symbols */
+EXPORT_SYMBOL(can_do_mlock);

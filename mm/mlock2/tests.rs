@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! KUnit tests of what needs an address space. What needs none is tested on the host.
+
+use kernel::prelude::*;
+
+#[kunit_tests(mlock2)]
+mod cases {
+    use super::*;
+    use crate::{
+        abi::{
+            MCL_CURRENT,
+            MCL_FUTURE,
+            MCL_ONFAULT, //
+        },
+        do_mlock,
+        request::LockMode, //
+    };
+    use kernel::{
+        mm::{
+            kunit::{
+                attach_mm,
+                map_anonymous,
+                unmap, //
+            },
+            vma_flags::VmaFlags,
+            MmWithUser, //
+        },
+        page::PAGE_SIZE, //
+    };
+
+    const PAGES: usize = 8;
+    const LEN: usize = PAGES * PAGE_SIZE;
+
+    // Runs a test on its own mapping of `PAGES` pages.
+    fn with_mapping(test: impl FnOnce(&MmWithUser, usize) -> Result) -> Result {
+        attach_mm()?;
+        let addr = map_anonymous(LEN)?;
+        let result = test(current!().mm().ok_or(EINVAL)?, addr);
+        unmap(addr, LEN)?;
+        result
+    }
+
+    // How many vmas a range has, and how many of its pages are in locked ones.
+    fn count(mm: &MmWithUser, addr: usize) -> Result<(usize, usize)> {
+        let guard = mm.mmap_write_lock_killable()?;
+        let (mut number, mut locked) = (0, 0);
+
+        for vma in guard.vmas_in(addr, addr + LEN) {
+            number += 1;
+            if vma.vma_flags().contains(VmaFlags::LOCKED) {
+                locked += (vma.end() - vma.start()) / PAGE_SIZE;
+            }
+        }
+        Ok((number, locked))
+    }
+
+    #[test]
+    fn flags() {
+        let on_fault = VmaFlags::LOCKED_ONFAULT;
+
+        assert!(on_fault.contains(VmaFlags::LOCKED));
+        assert!(on_fault.contains(VmaFlags::NONE));
+        assert!(!VmaFlags::LOCKED.contains(on_fault));
+        assert!(on_fault.without(VmaFlags::LOCKED) != VmaFlags::NONE);
+        assert!(on_fault.without(VmaFlags::LOCKED).with_lock(VmaFlags::NONE) == VmaFlags::NONE);
+        assert!(on_fault.with_lock(VmaFlags::LOCKED) == VmaFlags::LOCKED);
+        assert!(VmaFlags::LOCKED.with_lock(VmaFlags::NONE) == VmaFlags::NONE);
+    }
+
+    #[test]
+    fn splits_and_merges() -> Result {
+        with_mapping(|mm, addr| {
+            let middle = addr + 3 * PAGE_SIZE;
+            let before = mm.locked_vm();
+
+            assert_eq!(count(mm, addr)?, (1, 0));
+            do_mlock::do_mlock(middle, PAGE_SIZE, LockMode::OnFault)?;
+            assert_eq!(count(mm, addr)?, (3, 1));
+            assert_eq!(mm.locked_vm(), before + 1);
+
+            // The second page merges with the first.
+            do_mlock::do_mlock(middle + PAGE_SIZE, PAGE_SIZE, LockMode::OnFault)?;
+            assert_eq!(count(mm, addr)?, (3, 2));
+
+            do_mlock::munlock(middle, 2 * PAGE_SIZE)?;
+            assert_eq!(count(mm, addr)?, (1, 0));
+            assert_eq!(mm.locked_vm(), before);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn charges_once() -> Result {
+        with_mapping(|mm, addr| {
+            let before = mm.locked_vm();
+
+            do_mlock::do_mlock(addr, LEN, LockMode::OnFault)?;
+            assert_eq!(mm.locked_vm(), before + PAGES);
+            do_mlock::do_mlock(addr, LEN, LockMode::Locked)?;
+            do_mlock::do_mlock(addr, LEN, LockMode::OnFault)?;
+            assert_eq!(mm.locked_vm(), before + PAGES);
+            do_mlock::munlock(addr, LEN)?;
+            do_mlock::munlock(addr, LEN)?;
+            assert_eq!(mm.locked_vm(), before);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn stops_at_a_hole() -> Result {
+        with_mapping(|mm, addr| {
+            let before = mm.locked_vm();
+
+            unmap(addr + 4 * PAGE_SIZE, PAGE_SIZE)?;
+            let result = do_mlock::do_mlock(addr, LEN, LockMode::OnFault);
+            assert_eq!(result, Err(ENOMEM));
+            assert_eq!(count(mm, addr)?, (2, 4));
+            assert_eq!(mm.locked_vm(), before + 4);
+            do_mlock::munlock(addr, 4 * PAGE_SIZE)?;
+            assert_eq!(mm.locked_vm(), before);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn all_and_future() -> Result {
+        with_mapping(|mm, addr| {
+            do_mlock::mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)?;
+            assert_eq!(count(mm, addr)?, (1, PAGES));
+
+            let later = map_anonymous(LEN)?;
+            let locked = mm.locked_vm();
+            unmap(later, LEN)?;
+            assert_eq!(mm.locked_vm() + PAGES, locked);
+
+            do_mlock::munlockall()?;
+            assert_eq!(count(mm, addr)?, (1, 0));
+            let later = map_anonymous(LEN)?;
+            assert_eq!(mm.locked_vm(), 0);
+            unmap(later, LEN)
+        })
+    }
+
+    // The abstraction must not let a range reach C that is not in the vma.
+    #[test]
+    fn modify_flags_checks_its_range() -> Result {
+        with_mapping(|mm, addr| {
+            let bad = [
+                (addr, addr),
+                (addr + PAGE_SIZE, addr),
+                (addr - PAGE_SIZE, addr + PAGE_SIZE),
+                (addr, addr + LEN + PAGE_SIZE),
+                (addr + 1, addr + PAGE_SIZE),
+                (addr, addr + PAGE_SIZE - 1),
+                (0, usize::MAX),
+            ];
+
+            for (start, end) in bad {
+                let mut guard = mm.mmap_write_lock_killable()?;
+                let mut vmas = guard.vmas_mut_at(addr).ok_or(EINVAL)?;
+                let vma = vmas.next_below(addr + LEN).ok_or(EINVAL)?;
+                let result = vma.modify_flags(start, end, VmaFlags::LOCKED);
+                assert_eq!(result.err(), Some(EINVAL));
+            }
+
+            // The same goes for the pages.
+            for (start, end) in bad {
+                let mut guard = mm.mmap_write_lock_killable()?;
+                let mut vmas = guard.vmas_mut_at(addr).ok_or(EINVAL)?;
+                let vma = vmas.next_below(addr + LEN).ok_or(EINVAL)?;
+                let vma = vma.modify_flags(addr, addr + LEN, VmaFlags::NONE)?;
+                vma.publish_lock_flags(VmaFlags::NONE, |vma| {
+                    assert_eq!(vma.mlock_present_pages(start, end), Err(EINVAL));
+                });
+            }
+            assert_eq!(count(mm, addr)?, (1, 0));
+            Ok(())
+        })
+    }
+}
