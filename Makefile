@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# The mlock family in Rust, laid over a stock Linux 7.3. 'make help' tells.
+
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+SHELL := /bin/bash
+.SHELLFLAGS := -eo pipefail -c
+.DELETE_ON_ERROR:
+
+ifneq ($(words $(CURDIR)),1)
+$(error The kernel does not build below a path with blanks: $(CURDIR))
+endif
+# The kernel's build runs jobs at once; what stands here comes one after the other.
+.NOTPARALLEL:
+
+ARCH ?= x86_64
+ACCEL ?= auto
+KSRC ?=
+JOBS ?= $(shell nproc)
+VNG_VERSION := 1.42
+
+BUILD := $(CURDIR)/build
+LINUX := $(BUILD)/linux
+
+# All that one architecture has of its own
+include tools/mlock2/arch/$(ARCH).mk
+
+export BUILD KSRC KARCH_PACKAGES
+# Neither this Makefile's variables nor its flags are the kernel's.
+unexport ARCH
+# A clone in another directory finds the same objects in ccache.
+KMAKE = env -u MAKEFLAGS -u MFLAGS CCACHE_BASEDIR=$(CURDIR) CCACHE_NOHASHDIR=1 $(MAKE) -C $(LINUX) ARCH=$(KARCH) $(KTOOLS) -j$(JOBS)
+
+# tools.mk names the compilers; setup.sh makes it.
+-include $(BUILD)/tools.mk
+
+.PHONY: help
+help:
+	@echo 'make run        set up, build and boot the kernel; demonstration and selftests'
+	@echo 'make test       all tests (host, KUnit, selftests on this kernel and on the C one)'
+	@echo 'make shell      a shell in that kernel, with the files of this machine'
+	@echo 'make kernel     build the kernel with CONFIG_MLOCK2=y in build/$(ARCH)'
+	@echo 'make kernel-c   the same with CONFIG_MLOCK2=n in build/$(ARCH)-c'
+	@echo 'make linux      lay this repository over the stock source in build/linux'
+	@echo 'make changes    show what that changes in the stock source'
+	@echo 'make setup      install what is missing (as root, on Debian 12 or 13)'
+	@echo 'make clean      remove the build trees; distclean: all of build/'
+	@echo
+	@echo 'KSRC=/path/to/linux   your own 7.3 tree instead of Debian'"'"'s (it is copied)'
+	@echo 'ARCH=$(ARCH)           one of: $(patsubst tools/mlock2/arch/%.mk,%,$(wildcard tools/mlock2/arch/*.mk))'
+	@echo 'ACCEL=auto|kvm|tcg    how QEMU runs the guest (auto tries KVM first)'
+	@echo 'JOBS=$(JOBS)               how many jobs at once   V=1: show the whole build'
+
+#
+# Set-up and source
+#
+
+.PHONY: setup linux changes
+setup:
+	@tools/mlock2/setup.sh
+
+linux: setup
+	@tools/mlock2/linux.sh
+
+changes: linux
+	@git -C $(LINUX) diff --stat pristine HEAD
+	@git -C $(LINUX) diff pristine HEAD
+
+#
+# Kernels. Each goal below runs make anew, since setup may just have written
+# tools.mk.
+#
+
+.PHONY: kernel kernel-c
+kernel kernel-c: linux
+	@$(MAKE) $@-built
+
+FRAGMENTS = kernel/configs/mlock2.config arch/$(KSRCARCH)/configs/mlock2.config
+O = $(BUILD)/$(ARCH)
+O_C = $(BUILD)/$(ARCH)-c
+
+# Show where a build is, not every line of it; the log has them.
+ifdef V
+progress = tee $(1).log
+else
+progress = tools/mlock2/progress.sh $(1).log
+endif
+
+# config(tree, goals): configure and see that we got what the fragment says
+define configure
+	@echo 'config: $(1)'
+	@mkdir -p $(1)
+	@$(KMAKE) CC='$(KCC)' O=$(1) $(2) >$(1)/config.log 2>&1 || { tail -n 20 $(1)/config.log >&2; exit 1; }
+endef
+
+$(O)/.config: $(FRAGMENTS) Kconfig $(BUILD)/tools.mk
+	$(call configure,$(O),allnoconfig mlock2.config)
+	@# The kernel does not make the bindings again for another bindgen.
+	@rm -f $(O)/rust/bindings/*_generated.rs
+	@for o in RUST MLOCK2 $(if $(filter y,$(INLINE_HELPERS)),$(KINLINE)); do \
+		grep -qx "CONFIG_$$o=y" $@ || { echo "config: error: CONFIG_$$o did not get set; see $(O)/config.log and 'make -C $(LINUX) ARCH=$(KARCH) $(KTOOLS) rustavailable'" >&2; rm -f $@; exit 1; }; \
+	done
+
+.PHONY: kernel-built kernel-c-built
+kernel-built: $(O)/.config
+	@echo 'build: $(O) (CONFIG_MLOCK2=y)'
+	@$(KMAKE) CC='$(KCC)' O=$(O) $(KIMAGE) $(KEXTRA) 2>&1 | $(call progress,$(O)/build)
+
+# The C twin is the same build with the one option off: a copy of the tree
+# has all that the option does not touch.
+$(O_C)/.config: $(O)/.config | kernel-built
+	@[ -d $(O_C) ] || { echo 'build: copying $(O) to $(O_C)'; rm -rf $(O_C).new; \
+		cp -a $(O) $(O_C).new; rm -rf $(O_C).new/run $(O_C).new/test; mv $(O_C).new $(O_C); }
+	@cp $(O)/.config $(O_C)/.config.new
+	@$(LINUX)/scripts/config --file $(O_C)/.config.new -d MLOCK2
+	@mv $(O_C)/.config.new $@
+	$(call configure,$(O_C),olddefconfig)
+	@if grep -q '^CONFIG_MLOCK2=' $@; then echo 'config: error: CONFIG_MLOCK2 is still set' >&2; rm -f $@; exit 1; fi
+
+kernel-c-built: kernel-built $(O_C)/.config
+	@echo 'build: $(O_C) (CONFIG_MLOCK2=n)'
+	@$(KMAKE) CC='$(KCC)' O=$(O_C) $(KIMAGE) $(KEXTRA) 2>&1 | $(call progress,$(O_C)/build)
+
+#
+# The guest: PID 1, demonstration and selftests, and the tool that boots it
+#
+
+GUEST = $(O)/guest
+SELFTESTS = mlock2-tests mlock-random-test on-fault-limit mlock-behaviour
+HEADERS = $(O)/usr/include/.installed
+TOOL = $(BUILD)/tool/release/mlock2
+CARGO = cargo --quiet
+
+$(HEADERS): $(O)/.config
+	@echo 'headers: $(O)/usr/include'
+	@$(KMAKE) O=$(O) headers >$(O)/headers.log 2>&1 || { tail -n 20 $(O)/headers.log >&2; exit 1; }
+	@touch $@
+
+# The kernel's own Makefile builds the selftests; static, so that the guest
+# needs no libraries.
+.PHONY: guest
+guest: $(HEADERS) $(GUEST)/init $(GUEST)/demo
+	@env -u MAKEFLAGS -u MFLAGS $(MAKE) -s -C $(LINUX)/tools/testing/selftests/mm ARCH=$(KARCH) CC='$(USER_CC)' \
+		OUTPUT=$(GUEST) EXTRA_CFLAGS='-static -Wno-unused-result' KHDR_INCLUDES='-isystem $(O)/usr/include' \
+		$(addprefix $(GUEST)/,$(SELFTESTS)) >$(O)/selftests.log 2>&1 || { cat $(O)/selftests.log >&2; exit 1; }
+
+$(GUEST)/%: tools/mlock2/guest/%.c $(HEADERS)
+	@mkdir -p $(GUEST)
+	@$(USER_CC) -static -O2 -Wall -Wextra -isystem $(O)/usr/include -o $@ $<
+
+.PHONY: tool
+tool:
+	@$(CARGO) build --release --locked --manifest-path tools/mlock2/Cargo.toml --target-dir $(BUILD)/tool
+
+# boot(build tree, plan, name of this boot, more options)
+boot = $(TOOL) boot --image $(1)/$(KIMAGE_FILE) --gen-init-cpio $(1)/usr/gen_init_cpio \
+	--qemu $(QEMU) --qemu-args='$(QEMU_ARGS)' --console $(CONSOLE) --accel $(ACCEL) \
+	--init $(GUEST)/init --bin $(GUEST) --plan $(2) --work $(1)/$(3) \
+	--name '$(ARCH) $(if $(filter $(O_C),$(1)),MLOCK2=n,MLOCK2=y)' --append '$(KPARAMS) $(4)'
+
+.PHONY: run run-built
+run: linux
+	@$(MAKE) run-built
+run-built: kernel-built guest tool
+	@$(call boot,$(O),tools/mlock2/guest/run.plan,run)
+
+#
+# A shell in the guest, on this machine's files
+#
+
+VNG = $(BUILD)/venv/bin/vng
+$(VNG):
+	@echo 'shell: installing virtme-ng into $(BUILD)/venv'
+	@python3 -m venv $(BUILD)/venv
+	@$(BUILD)/venv/bin/pip install --quiet --disable-pip-version-check virtme-ng==$(VNG_VERSION)
+
+.PHONY: shell shell-built
+shell: linux
+	@$(MAKE) shell-built
+shell-built: kernel-built $(VNG)
+	@PATH=$(BUILD)/venv/bin:$$PATH $(VNG) --run $(O)/$(KIMAGE_FILE) --user root --cpus 2 --memory 1G \
+		--force-9p $(KVNG) $(if $(filter kvm,$(ACCEL)),,--disable-kvm)
+
+#
+# Tests
+#
+
+.PHONY: test test-built
+test: linux
+	@$(MAKE) test-built
+test-built: kernel-c-built guest tool
+	@LINUX=$(LINUX) O=$(O) O_C=$(O_C) TOOL=$(TOOL) CARGO='$(CARGO)' KSRCARCH=$(KSRCARCH) OBJDUMP='$(KOBJDUMP)' \
+		tools/mlock2/test.sh '$(ARCH)' \
+		"$(call boot,$(O),tools/mlock2/guest/test.plan,test,kunit.enable=1)" \
+		"$(call boot,$(O_C),tools/mlock2/guest/test.plan,test)"
+
+.PHONY: clean distclean
+clean:
+	rm -rf $(O) $(O_C)
+distclean:
+	rm -rf $(BUILD)

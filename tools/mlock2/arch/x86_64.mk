@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-2.0
+# What is special about x86_64: the one place for it in the build and the boot.
+
+# the kernel's own names for it
+KARCH = x86_64
+KSRCARCH = x86
+KIMAGE = bzImage
+KIMAGE_FILE = arch/x86/boot/bzImage
+# options that must be set where the compilers allow inline helpers
+KINLINE = RUST_INLINE_HELPERS
+
+KARCH_PACKAGES = qemu-system-x86
+QEMU = qemu-system-x86_64
+# -cpu max: getrandom() has no seed early in user space otherwise
+QEMU_ARGS = -M q35 -cpu max
+CONSOLE = ttyS0
+KPARAMS =
+# virtme-ng's options: a machine that this kernel has drivers for
+KVNG = --disable-microvm
+
+# test programs for user space
+USER_CC = gcc

@@ -1,0 +1,181 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Install what is missing to build and boot the kernel: Debian packages and
+# bindgen. Installs nothing that is there already. Writes the tools that it
+# chose to build/tools.mk, which the Makefile reads.
+#
+# Options come in the environment:
+#   KARCH_PACKAGES  the packages that one architecture wants (QEMU)
+#   BUILD           where everything generated goes
+#   KSRC            the user's own kernel source: no source package is needed
+set -euo pipefail
+
+BUILD=${BUILD:?}
+LLVM_MAJOR=22
+BINDGEN_MIN=0.71.1
+BINDGEN_CRATE=0.72.1
+
+say() { printf 'setup: %s\n' "$*"; }
+die() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
+# version_at_least HAVE WANT
+version_at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
+
+packages=(
+	# the kernel
+	build-essential bc bison flex cpio kmod rsync xz-utils git patch perl
+	libelf-dev libssl-dev python3 ccache
+	# LLVM of one major for clang and rustc: helpers are inlined into Rust
+	"clang-$LLVM_MAJOR" "lld-$LLVM_MAJOR" "llvm-$LLVM_MAJOR" "libclang-$LLVM_MAJOR-dev"
+	# a rustc that has its source where the kernel looks for it
+	rustc-web rust-web-src rustfmt-web rust-web-clippy cargo-web
+	# static test programs, and 'make shell'
+	libc6-dev libcap-dev python3-venv
+)
+# shellcheck disable=SC2206
+packages+=(${KARCH_PACKAGES:-})
+
+# A cargo that is there already (rustup's) is as good for the host tools.
+if command -v cargo >/dev/null; then
+	for i in "${!packages[@]}"; do
+		[ "${packages[$i]}" = cargo-web ] && unset "packages[$i]"
+	done
+fi
+
+missing=()
+if command -v dpkg-query >/dev/null; then
+	for p in "${packages[@]}"; do
+		dpkg-query -W -f='${db:Status-Status}\n' "$p" 2>/dev/null | grep -qx installed ||
+			missing+=("$p")
+	done
+else
+	missing=("${packages[@]}")
+fi
+
+# Everything that a package would bring may also come from elsewhere: with
+# KSRC= the user says that the machine is set up, and the tools are checked.
+supported() {
+	[ -r /etc/os-release ] || return 1
+	# shellcheck disable=SC1091
+	. /etc/os-release
+	[ "${ID:-}" = debian ] && { [ "${VERSION_ID:-}" = 12 ] || [ "${VERSION_ID:-}" = 13 ]; }
+}
+
+needed() {
+	cat >&2 <<-EOF
+	setup: this is needed, as installed on Debian 12 or 13:
+	    ${missing[*]}
+	  that is, at the least: clang, lld, llvm and libclang $LLVM_MAJOR; a rustc built on
+	  LLVM $LLVM_MAJOR, with its source (rust-src), rustfmt and clippy; cargo; bindgen $BINDGEN_MIN;
+	  what the kernel itself asks for (Documentation/process/changes.rst);
+	  QEMU; ccache; static libc and libcap; python3 with venv.
+	EOF
+}
+
+if [ ${#missing[@]} -gt 0 ]; then
+	if supported && [ "$(id -u)" = 0 ]; then
+		say "installing ${#missing[@]} packages: ${missing[*]}"
+		mkdir -p "$BUILD"
+		if ! { apt-get update -q && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -q -y --no-install-recommends "${missing[@]}"; } \
+			>"$BUILD/setup-apt.log" 2>&1; then
+			tail -n 15 "$BUILD/setup-apt.log" >&2
+			die "apt-get failed; its log is $BUILD/setup-apt.log"
+		fi
+	elif [ -n "${KSRC:-}" ]; then
+		say "not installed from Debian packages: ${missing[*]}"
+		say "going on with what is there, since KSRC= is given"
+	else
+		needed
+		if supported; then
+			die "run 'make setup' as root once, or install the packages above"
+		fi
+		die "only Debian 12 and 13 are set up by this script: install the above, then go on with KSRC=/path/to/linux"
+	fi
+fi
+
+# The rustc: one with its source, on the same LLVM as clang if there is one.
+# A rustup toolchain may come first on PATH and lack rust-src.
+llvm_of() { "$1" -vV 2>/dev/null | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p'; }
+has_source() { [ -f "$("$1" --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library/core/src/lib.rs" ]; }
+RUSTC_CHOSEN=
+for r in "${RUSTC:-}" /usr/bin/rustc "$(command -v rustc || true)"; do
+	[ -n "$r" ] && [ -x "$(command -v "$r")" ] && has_source "$r" || continue
+	[ -n "$RUSTC_CHOSEN" ] || RUSTC_CHOSEN=$(command -v "$r")
+	if [ "$(llvm_of "$r")" = "$LLVM_MAJOR" ]; then
+		RUSTC_CHOSEN=$(command -v "$r")
+		break
+	fi
+done
+[ -n "$RUSTC_CHOSEN" ] || die "no rustc with its source found: install rust-web-src (Debian) or 'rustup component add rust-src', or set RUSTC="
+
+major=$(llvm_of "$RUSTC_CHOSEN")
+if command -v "clang-$major" >/dev/null && command -v "ld.lld-$major" >/dev/null; then
+	LLVM_CHOSEN=-$major
+elif command -v "clang-$LLVM_MAJOR" >/dev/null; then
+	LLVM_CHOSEN=-$LLVM_MAJOR
+elif command -v clang >/dev/null && command -v ld.lld >/dev/null; then
+	LLVM_CHOSEN=1
+else
+	die "no clang with lld found: install clang-$LLVM_MAJOR, lld-$LLVM_MAJOR and llvm-$LLVM_MAJOR"
+fi
+clang=clang${LLVM_CHOSEN#1}
+clang_major=$("$clang" -dumpversion | cut -d. -f1)
+INLINE=y
+if [ "$clang_major" != "$major" ]; then
+	INLINE=n
+	say "clang is LLVM $clang_major and rustc LLVM $major: doing without inline helpers"
+	say "(works the same, costs 150 to 200 instructions more for each page)"
+fi
+
+# bindgen: the distribution's may be too old, and 0.73 gets task_struct wrong
+# where CONFIG_SCHEDSTATS is off: it has an empty member that is aligned.
+bindgen_pads() {
+	local dir
+	dir=$(mktemp -d)
+	printf 'struct e { } __attribute__((__aligned__(64)));\nstruct t { long a; struct e b; int c; };\n' >"$dir/t.h"
+	"$1" --no-layout-tests "$dir/t.h" 2>/dev/null | grep -q padding
+	local status=$?
+	rm -r "$dir"
+	return $status
+}
+BINDGEN_CHOSEN=
+for b in "${BINDGEN:-}" "$BUILD/tools/bin/bindgen" "$(command -v bindgen || true)"; do
+	[ -n "$b" ] && [ -x "$b" ] || continue
+	version_at_least "$("$b" --version | awk '{ print $2 }')" "$BINDGEN_MIN" || continue
+	bindgen_pads "$b" || { say "$b loses the padding before an empty aligned member: not using it"; continue; }
+	BINDGEN_CHOSEN=$b
+	break
+done
+if [ -z "$BINDGEN_CHOSEN" ]; then
+	command -v cargo >/dev/null || die "no cargo found to build bindgen with"
+	say "building bindgen $BINDGEN_CRATE (a minute)"
+	mkdir -p "$BUILD"
+	if ! cargo install -q --locked --root "$BUILD/tools" --version "$BINDGEN_CRATE" bindgen-cli \
+		>"$BUILD/setup-bindgen.log" 2>&1; then
+		tail -n 15 "$BUILD/setup-bindgen.log" >&2
+		die "cargo install bindgen-cli failed; its log is $BUILD/setup-bindgen.log"
+	fi
+	BINDGEN_CHOSEN=$BUILD/tools/bin/bindgen
+fi
+
+CCACHE=
+command -v ccache >/dev/null && CCACHE='ccache '
+
+mkdir -p "$BUILD"
+cat >"$BUILD/tools.mk.new" <<EOF
+# Made by tools/mlock2/setup.sh; a new version of a tool configures anew.
+# $("$RUSTC_CHOSEN" --version)
+# $("$clang" --version | head -n 1)
+# $("$BINDGEN_CHOSEN" --version)
+KTOOLS = LLVM=$LLVM_CHOSEN RUSTC=$RUSTC_CHOSEN BINDGEN=$BINDGEN_CHOSEN
+KCC = $CCACHE$clang
+KOBJDUMP = llvm-objdump${LLVM_CHOSEN#1}
+INLINE_HELPERS = $INLINE
+EOF
+if cmp -s "$BUILD/tools.mk.new" "$BUILD/tools.mk"; then
+	rm "$BUILD/tools.mk.new"
+else
+	mv "$BUILD/tools.mk.new" "$BUILD/tools.mk"
+	say "rustc $("$RUSTC_CHOSEN" --version | awk '{ print $2 }') ($RUSTC_CHOSEN), $clang, bindgen ($BINDGEN_CHOSEN), inline helpers: $INLINE"
+fi

@@ -1,0 +1,833 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Boots a kernel with a plan of programs, watches the console and judges.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::console::{Line, Marker, Splitter, is_trouble};
+use crate::ktap::{self, Counts};
+use crate::results::{self, Row, Sum};
+
+/// The entry of a plan whose output is shown as it comes.
+const SHOWN: &str = "demo";
+/// How long a boot with nothing to do may take until KVM counts as not working.
+const PROBE_LIMIT: Duration = Duration::from_secs(15);
+/// How long a machine may take to switch itself off. Not all can.
+const POWER_OFF_LIMIT: Duration = Duration::from_secs(5);
+const LAST_LINES: usize = 20;
+const MOST_SHOWN: usize = 20;
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Accel {
+    /// KVM, if a trial boot with it works
+    Auto,
+    Kvm,
+    Tcg,
+}
+
+/// Boot a kernel, run a plan of programs in it, and judge
+#[derive(clap::Args)]
+pub struct Args {
+    /// The kernel
+    #[arg(long)]
+    image: PathBuf,
+    /// The machine emulator
+    #[arg(long)]
+    qemu: String,
+    /// Its arguments for this architecture, such as "-M q35 -cpu max"
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    qemu_args: String,
+    /// The guest's serial console, such as "ttyS0"
+    #[arg(long)]
+    console: String,
+    #[arg(long, value_enum, default_value_t = Accel::Auto)]
+    accel: Accel,
+    /// usr/gen_init_cpio of the kernel's build tree
+    #[arg(long)]
+    gen_init_cpio: PathBuf,
+    /// The guest's PID 1
+    #[arg(long)]
+    init: PathBuf,
+    /// What to run: lines of "name root|nobody program args..."
+    #[arg(long)]
+    plan: PathBuf,
+    /// Where the plan's programs are; may be given several times, the first one that has it wins
+    #[arg(long, required = true)]
+    bin: Vec<PathBuf>,
+    /// Where the initramfs, the logs and results.tsv go
+    #[arg(long)]
+    work: PathBuf,
+    /// What to call this kernel in the results
+    #[arg(long)]
+    name: String,
+    /// More kernel parameters
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    append: String,
+    /// Memory of the guest in MiB
+    #[arg(long, default_value_t = 1024)]
+    mem: u32,
+    #[arg(long, default_value_t = 2)]
+    cpus: u32,
+    /// Seconds for the whole boot
+    #[arg(long, default_value_t = 900)]
+    timeout: u64,
+    /// Seconds for one program
+    #[arg(long, default_value_t = 300)]
+    limit: u64,
+    /// Run only this entry of the plan; may be given several times
+    #[arg(long)]
+    only: Vec<String>,
+    /// Show the console as it comes
+    #[arg(long)]
+    verbose: bool,
+}
+
+pub fn run(args: &Args) -> Result<bool> {
+    for (file, hint) in [
+        (&args.image, "build the kernel first"),
+        (
+            &args.gen_init_cpio,
+            "it comes with a kernel that has CONFIG_BLK_DEV_INITRD=y",
+        ),
+        (&args.init, "build guest/init.c first"),
+    ] {
+        ensure!(file.is_file(), "no file {}: {hint}", file.display());
+    }
+    let plan = Plan::read(&args.plan, &args.only)?;
+    fs::create_dir_all(&args.work)
+        .with_context(|| format!("cannot make {}", args.work.display()))?;
+    let work = args.work.canonicalize()?;
+    let results = work.join("results.tsv");
+    if results.exists() {
+        // No old verdict may stand if this boot comes to none.
+        fs::remove_file(&results)?;
+    }
+
+    println!("{}: booting {}", args.name, args.image.display());
+    let probe = Probe::new(args, &work);
+    let accel = choose_accel(args, &work, &probe)?;
+    println!("{}: running with {accel}", args.name);
+
+    let start = Instant::now();
+    let mut session = Session::new(args, &plan, &work);
+    let guest = prepare(args, &work, &plan, accel.name())?;
+    let ending = watch(
+        guest,
+        &work,
+        Duration::from_secs(args.timeout),
+        args.verbose,
+        &mut |line| session.line(line),
+    )?;
+    let rows = session.finish(ending, start.elapsed().as_secs_f64());
+    if matches!(accel, Chosen::Failed(_)) && ending == Ending::Done {
+        // Only now is it known that KVM, not the kernel, was to blame.
+        probe.store("tcg");
+    }
+
+    results::write(&results, &rows)?;
+    println!();
+    results::print_table(&rows);
+    println!();
+    let sum = Sum::of(&rows);
+    let verdict = if sum.good() { "PASS" } else { "FAIL" };
+    println!("{}: {verdict}: {sum}; logs: {}", args.name, work.display());
+    Ok(sum.good())
+}
+
+//
+// The plan and the initramfs
+//
+
+struct Entry {
+    name: String,
+    program: String,
+    line: String,
+}
+
+struct Plan(Vec<Entry>);
+
+impl Plan {
+    fn read(file: &Path, only: &[String]) -> Result<Self> {
+        let text = fs::read_to_string(file)
+            .with_context(|| format!("cannot read the plan {}", file.display()))?;
+        let plan = Self::parse(&text, only).with_context(|| file.display().to_string())?;
+        ensure!(!plan.0.is_empty(), "{}: nothing to run", file.display());
+        Ok(plan)
+    }
+
+    fn parse(text: &str, only: &[String]) -> Result<Self> {
+        let mut plan: Vec<Entry> = Vec::new();
+        for line in text.lines().map(str::trim) {
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let &[name, "root" | "nobody", program, ..] = words.as_slice() else {
+                bail!("{line:?}: want: name root|nobody program args...");
+            };
+            ensure!(
+                name.chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)),
+                "{name:?}: a name has letters, digits and '.', '_', '-' only"
+            );
+            ensure!(
+                plan.iter().all(|entry| entry.name != name),
+                "{name:?} is there twice; names must differ"
+            );
+            plan.push(Entry {
+                name: name.to_string(),
+                program: program.to_string(),
+                line: line.to_string(),
+            });
+        }
+        for name in only {
+            ensure!(
+                plan.iter().any(|entry| entry.name == *name),
+                "it has no {name:?}; it has: {}",
+                plan.iter()
+                    .map(|entry| entry.name.as_str())
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            );
+        }
+        if !only.is_empty() {
+            plan.retain(|entry| only.contains(&entry.name));
+        }
+        Ok(Self(plan))
+    }
+}
+
+/// Makes the initramfs in `work` and the command that boots it.
+fn prepare(args: &Args, work: &Path, plan: &Plan, accel: &str) -> Result<Command> {
+    let absolute = |path: &Path| -> Result<String> {
+        let path = path.canonicalize()?;
+        match path.to_str() {
+            Some(text) if !text.contains(char::is_whitespace) => Ok(text.to_string()),
+            _ => bail!(
+                "gen_init_cpio takes no path with blanks: {}",
+                path.display()
+            ),
+        }
+    };
+    let write = |name: &str, text: &str| -> Result<PathBuf> {
+        let path = work.join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    };
+
+    let text: String = plan.0.iter().map(|e| format!("{}\n", e.line)).collect();
+    let plan_file = write("plan", &text)?;
+    let mut list = String::new();
+    for dir in ["/dev", "/proc", "/sys", "/tmp", "/bin"] {
+        list += &format!("dir {dir} 755 0 0\n");
+    }
+    list += "nod /dev/console 600 0 0 c 5 1\n";
+    list += &format!("file /init {} 755 0 0\n", absolute(&args.init)?);
+    list += &format!("file /plan {} 644 0 0\n", absolute(&plan_file)?);
+    let mut programs: Vec<&str> = plan.0.iter().map(|e| e.program.as_str()).collect();
+    programs.sort_unstable();
+    programs.dedup();
+    for program in programs {
+        // The guest reports the ones that are missing.
+        if let Some(path) = args
+            .bin
+            .iter()
+            .map(|dir| dir.join(program))
+            .find(|p| p.is_file())
+        {
+            list += &format!("file /bin/{program} {} 755 0 0\n", absolute(&path)?);
+        }
+    }
+    let list = write("initramfs.list", &list)?;
+
+    let initramfs = work.join("initramfs.cpio");
+    let status = Command::new(&args.gen_init_cpio)
+        .arg(&list)
+        .stdout(File::create(&initramfs)?)
+        .status()
+        .with_context(|| format!("cannot run {}", args.gen_init_cpio.display()))?;
+    ensure!(
+        status.success(),
+        "{} {} failed: {status}",
+        args.gen_init_cpio.display(),
+        list.display()
+    );
+    Ok(guest_command(args, &initramfs, accel))
+}
+
+/// The one place that knows how a guest is started.
+fn guest_command(args: &Args, initramfs: &Path, accel: &str) -> Command {
+    // The time stamps tell kernel messages from the programs' output. A panic must end QEMU.
+    let append = format!(
+        "console={} printk.time=1 panic=-1 mlock2.limit={} {}",
+        args.console, args.limit, args.append
+    );
+    let mut command = Command::new(&args.qemu);
+    command
+        .args(args.qemu_args.split_whitespace())
+        .args(["-accel", accel])
+        .args(["-m", &args.mem.to_string()])
+        .args(["-smp", &args.cpus.to_string()])
+        .args(["-nodefaults", "-display", "none", "-serial", "stdio"])
+        .arg("-no-reboot")
+        .arg("-kernel")
+        .arg(&args.image)
+        .arg("-initrd")
+        .arg(initramfs)
+        .args(["-append", append.trim_end()]);
+    command
+}
+
+//
+// Running it
+//
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// init came to its end.
+    Done,
+    /// The machine stopped before that.
+    Stopped,
+    TimedOut,
+}
+
+/// A child that never outlives this program.
+struct Guest(Child);
+
+impl Guest {
+    fn spawn(mut command: Command, errors: &Path) -> Result<Self> {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(errors)?);
+        // SAFETY: `prctl(PR_SET_PDEATHSIG)` is one system call that touches no memory, so it may
+        // be made between fork and exec.
+        unsafe {
+            command.pre_exec(|| {
+                match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) {
+                    0 => Ok(()),
+                    _ => Err(io::Error::last_os_error()),
+                }
+            });
+        }
+        let child = command.spawn().with_context(|| {
+            let program = command.get_program().to_string_lossy();
+            format!("cannot run {program}: is it installed?")
+        })?;
+        Ok(Self(child))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs a guest to its end, passing every line of its console to `sink`, which returns true when
+/// init is done.
+fn watch(
+    command: Command,
+    work: &Path,
+    limit: Duration,
+    verbose: bool,
+    sink: &mut dyn FnMut(Line) -> Result<bool>,
+) -> Result<Ending> {
+    let mut log = File::create(work.join("console.log"))?;
+    let mut deadline = Instant::now() + limit;
+    let mut guest = Guest::spawn(command, &work.join("qemu.log"))?;
+    let mut pipe = guest.0.stdout.take().context("no pipe to the console")?;
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(len @ 1..) = pipe.read(&mut buffer) {
+            if sender.send(buffer[..len].to_vec()).is_err() {
+                break;
+            }
+        }
+    });
+
+    let mut splitter = Splitter::default();
+    let mut done = false;
+    let timed_out = loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match receiver.recv_timeout(left) {
+            Ok(bytes) => {
+                log.write_all(&bytes)?;
+                if verbose {
+                    io::stdout().write_all(&bytes)?;
+                }
+                for line in splitter.push(&bytes) {
+                    if sink(line)? && !done {
+                        done = true;
+                        deadline = Instant::now() + POWER_OFF_LIMIT;
+                    }
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => break true,
+            Err(RecvTimeoutError::Disconnected) => break false,
+        }
+    };
+    drop(guest);
+    if let Some(line) = splitter.finish() {
+        done |= sink(line)?;
+    }
+    Ok(match (done, timed_out) {
+        (true, _) => Ending::Done,
+        (false, true) => Ending::TimedOut,
+        (false, false) => Ending::Stopped,
+    })
+}
+
+//
+// KVM or not
+//
+
+enum Chosen {
+    Asked(&'static str),
+    Known(&'static str),
+    /// KVM, as the trial boot worked.
+    Worked,
+    /// TCG, and why the trial boot with KVM failed.
+    Failed(String),
+    /// TCG, and why KVM cannot be tried.
+    Without(String),
+}
+
+impl Chosen {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Asked(name) | Self::Known(name) => name,
+            Self::Worked => "kvm",
+            Self::Failed(_) | Self::Without(_) => "tcg",
+        }
+    }
+}
+
+impl std::fmt::Display for Chosen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = self.name();
+        match self {
+            Self::Asked(_) => write!(f, "{name}, as asked for"),
+            Self::Known("kvm") => write!(f, "kvm, which worked before"),
+            Self::Known(_) => write!(f, "{name}: a trial boot with kvm failed before"),
+            Self::Worked => write!(f, "{name}: a trial boot worked"),
+            Self::Failed(why) => write!(f, "{name}: a trial boot with kvm failed: {why}"),
+            Self::Without(why) => write!(f, "{name}: /dev/kvm: {why}"),
+        }
+    }
+}
+
+/// Whether KVM works here is found out once in the life of the machine that this runs on.
+struct Probe {
+    file: PathBuf,
+    key: String,
+}
+
+impl Probe {
+    fn new(args: &Args, work: &Path) -> Self {
+        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let qemu_args: Vec<&str> = args.qemu_args.split_whitespace().collect();
+        Self {
+            file: work.parent().unwrap_or(work).join("kvm-probe"),
+            key: format!("{} {} {}", boot_id.trim(), args.qemu, qemu_args.join(" ")),
+        }
+    }
+
+    fn load(&self) -> Option<&'static str> {
+        let text = fs::read_to_string(&self.file).ok()?;
+        let outcome = text
+            .lines()
+            .find_map(|line| line.strip_prefix(&self.key)?.strip_prefix('\t'))?;
+        match outcome {
+            "kvm" => Some("kvm"),
+            "tcg" => Some("tcg"),
+            _ => None,
+        }
+    }
+
+    /// It is only a cache: without it, the next boot tries again.
+    fn store(&self, outcome: &str) {
+        let _ = File::options()
+            .append(true)
+            .create(true)
+            .open(&self.file)
+            .and_then(|mut file| writeln!(file, "{}\t{outcome}", self.key));
+    }
+}
+
+fn choose_accel(args: &Args, work: &Path, probe: &Probe) -> Result<Chosen> {
+    match args.accel {
+        Accel::Kvm => return Ok(Chosen::Asked("kvm")),
+        Accel::Tcg => return Ok(Chosen::Asked("tcg")),
+        Accel::Auto => {}
+    }
+    if let Err(error) = File::options().read(true).write(true).open("/dev/kvm") {
+        return Ok(Chosen::Without(error.to_string()));
+    }
+    if let Some(known) = probe.load() {
+        return Ok(Chosen::Known(known));
+    }
+    // A /dev/kvm that opens can still hang the guest.
+    println!(
+        "{}: trying kvm (at most {} s)",
+        args.name,
+        PROBE_LIMIT.as_secs()
+    );
+    let work = work.join("kvm-probe");
+    fs::create_dir_all(&work)?;
+    let guest = prepare(args, &work, &Plan(Vec::new()), "kvm")?;
+    let ending = watch(guest, &work, PROBE_LIMIT, false, &mut |line| {
+        Ok(matches!(line, Line::Program(text) if Marker::parse(&text) == Some(Marker::Done)))
+    })?;
+    Ok(match ending {
+        Ending::Done => {
+            probe.store("kvm");
+            Chosen::Worked
+        }
+        Ending::TimedOut => Chosen::Failed("it did not come to its end in time".to_string()),
+        Ending::Stopped => {
+            let errors = fs::read_to_string(work.join("qemu.log")).unwrap_or_default();
+            let why = errors.lines().next().unwrap_or("it stopped early");
+            Chosen::Failed(why.to_string())
+        }
+    })
+}
+
+//
+// What the console says
+//
+
+/// A program that runs.
+struct Running {
+    name: String,
+    start: Instant,
+    log: File,
+    ktap: ktap::Parser,
+    failures: Vec<String>,
+    /// Empty lines that have come; init puts one before its marker.
+    blanks: usize,
+    shown: bool,
+}
+
+impl Running {
+    fn line(&mut self, text: &str) -> Result<()> {
+        if text.is_empty() {
+            self.blanks += 1;
+            return Ok(());
+        }
+        self.put_blanks(self.blanks)?;
+        if self.ktap.line(text) {
+            self.failures.push(text.trim().to_string());
+        }
+        self.put(text)
+    }
+
+    fn put_blanks(&mut self, count: usize) -> Result<()> {
+        self.blanks = 0;
+        (0..count).try_for_each(|_| self.put(""))
+    }
+
+    fn put(&mut self, text: &str) -> Result<()> {
+        if self.shown {
+            println!("{text}");
+        }
+        Ok(writeln!(self.log, "{text}")?)
+    }
+}
+
+struct Session<'a> {
+    args: &'a Args,
+    plan: &'a Plan,
+    work: &'a Path,
+    lines: usize,
+    running: Option<Running>,
+    rows: Vec<Row>,
+    trouble: Vec<String>,
+}
+
+impl<'a> Session<'a> {
+    fn new(args: &'a Args, plan: &'a Plan, work: &'a Path) -> Self {
+        Self {
+            args,
+            plan,
+            work,
+            lines: 0,
+            running: None,
+            rows: Vec::new(),
+            trouble: Vec::new(),
+        }
+    }
+
+    /// Returns true if it is init's last.
+    fn line(&mut self, line: Line) -> Result<bool> {
+        self.lines += 1;
+        let text = match line {
+            Line::Kernel(text) => {
+                self.look_for_trouble(&text);
+                return Ok(false);
+            }
+            Line::Program(text) => text,
+        };
+        match Marker::parse(&text) {
+            Some(Marker::Begin(name)) => self.begin(name)?,
+            Some(Marker::End(name, how)) => {
+                if self.running.as_ref().is_some_and(|r| r.name == name) {
+                    self.end(how)?;
+                } else {
+                    self.add_trouble(&text);
+                }
+            }
+            Some(Marker::Error(_)) => self.add_trouble(&text),
+            Some(Marker::Done) => return Ok(true),
+            None => match &mut self.running {
+                Some(running) => {
+                    let failures = running.failures.len();
+                    running.line(&text)?;
+                    // A failed case counts where it is, not twice.
+                    if running.failures.len() == failures {
+                        self.look_for_trouble(&text);
+                    }
+                }
+                None => self.look_for_trouble(&text),
+            },
+        }
+        Ok(false)
+    }
+
+    fn look_for_trouble(&mut self, text: &str) {
+        if is_trouble(text) {
+            self.add_trouble(text);
+        }
+    }
+
+    fn add_trouble(&mut self, text: &str) {
+        let during = match &self.running {
+            Some(running) => format!(" (seen during {})", running.name),
+            None => String::new(),
+        };
+        self.trouble.push(format!(
+            "console.log:{}: {}{during}",
+            self.lines,
+            text.trim()
+        ));
+    }
+
+    fn begin(&mut self, name: &str) -> Result<()> {
+        if self.running.is_some() {
+            self.end("without an end marker")?;
+        }
+        if !self.plan.0.iter().any(|entry| entry.name == name) {
+            self.add_trouble(&format!("{name:?} was begun, but is not in the plan"));
+            return Ok(());
+        }
+        let shown = name == SHOWN && !self.args.verbose;
+        if shown {
+            println!();
+        } else if !self.args.verbose {
+            print!("{name:<24} ");
+            io::stdout().flush()?;
+        }
+        self.running = Some(Running {
+            name: name.to_string(),
+            start: Instant::now(),
+            log: File::create(self.work.join(format!("{name}.log")))?,
+            ktap: ktap::Parser::default(),
+            failures: Vec::new(),
+            blanks: 0,
+            shown,
+        });
+        Ok(())
+    }
+
+    fn end(&mut self, how: &str) -> Result<()> {
+        let Some(mut running) = self.running.take() else {
+            return Ok(());
+        };
+        running.put_blanks(running.blanks.saturating_sub(1))?;
+        if running.shown {
+            println!();
+        }
+        if running.shown || self.args.verbose {
+            print!("{:<24} ", running.name);
+        }
+        let is_ktap = running.ktap.is_ktap();
+        let counts = judge(running.ktap.finish(), is_ktap, how);
+        let row = Row::new(
+            &self.args.name,
+            &running.name,
+            counts,
+            running.start.elapsed().as_secs_f64(),
+        );
+        println!(
+            "{}  {} passed, {} failed, {} skipped, {:.1} s",
+            row.result(),
+            row.passed,
+            row.failed,
+            row.skipped,
+            row.seconds
+        );
+        if row.result() == "fail" {
+            print_some(&running.failures);
+            if counts.missing > 0 {
+                println!("    {} planned cases have no result", counts.missing);
+            }
+            if how != "exit=1" || running.failures.is_empty() {
+                println!("    it ended with: {how}");
+            }
+            println!("    see {}/{}.log", self.work.display(), running.name);
+        }
+        self.rows.push(row);
+        Ok(())
+    }
+
+    /// The rows of all that was planned, the boot itself last.
+    fn finish(mut self, ending: Ending, seconds: f64) -> Vec<Row> {
+        let how = match ending {
+            Ending::Done => "nothing, before init was done",
+            Ending::Stopped => "the end of the machine",
+            Ending::TimedOut => "the end of the time for the whole boot",
+        };
+        if let Err(error) = self.end(how) {
+            self.trouble.push(format!("{error:#}"));
+        }
+        let failed = Counts {
+            failed: 1,
+            ..Counts::default()
+        };
+        for entry in &self.plan.0 {
+            if !self.rows.iter().any(|row| row.test == entry.name) {
+                println!("{:<24} fail  it did not run", entry.name);
+                self.rows
+                    .push(Row::new(&self.args.name, &entry.name, failed, 0.0));
+            }
+        }
+
+        if !self.trouble.is_empty() {
+            println!("\nThe console tells of trouble:");
+            print_some(&self.trouble);
+        }
+        if ending != Ending::Done {
+            match ending {
+                Ending::TimedOut => println!(
+                    "\nThe boot took more than {} s and was ended (--timeout).",
+                    self.args.timeout
+                ),
+                _ => println!("\nThe machine stopped before init was done."),
+            }
+            for name in ["qemu.log", "console.log"] {
+                print_last_lines(&self.work.join(name));
+            }
+        }
+        let good = ending == Ending::Done && self.trouble.is_empty();
+        let counts = Counts {
+            passed: good.into(),
+            failed: (!good).into(),
+            ..Counts::default()
+        };
+        self.rows
+            .push(Row::new(&self.args.name, "boot", counts, seconds));
+        self.rows
+    }
+}
+
+/// What a program came to, by its cases and the way it ended. The exit statuses are those of
+/// tools/testing/selftests/kselftest.h.
+fn judge(mut counts: Counts, is_ktap: bool, how: &str) -> Counts {
+    match how {
+        // Without KTAP, the program is one case. With it, having run none is no success.
+        "exit=0" if counts.total() == 0 && is_ktap => counts.failed = 1,
+        "exit=0" if counts.total() == 0 => counts.passed = 1,
+        "exit=0" => {}
+        // A skip of it all, at whatever point
+        "exit=4" => {
+            counts.skipped += counts.missing;
+            counts.missing = 0;
+            counts.skipped = counts.skipped.max(1);
+        }
+        _ if counts.failed + counts.missing == 0 => counts.failed = 1,
+        _ => {}
+    }
+    counts
+}
+
+fn print_some(lines: &[String]) {
+    for line in lines.iter().take(MOST_SHOWN) {
+        println!("    {line}");
+    }
+    if lines.len() > MOST_SHOWN {
+        println!("    ... and {} more", lines.len() - MOST_SHOWN);
+    }
+}
+
+fn print_last_lines(file: &Path) {
+    let bytes = fs::read(file).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    if lines.is_empty() {
+        return;
+    }
+    println!("The last lines of {}:", file.display());
+    for line in &lines[lines.len().saturating_sub(LAST_LINES)..] {
+        println!("    {}", line.trim_end());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plans() {
+        let text = "# a comment\n\na root a\n  b\tnobody\tp -x y\n";
+        let plan = Plan::parse(text, &[]).unwrap();
+        let entries: Vec<_> = plan
+            .0
+            .iter()
+            .map(|e| (e.name.as_str(), e.program.as_str()))
+            .collect();
+        assert_eq!(entries, [("a", "a"), ("b", "p")]);
+        assert_eq!(plan.0[1].line, "b\tnobody\tp -x y");
+
+        let plan = Plan::parse(text, &["b".to_string()]).unwrap();
+        assert_eq!(plan.0.len(), 1);
+        assert!(Plan::parse(text, &["c".to_string()]).is_err());
+        for wrong in ["a root", "a admin a", "a/b root a", "a root a\na root b"] {
+            assert!(Plan::parse(wrong, &[]).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn judgements() {
+        let counts = |passed, failed, skipped, missing| Counts {
+            passed,
+            failed,
+            skipped,
+            missing,
+        };
+        let none = Counts::default();
+        assert_eq!(judge(none, false, "exit=0"), counts(1, 0, 0, 0));
+        assert_eq!(judge(none, true, "exit=0"), counts(0, 1, 0, 0));
+        assert_eq!(judge(none, false, "exit=1"), counts(0, 1, 0, 0));
+        assert_eq!(judge(none, false, "missing"), counts(0, 1, 0, 0));
+        assert_eq!(judge(none, true, "exit=4"), counts(0, 0, 1, 0));
+        let some = counts(2, 0, 0, 1);
+        assert_eq!(judge(some, true, "exit=0"), some);
+        assert_eq!(judge(some, true, "exit=4"), counts(2, 0, 1, 0));
+        assert_eq!(judge(some, true, "timeout"), some);
+        let good = counts(2, 0, 0, 0);
+        assert_eq!(judge(good, true, "signal=11"), counts(2, 1, 0, 0));
+        assert_eq!(judge(good, true, "exit=2"), counts(2, 1, 0, 0));
+    }
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Boots a kernel in QEMU, runs a plan of tests in it and reports.
+
+mod boot;
+mod console;
+mod ktap;
+mod results;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Boots a kernel in QEMU, runs a plan of tests in it and reports
+///
+/// The exit status is 0 only if all that ran passed and nothing was skipped; it is 1 if not, and 2
+/// if it could not be tried.
+#[derive(Parser)]
+enum Command {
+    Boot(Box<boot::Args>),
+    Report(results::ReportArgs),
+    Record(results::RecordArgs),
+}
+
+fn main() -> ExitCode {
+    let good = match Command::parse() {
+        Command::Boot(args) => boot::run(&args),
+        Command::Report(args) => results::report(&args),
+        Command::Record(args) => results::record(&args).map(|()| true),
+    };
+    match good {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("mlock2: error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

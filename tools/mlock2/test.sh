@@ -1,0 +1,110 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# All tests, one after the other, on kernels that are built; 'make test' calls
+# this. Every step leaves a row in a results.tsv; a step that fails does not
+# keep the next ones from running, but fails the whole.
+#
+#   test.sh ARCH BOOT BOOT_C
+# where BOOT and BOOT_C boot the kernel with MLOCK2=y and the one without.
+set -euo pipefail
+
+arch=$1 boot=$2 boot_c=$3
+BUILD=${BUILD:?} LINUX=${LINUX:?} O=${O:?} O_C=${O_C:?} TOOL=${TOOL:?} CARGO=${CARGO:?} KSRCARCH=${KSRCARCH:?} OBJDUMP=${OBJDUMP:?}
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
+OUT=$BUILD/test-$arch
+HOST=$OUT/results.tsv
+
+rm -rf "$OUT" "$O/test" "$O_C/test"
+mkdir -p "$OUT"
+
+say() { printf '\n=== %s\n' "$*"; }
+# record KERNEL TEST PASSED FAILED SECONDS
+record() { "$TOOL" record --file "$HOST" --kernel "$1" --test "$2" --passed "$3" --failed "$4" --skipped 0 --seconds "$5"; }
+
+# host CRATE NAME: cargo test, counted
+host() {
+	local start=$SECONDS status=0 log=$OUT/$2.log passed failed
+	$CARGO test --locked --manifest-path "$TOP/$1/Cargo.toml" --target-dir "$BUILD/$2" >"$log" 2>&1 || status=$?
+	passed=$(awk '/^test result:/ { n += $4 } END { print n + 0 }' "$log")
+	failed=$(awk '/^test result:/ { n += $6 } END { print n + 0 }' "$log")
+	if [ "$status" != 0 ]; then
+		tail -n 40 "$log"
+		[ "$failed" -gt 0 ] || failed=1
+	fi
+	printf '%s: %d passed, %d failed\n' "$2" "$passed" "$failed"
+	record host "$2" "$passed" "$failed" $((SECONDS - start))
+}
+
+# The code that CONFIG_MLOCK2=n builds is the stock kernel's: the compiler, called
+# as the build called it, makes the same instructions of the pristine source.
+same_code() {
+	local start=$SECONDS stock=$OUT/stock f passed=0 failed=0
+	mkdir -p "$stock"
+	git -C "$LINUX" archive pristine include mm "arch/$KSRCARCH" scripts | tar -x -C "$stock"
+	for f in mlock mmap util; do
+		if compile "$f" "$LINUX" "$stock/$f.ours" && compile "$f" "$stock" "$stock/$f.stock" &&
+			cmp "$stock/$f.ours" "$stock/$f.stock"; then
+			passed=$((passed + 1))
+		else
+			printf 'mm/%s.o: CONFIG_MLOCK2=n is not the stock code\n' "$f"
+			failed=$((failed + 1))
+		fi
+	done
+	rm -rf "$stock"
+	printf 'mm/mlock.o, mm/mmap.o, mm/util.o: %d the same as stock, %d not\n' "$passed" "$failed"
+	record "$arch MLOCK2=n" stock-code "$passed" "$failed" $((SECONDS - start))
+}
+# compile NAME SOURCE-TREE OUTPUT: the instructions of mm/NAME.c and what they
+# refer to, compiled as the build of $O_C did it, without what comes after the
+# compiler (objtool)
+compile() {
+	local cmd
+	cmd=$(sed -n '1s/^savedcmd_[^ ]* := //p' "$O_C/mm/.$1.o.cmd" | sed 's/;.*//; s/^ccache //')
+	cmd=${cmd//"$LINUX"/"$2"}
+	cmd=${cmd//"-o mm/$1.o"/"-o $3.o"}
+	cmd=${cmd//"-Wp,-MMD,mm/.$1.o.d"/}
+	if ! (cd "$O_C" && eval "${cmd:?no command in $O_C/mm/.$1.o.cmd}") ||
+		! "$OBJDUMP" -dr --no-show-raw-insn "$3.o" | grep -v 'file format' >"$3" ||
+		! grep -q 'Disassembly of section .text:' "$3"; then
+		printf 'cannot compile and disassemble mm/%s.c of %s\n' "$1" "$2"
+		return 1
+	fi
+}
+
+# KUnit's results stand in the log of the boot.
+kunit() {
+	local start=$SECONDS log=$OUT/kunit.log status=0 passed failed
+	python3 "$LINUX/tools/testing/kunit/kunit.py" parse "$O/test/console.log" >"$log" 2>&1 || status=$?
+	passed=$(sed -n 's/.*Passed: \([0-9]*\).*/\1/p;s/.*passed: \([0-9]*\).*/\1/p' "$log" | tail -n 1)
+	failed=$(sed -n 's/.*[Ff]ailed: \([0-9]*\).*/\1/p' "$log" | tail -n 1)
+	[ "$status" = 0 ] || tail -n 40 "$log"
+	[ "$status" = 0 ] || [ "${failed:-0}" != 0 ] || failed=1
+	tail -n 2 "$log"
+	record "$arch MLOCK2=y" kunit "${passed:-0}" "${failed:-0}" $((SECONDS - start))
+}
+
+# Both kernels must have given the same answer to every case.
+same_results() {
+	local start=$SECONDS ok=1
+	cases() { (cd "$1/test" && grep -HE '^[[:space:]]*(not )?ok ' -- *.log | grep -v '^console.log:') >"$2" || true; }
+	cases "$O" "$OUT/cases" && cases "$O_C" "$OUT/cases-c"
+	diff "$OUT/cases" "$OUT/cases-c" >"$OUT/same.log" || ok=0
+	[ -s "$OUT/cases" ] || { ok=0; echo 'no case has a result' >"$OUT/same.log"; }
+	[ "$ok" = 1 ] || cat "$OUT/same.log"
+	record "$arch" same-results "$ok" $((1 - ok)) $((SECONDS - start))
+}
+
+say 'host tests'
+host tools/testing/mlock2 host-modules
+host tools/mlock2 host-tool
+say 'CONFIG_MLOCK2=n is the stock code'
+same_code
+say 'selftests and KUnit, CONFIG_MLOCK2=y'
+eval "$boot" || true
+kunit
+say 'selftests, CONFIG_MLOCK2=n'
+eval "$boot_c" || true
+same_results
+say 'summary'
+"$TOOL" report "$HOST" "$O/test/results.tsv" "$O_C/test/results.tsv"
