@@ -7,12 +7,14 @@
 #ifndef _LINUX_MLOCK2_H
 #define _LINUX_MLOCK2_H
 
+#include <linux/folio_batch.h>
+#include <linux/local_lock.h>
 #include <linux/mman.h>
+#include <linux/percpu.h>
 #include <linux/spinlock_types.h>
 #include <linux/types.h>
 
 struct task_struct;
-struct vm_area_struct;
 
 /* Rust, for the system calls */
 long mlock2_mlock(unsigned long start, size_t len);
@@ -28,7 +30,12 @@ int mlock2_account_locked_vm(unsigned long *locked_vm, unsigned long pages,
 
 /* C, for Rust */
 extern spinlock_t mlock2_shm_lock;
-void mlock_walk_vma_range(struct vm_area_struct *vma, unsigned long start,
-			  unsigned long end);
+
+/* Folios that wait to be mlocked or munlocked by this CPU */
+struct mlock_fbatch {
+	local_lock_t lock;
+	struct folio_batch fbatch;
+};
+DECLARE_PER_CPU(struct mlock_fbatch, mlock_fbatch);
 
 #endif /* _LINUX_MLOCK2_H */

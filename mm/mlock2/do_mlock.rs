@@ -2,8 +2,8 @@
 
 //! The five system calls, as the steps that they take one after the other.
 //!
-//! Everything here runs in task context, without any lock held on entry, and may sleep. The order of
-//! the steps is the order of precedence of their errors.
+//! Everything here runs in task context, without any lock held on entry, and may sleep. The order
+//! of the steps is the order of precedence of their errors.
 
 use super::{
     fixup, memlock,

@@ -39,8 +39,9 @@ fn lock_flags(mode: LockMode) -> VmaFlags {
 
 /// Locks or unlocks `start..end` (bytes) of one vma. The C function of the same name.
 ///
-/// Vmas that cannot be locked are passed over: `VMA_LOCKED_BIT` never gets set for them, and nothing
-/// is counted. So are vmas that have the flags already, and secret memory, which is locked for good.
+/// Vmas that cannot be locked are passed over: `VMA_LOCKED_BIT` never gets set for them, and
+/// nothing is counted. So are vmas that have the flags already, and secret memory, which is locked
+/// for good.
 ///
 /// # Errors
 ///
@@ -83,8 +84,8 @@ fn mlock_fixup(vma: VmaMut<'_>, start: usize, end: usize, lock: VmaFlags) -> Res
 /// # Errors
 ///
 /// `EINVAL` if the range reaches past the end of the address space. `ENOMEM` if a part of it is not
-/// mapped, or a vma could not be split; what comes before that is locked or unlocked then, and stays
-/// so.
+/// mapped, or a vma could not be split; what comes before that is locked or unlocked then, and
+/// stays so.
 pub(crate) fn apply_vma_lock_flags(
     mm: &mut MmapWriteGuard<'_>,
     range: &PageRange,

@@ -43,8 +43,9 @@ impl Limit {
     /// `inc_rlimit_ucounts()` returned: `isize::MAX` says that it overflowed, or that a user
     /// namespace has a lower limit.
     ///
-    /// Two things differ from [`Limit::allows`], as in C: `RLIM_INFINITY` is not divided by the page
-    /// size, and a negative `total`, which does not occur, would be taken for a very large one.
+    /// Two things differ from [`Limit::allows`], as in C: `RLIM_INFINITY` is not divided by the
+    /// page size, and a negative `total`, which does not occur, would be taken for a very large
+    /// one.
     #[inline]
     pub(crate) fn allows_user(self, total: isize) -> bool {
         let max = if self.bytes == RLIM_INFINITY {

@@ -40,8 +40,8 @@ use kernel::{
     warn_on, //
 };
 
-/// The limit of the current task. It may change at any time: what is decided by it is decided by one
-/// reading. May be called in task context.
+/// The limit of the current task. It may change at any time: what is decided by it is decided by
+/// one reading. May be called in task context.
 #[inline]
 pub(crate) fn current_limit() -> Limit {
     Limit::new(rlimit(Resource::MEMLOCK))
@@ -129,9 +129,9 @@ pub(crate) fn account_locked_vm(
 /// Counts `size` bytes of shared memory as locked by a user, and takes a reference to the count.
 /// The C function of the same name, for `SHM_LOCK` and `SHM_HUGETLB`.
 ///
-/// `None` if the user may not lock that much; nothing is counted then. May be called in task context
-/// with spinlocks held; does not sleep. Takes `lock`, inside of which only the locks of `capable()`
-/// nest.
+/// `None` if the user may not lock that much; nothing is counted then. May be called in task
+/// context with spinlocks held; does not sleep. Takes `lock`, inside of which only the locks of
+/// `capable()` nest.
 pub(crate) fn user_shm_lock(
     lock: &SpinLock<()>,
     size: usize,

@@ -8,23 +8,25 @@
 //! use of each page. The system calls set these flags, count the pages against the limit, move what
 //! is present to the unevictable LRU list, and fault in the rest.
 //!
-//! This file holds the entry points from C and the numbers that come from there. A call goes down this list of
-//! modules, and a module uses only those below it:
+//! This file holds the entry points from C and the numbers that come from there. A call goes down
+//! this list of modules, and a module uses only those below it:
 //!
 //! | module | what it does | where that is in the C |
 //! |---|---|---|
-//! | `do_mlock` | the steps of each call, in the order of their errors | `do_mlock`, `SYSCALL_DEFINE` |
-//! | `request` | the flag words | `SYSCALL_DEFINE` of `mlock2`, `mlockall` |
-//! | `memlock`, `limit` | `RLIMIT_MEMLOCK` | `can_do_mlock`, `mlock_future_ok`, `user_shm_lock`, ... |
-//! | `fixup` | which vmas change | `mlock_fixup`, `apply_vma_lock_flags`, `apply_mlockall_flags` |
+//! | `do_mlock` | the steps of each call, in the order of errors | `do_mlock` |
+//! | `request` | the flag words | `SYSCALL_DEFINE` |
+//! | `memlock`, `limit` | `RLIMIT_MEMLOCK` | `can_do_mlock`, `mlock_future_ok`, ... |
+//! | `fixup` | which vmas change | `mlock_fixup`, `apply_vma_lock_flags`, ... |
 //! | `range` | page arithmetic | |
-//! | `walk` | the pages that are present | `mlock_vma_pages_range` |
+//! | `walk` | the pages that are present | `mlock_pte_range` |
+//! | `batch` | `PG_mlocked` and the unevictable LRU list | `mlock_folio`, ... |
 //!
 //! The modules have no unsafe code: what they stand on is in `rust/kernel/mm/`. `request`, `range`
 //! and `limit` know no kernel types, and are tested on the host as well.
 //!
 //! Man pages: mlock(2), mlockall(2), getrlimit(2), shmctl(2).
 
+mod batch;
 mod do_mlock;
 mod fixup;
 mod limit;
@@ -37,24 +39,34 @@ mod walk;
 
 use kernel::{
     bindings,
+    cpu::CpuId,
+    do_once_lite,
     ffi::{
         c_int,
         c_long, //
     },
-    mm::Mm,
+    mm::{
+        folio::{
+            Folio,
+            NewFolio, //
+        },
+        folio_batch::FolioBatch,
+        Mm, //
+    },
     prelude::*,
     rlimit::{
         Ucounts,
         UcountsRef, //
     },
     sync::SpinLock,
-    task::Task, //
+    task::Task,
+    warn_on, //
 };
 use range::PageCount;
 use request::LockMode;
 
-/// What user space and the machine agree on: the numbers that the modules without kernel types need.
-/// On the host, the tests bring their own.
+/// What user space and the machine agree on: the numbers that the modules without kernel types
+/// need. On the host, the tests bring their own.
 mod abi {
     use kernel::bindings;
 
@@ -226,4 +238,88 @@ unsafe extern "C" fn user_shm_unlock(size: usize, ucounts: *mut bindings::ucount
     let ucounts = unsafe { UcountsRef::from_raw(core::ptr::NonNull::new_unchecked(ucounts)) };
 
     memlock::user_shm_unlock(shm_lock(), size, ucounts);
+}
+
+//
+// Folios, for the fault path, rmap, the LRU code and CPU hotplug. Spinlocks may be held; interrupts
+// are on; none of these sleeps.
+//
+
+/// Mlocks a folio that is mapped into a locked vma.
+///
+/// # Safety
+///
+/// `folio` must be valid for the call.
+#[export]
+unsafe extern "C" fn mlock_folio(folio: *mut bindings::folio) {
+    // SAFETY: The caller promises that the pointer is valid for the call.
+    batch::mlock_folio(unsafe { Folio::from_raw(folio) });
+}
+
+/// Mlocks a folio that has just been allocated, and puts it on an LRU list.
+///
+/// # Safety
+///
+/// `folio` must be valid for the call, and on no LRU list. Nobody else may put it on one.
+#[export]
+unsafe extern "C" fn mlock_new_folio(folio: *mut bindings::folio) {
+    // SAFETY: The caller promises that the pointer is valid for the call.
+    let folio = unsafe { Folio::from_raw(folio) };
+
+    // SAFETY: The caller promises that the folio is new.
+    batch::mlock_new_folio(unsafe { NewFolio::new(folio) });
+}
+
+/// Munlocks a folio that a locked vma maps no longer.
+///
+/// # Safety
+///
+/// `folio` must be valid for the call.
+#[export]
+unsafe extern "C" fn munlock_folio(folio: *mut bindings::folio) {
+    // SAFETY: The caller promises that the pointer is valid for the call.
+    batch::munlock_folio(unsafe { Folio::from_raw(folio) });
+}
+
+/// Works on the batch of this CPU.
+///
+/// # Safety
+///
+/// None: unsafe because it is exported.
+#[export]
+unsafe extern "C" fn mlock_drain_local() {
+    batch::mlock_drain_local();
+}
+
+/// Works on the batch of a CPU that is gone.
+///
+/// # Safety
+///
+/// If the CPU is off line, then it must stay so, and nobody else may look at its batch: called by
+/// `page_alloc_cpu_dead()` only.
+#[export]
+unsafe extern "C" fn mlock_drain_remote(cpu: c_int) {
+    let Some(cpu) = CpuId::from_i32(cpu) else {
+        return;
+    };
+    // SAFETY: The CPU exists.
+    if unsafe { bindings::cpu_online(cpu.as_u32()) } {
+        // The C goes on after warning, and races with the CPU.
+        do_once_lite! {
+            warn_on!(true);
+        }
+        return;
+    }
+    // SAFETY: The CPU is off line, and hotplug, which calls us, keeps it so and calls nobody else.
+    batch::mlock_drain_remote(unsafe { FolioBatch::of_dead_cpu(cpu) });
+}
+
+/// Whether folios wait in the batch of a CPU.
+///
+/// # Safety
+///
+/// None: unsafe because it is exported.
+#[export]
+unsafe extern "C" fn need_mlock_drain(cpu: c_int) -> bool {
+    CpuId::from_i32(cpu).is_some_and(batch::need_mlock_drain)
 }

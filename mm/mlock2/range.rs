@@ -71,8 +71,8 @@ pub(crate) struct PageRange {
 impl PageRange {
     /// Rounds `addr` down and `addr + len` up to whole pages; both in bytes.
     ///
-    /// The length wraps as it does in C. That is why `mlock(addr, ULONG_MAX)` at the start of a page
-    /// locks nothing and succeeds, and two bytes further on locks that page.
+    /// The length wraps as it does in C. That is why `mlock(addr, ULONG_MAX)` at the start of a
+    /// page locks nothing and succeeds, and two bytes further on locks that page.
     #[inline]
     pub(crate) const fn new(addr: usize, len: usize) -> Self {
         let offset = addr & OFFSET_MASK;
@@ -104,7 +104,8 @@ impl PageRange {
 
     /// The first address after the range, in bytes.
     ///
-    /// `None`, which is `EINVAL`, if the range reaches the end of what an address can be, or past it.
+    /// `None`, which is `EINVAL`, if the range reaches the end of what an address can be, or past
+    /// it.
     #[inline]
     pub(crate) const fn end(&self) -> Option<usize> {
         self.start.checked_add(self.len)

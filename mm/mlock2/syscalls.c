@@ -12,6 +12,11 @@
 #include <linux/spinlock.h>
 #include <linux/syscalls.h>
 
+/* Not static, or each object that Rust helpers are inlined into has its own */
+DEFINE_PER_CPU(struct mlock_fbatch, mlock_fbatch) = {
+	.lock = INIT_LOCAL_LOCK(lock),
+};
+
 /* Serializes the counts of locked shared memory: shmlock_user_lock of the C */
 DEFINE_SPINLOCK(mlock2_shm_lock);
 

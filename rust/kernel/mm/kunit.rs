@@ -2,8 +2,8 @@
 
 //! A user address space for KUnit tests.
 //!
-//! A KUnit test runs in a kernel thread, which has none of its own. All functions run in the context
-//! of a test and sleep.
+//! A KUnit test runs in a kernel thread, which has none of its own. All functions run in the
+//! context of a test and sleep.
 //!
 //! C header: [`include/kunit/test.h`](srctree/include/kunit/test.h)
 
@@ -23,7 +23,8 @@ use core::ptr;
 ///
 /// Must be called before `current!()` is looked at. As `kunit_attach_mm()`.
 pub fn attach_mm() -> Result {
-    // SAFETY: Leaves an mm that is there alone. If there is none, then nobody has a reference to it.
+    // SAFETY: Leaves an mm that is there alone. If there is none, then nobody has a reference to
+    // it.
     to_result(unsafe { bindings::kunit_attach_mm() })
 }
 

@@ -155,8 +155,8 @@ impl MmapWriteGuard<'_> {
     /// Returns an iterator over all vmas, lowest address first.
     #[inline]
     pub fn vmas_mut(&mut self) -> VmaIter<'_> {
-        // INVARIANT: The write lock is held for as long as `self` is borrowed; there is no vma before
-        // the first.
+        // INVARIANT: The write lock is held for as long as `self` is borrowed; there is no vma
+        // before the first.
         VmaIter {
             mm: self.mm,
             at: Position {
@@ -257,9 +257,9 @@ struct Position {
 ///
 /// # Invariants
 ///
-/// The write lock of `mm` is held for 'g. `at.vmi` is over its vmas. `at.vma` is null or the vma that
-/// was found last, or what it was merged into or split off from it. `at.prev` is null or a vma that
-/// is not above `at.vma`. Both are in the tree.
+/// The write lock of `mm` is held for 'g. `at.vmi` is over its vmas. `at.vma` is null or the vma
+/// that was found last, or what it was merged into or split off from it. `at.prev` is null or a vma
+/// that is not above `at.vma`. Both are in the tree.
 pub struct VmaIter<'g> {
     mm: &'g MmWithUser,
     at: Position,
@@ -354,8 +354,8 @@ impl<'i> VmaMut<'i> {
 
     /// Splits and merges so that one vma with the given lock flags can hold `start..end` (bytes).
     ///
-    /// The flags themselves are not changed where a split was enough: that is left to the caller, on
-    /// the vma that is returned, which contains `start..end` and may be another one than before.
+    /// The flags themselves are not changed where a split was enough: that is left to the caller,
+    /// on the vma that is returned, which contains `start..end` and may be another one than before.
     /// Follows `vma_modify_flags()`. Only the lock flags of `lock` count.
     ///
     /// # Errors
@@ -379,8 +379,8 @@ impl<'i> VmaMut<'i> {
         }
 
         // SAFETY: By the type invariants, the write lock is held, and `prev` and `vma` are in the
-        // tree that `vmi` is over. We just checked the range. If `prev` does not end where the range
-        // starts, then it is not merged with.
+        // tree that `vmi` is over. We just checked the range. If `prev` does not end where the
+        // range starts, then it is not merged with.
         let vma = from_err_ptr(unsafe {
             bindings::vma_modify_flags(&mut at.vmi, at.prev, at.vma, start, end, &mut flags)
         })?;
@@ -395,7 +395,7 @@ impl<'i> VmaMut<'i> {
 
 // Whether `start..end` is made of whole pages of a vma, at least one.
 #[inline]
-fn is_part_of(vma: &VmaRef, start: usize, end: usize) -> bool {
+pub(super) fn is_part_of(vma: &VmaRef, start: usize, end: usize) -> bool {
     vma.start() <= start && start < end && end <= vma.end() && (start | end) & !PAGE_MASK == 0
 }
 
@@ -442,18 +442,18 @@ impl ModifiedVma<'_> {
 
         // SAFETY: By the type invariants, the vma is valid and the mmap write lock is held.
         unsafe { bindings::vma_start_write(self.vma) };
-        // SAFETY: As above; with the vma write lock we are the only one to write the flags. What the
-        // pages of the vma are does not depend on its lock flags.
+        // SAFETY: As above; with the vma write lock we are the only one to write the flags. What
+        // the pages of the vma are does not depend on its lock flags.
         unsafe { (*self.vma).__bindgen_anon_2.flags = flags.into_raw() };
     }
 
     /// Replaces the lock flags of the vma and calls `pages` to bring its pages in line with them.
     ///
     /// The rmap walks of reclaim and migration look at the flags without the mmap lock. They see
-    /// the new flags before `pages` is called; and if the vma is being locked, they see `VMA_IO_BIT`
-    /// beside `VMA_LOCKED_BIT` until `pages` has returned, which tells `mlock_vma_folio()` to leave
-    /// the folio to us. Otherwise a folio that is migrated meanwhile would be counted twice, and
-    /// would stay unevictable for ever.
+    /// the new flags before `pages` is called; and if the vma is being locked, they see
+    /// `VMA_IO_BIT` beside `VMA_LOCKED_BIT` until `pages` has returned, which tells
+    /// `mlock_vma_folio()` to leave the folio to us. Otherwise a folio that is migrated meanwhile
+    /// would be counted twice, and would stay unevictable for ever.
     ///
     /// Only the lock flags of `lock` count. Takes the vma write lock.
     #[inline]
@@ -484,8 +484,8 @@ impl ModifiedVma<'_> {
     unsafe fn reset_flags_once(&self, flags: VmaFlags) {
         let mut flags = flags.into_raw();
 
-        // SAFETY: By the type invariants, the vma is valid; the caller promises that we are the only
-        // one to write the flags. rmap walkers see one word or the other.
+        // SAFETY: By the type invariants, the vma is valid; the caller promises that we are the
+        // only one to write the flags. rmap walkers see one word or the other.
         unsafe { bindings::vma_flags_reset_once(self.vma, &mut flags) };
     }
 }
@@ -498,22 +498,9 @@ impl ModifiedVma<'_> {
 pub struct PublishedVma<'v>(&'v VmaRef);
 
 impl PublishedVma<'_> {
-    /// Calls `mlock_folio()` or `munlock_folio()` for every page that is present in `start..end`
-    /// (bytes), as the vma's `VMA_LOCKED_BIT` says. To be called once: folios count how often they
-    /// are mlocked.
-    ///
-    /// Sleeps.
-    ///
-    /// # Errors
-    ///
-    /// [`EINVAL`] if `start..end` is empty, not page aligned, or not in the vma.
-    pub fn mlock_present_pages(&self, start: usize, end: usize) -> Result {
-        if !is_part_of(self.0, start, end) {
-            return Err(EINVAL);
-        }
-        // SAFETY: By the type invariants, the vma is valid and both locks are held; we just checked
-        // the range.
-        unsafe { bindings::mlock_walk_vma_range(self.0.as_ptr(), start, end) };
-        Ok(())
+    /// Returns the vma, to be read.
+    #[inline]
+    pub fn vma(&self) -> &VmaRef {
+        self.0
     }
 }

@@ -43,8 +43,8 @@ impl VmaFlags {
     /// `VMA_LOCKED_BIT`: the pages of the vma are locked in memory.
     pub const LOCKED: Self = Self::from_bit(bindings::VMA_LOCKED_BIT);
 
-    /// `VMA_LOCKED_BIT` and `VMA_LOCKONFAULT_BIT`: a page is locked when it is first used. The second
-    /// means nothing without the first, so there is no constant for it alone.
+    /// `VMA_LOCKED_BIT` and `VMA_LOCKONFAULT_BIT`: a page is locked when it is first used. The
+    /// second means nothing without the first, so there is no constant for it alone.
     pub const LOCKED_ONFAULT: Self = Self::from_words(Self::LOCKED_MASK);
 
     /// `VMA_IO_BIT`: memory mapped I/O, or a vma whose pages are being locked right now.
@@ -135,8 +135,8 @@ impl VmaRef {
     /// Returns the flags of the vma as a set.
     #[inline]
     pub fn vma_flags(&self) -> VmaFlags {
-        // SAFETY: By the type invariants, the vma is valid and at least the mmap or vma read lock is
-        // held, so this is no data race. Both members of the union are plain words, any value of
+        // SAFETY: By the type invariants, the vma is valid and at least the mmap or vma read lock
+        // is held, so this is no data race. Both members of the union are plain words, any value of
         // which is valid.
         VmaFlags::from_raw(unsafe { (*self.as_ptr()).__bindgen_anon_2.flags })
     }

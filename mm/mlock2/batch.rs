@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The folios of locked vmas: `PG_mlocked`, and the way to the unevictable LRU list.
+//!
+//! # The life of a locked folio
+//!
+//! Four things say that a folio is locked. They do not change at once, nor all in this file:
+//!
+//! - `VMA_LOCKED_BIT` of a vma that maps it: set and cleared by `fixup.rs`, under the mmap lock and
+//!   the vma's lock. It is what keeps reclaim from unmapping the folio: `try_to_unmap_one()` and
+//!   `folio_referenced_one()` look at it under the page table lock.
+//! - `PG_mlocked`, and `nr_mlock` with it: set by [`mlock_folio`] and [`mlock_new_folio`], cleared
+//!   when a munlock is worked on, all atomically. Splitting a folio copies it. If it is still set
+//!   when the folio is freed, then `free_pages_prepare()` clears it.
+//! - `PG_unevictable`, and being on no list that reclaim scans: changed here with `PG_lru` cleared
+//!   and the lruvec locked; by `lru_add()` when a folio is put on a list, whoever had taken it off;
+//!   by `check_move_unevictable_folios()` for `SHM_UNLOCK`; copied by migration and split.
+//! - `mlock_count`, which exists only while the folio is unevictable: changed here under the same
+//!   two, set to 0 by `lru_add()` whenever the folio is put back.
+//!
+//! A folio is mlocked when it is faulted into a locked vma: by `mlock_new_folio()` if it is new and
+//! goes to the LRU lists for the first time, else by `mlock_folio()` at the end of adding the rmap;
+//! and when `walk.rs` finds it in a vma that is being locked. `PG_mlocked` is set at once, so that
+//! reclaim passes it by. The rest waits in this CPU's batch, with a reference. When the batch is
+//! worked on, the folio becomes unevictable with an `mlock_count` of 1; another mlock adds 1.
+//! Unmapping it from a locked vma, or unlocking the vma, queues a munlock, which takes 1 off. At 0,
+//! or if there is no count, `PG_mlocked` is cleared, and the folio goes back to an evictable list
+//! unless something else (`SHM_LOCK`, ramfs) makes it unevictable.
+//!
+//! `mlock_count` errs on the low side: a folio that is claimed by somebody else when its mlock is
+//! worked on is not counted, being put back sets the count to 0, and a large folio that is mapped
+//! in part is munlocked but never mlocked. So a folio may become evictable while a locked vma maps
+//! it. Reclaim then meets `VMA_LOCKED_BIT`, keeps it mapped, and mlocks it again if it is mapped as
+//! a whole. The other way is to be avoided, since it would keep a folio unevictable for good. It is
+//! possible in one case, as in C: truncation that unmaps a folio between munlock's clearing of
+//! `VMA_LOCKED_BIT` and its walk leaves `PG_mlocked` set until the folio is freed, which is then
+//! about to happen.
+//!
+//! # Who may come in between
+//!
+//! - *Reclaim, migration, compaction, split and others that take folios off their list*: one of us
+//!   clears `PG_lru` first. If it was not us, then an mlock leaves the folio alone: `lru_add()`
+//!   looks at `PG_mlocked` when the folio is put back. A munlock clears `PG_mlocked` all the same.
+//!   If the folio was put back as unevictable just before, it stays so without need: it is counted
+//!   in `unevictable_pgs_stranded`, and rescued when somebody takes and puts it back again.
+//! - *The same folio in the batch of another CPU, or twice in one*: its lruvec's lock puts the
+//!   moves in an order. An mlock and a munlock cancel out in either order, if no other vma has it
+//!   locked; if one has, then the munlock may come first and take off what was that vma's: the
+//!   count is too low then.
+//! - *Setting `PG_mlocked` while a munlock is worked on*: the munlock asks whether the folio is
+//!   evictable after it cleared the flag, and both are fully ordered. If it sees the flag set
+//!   again, it leaves the folio unevictable; if not, then the mlock that sets it has its entry in a
+//!   batch yet, which finds the folio evictable and moves it.
+//! - *Migration or reclaim while a vma is being locked*: both may mlock a folio because of the
+//!   vma's new flag, before the walk gets there and does so too. `VMA_IO_BIT` beside
+//!   `VMA_LOCKED_BIT` tells them to leave it to the walk (see `ModifiedVma::publish_lock_flags()`).
+//! - *munmap, exit and truncation*: the munlock is the last thing that removing the rmap does; the
+//!   reference of the mapping is put after it, so the folio is there for the batch to take its own.
+//! - *Another process that maps the folio*: its vma adds and takes off its own 1.
+//! - *Who counts references* (migration, split, `MADV_FREE`): the batch's own make the count too
+//!   high. They call `mlock_drain_local()` first; and `lru_cache_disabled()` keeps folios from
+//!   waiting here.
+//! - *CPU hotplug*: when a CPU is gone, [`mlock_drain_remote`] works on its batch from another one;
+//!   nobody else can reach it then.
+//!
+//! # Lock order
+//!
+//! Page table lock, the local lock of the batch, the lruvec lock (interrupts off; on PREEMPT_RT the
+//! last two are sleeping locks, and interrupts stay on). Everything here may be called in task
+//! context with spinlocks held and interrupts on.
+
+use kernel::{
+    cpu::CpuId,
+    mm::{
+        folio::{
+            lru_cache_disabled,
+            Event,
+            Folio,
+            LruvecGuard,
+            NewFolio, //
+        },
+        folio_batch::{
+            batch_len,
+            Entry,
+            FolioBatch,
+            LocalBatch, //
+        },
+    },
+};
+
+/// Mlocks a folio that is on an LRU list, or for the moment off it. The C is `__mlock_folio()`.
+fn mlock_on_lru(folio: &Folio, lruvec: &mut LruvecGuard) {
+    // If somebody else has claimed it, there is nothing more that we can do.
+    let _ = lruvec.with_claimed(folio, |folio| {
+        if folio.is_evictable() {
+            // Another CPU has cleared PG_mlocked since. What made the folio unevictable is over.
+            if folio.test_unevictable() {
+                folio.make_evictable();
+            }
+        } else if folio.test_unevictable() {
+            if folio.test_mlocked() {
+                folio.inc_mlock_count();
+            }
+        } else {
+            folio.make_unevictable();
+        }
+    });
+}
+
+/// Mlocks a folio, and puts it on an LRU list for the first time. The C is `__mlock_new_folio()`.
+fn mlock_new(folio: NewFolio<'_>, lruvec: &mut LruvecGuard) {
+    lruvec.add_new(folio, |folio| {
+        // As above: it may be munlocked already.
+        if !folio.is_evictable() {
+            folio.set_unevictable();
+        }
+    });
+}
+
+/// Munlocks a folio. The C is `__munlock_folio()`.
+fn munlock(folio: &Folio, lruvec: &mut LruvecGuard) {
+    let claimed = lruvec.with_claimed(folio, |folio| {
+        if folio.dec_mlock_count() != 0 {
+            return;
+        }
+        // That was the last one, or there is no telling: reclaim mends it if it was not.
+        if clear_mlocked(folio) {
+            folio.count_event(Event::Munlocked);
+        }
+        // The order counts: whether it is evictable is to be asked after PG_mlocked is cleared.
+        if folio.test_unevictable() && folio.is_evictable() {
+            folio.make_evictable();
+        }
+    });
+
+    if claimed.is_none() && clear_mlocked(folio) {
+        folio.count_event(if folio.test_unevictable() {
+            Event::Stranded
+        } else {
+            Event::Munlocked
+        });
+    }
+}
+
+/// Clears `PG_mlocked`, and returns whether it was set.
+fn clear_mlocked(folio: &Folio) -> bool {
+    let was_set = folio.test_clear_mlocked();
+
+    if was_set {
+        folio.mod_nr_mlock((folio.nr_pages() as isize).wrapping_neg());
+    }
+    was_set
+}
+
+/// Does what is to be done with the folios of a batch, and empties it. The C function of the same
+/// name.
+fn mlock_folio_batch(batch: &FolioBatch) {
+    batch.drain(|lruvec, entry| match entry {
+        Entry::Mlock(folio) => mlock_on_lru(folio, lruvec),
+        Entry::MlockNew(folio) => mlock_new(folio, lruvec),
+        Entry::Munlock(folio) => munlock(folio, lruvec),
+    });
+}
+
+// Works on the batch if it is full, or if this folio must not wait in it.
+fn drain_if_due(batch: &FolioBatch, space: usize, folio: &Folio) {
+    if space == 0 || !folio.may_be_lru_cached() || lru_cache_disabled() {
+        mlock_folio_batch(batch);
+    }
+}
+
+/// Mlocks a folio that is on an LRU list, or for the moment off it. The C function of the same
+/// name.
+pub(crate) fn mlock_folio(folio: &Folio) {
+    let batch = LocalBatch::lock();
+
+    if !folio.test_set_mlocked() {
+        folio.mod_nr_mlock(folio.nr_pages() as isize);
+        folio.count_event(Event::Mlocked);
+    }
+    let space = batch.push_mlock(folio.get());
+    drain_if_due(&batch, space, folio);
+}
+
+/// Mlocks a folio that has just been allocated and is not on an LRU list yet. The C function of the
+/// same name.
+pub(crate) fn mlock_new_folio(new: NewFolio<'_>) {
+    let batch = LocalBatch::lock();
+    // To the LRU lists it goes by way of the batch; for all else it is a folio like others.
+    let folio = new.folio();
+
+    folio.set_mlocked();
+    folio.mod_nr_mlock(folio.nr_pages() as isize);
+    folio.count_event(Event::Mlocked);
+
+    let space = batch.push_mlock_new(new);
+    drain_if_due(&batch, space, folio);
+}
+
+/// Munlocks a folio. The C function of the same name.
+///
+/// `PG_mlocked` stays set for now: the folio may be locked by others too.
+pub(crate) fn munlock_folio(folio: &Folio) {
+    let batch = LocalBatch::lock();
+
+    let space = batch.push_munlock(folio.get());
+    drain_if_due(&batch, space, folio);
+}
+
+/// Works on the batch of this CPU. The C function of the same name.
+pub(crate) fn mlock_drain_local() {
+    let batch = LocalBatch::lock();
+
+    if !batch.is_empty() {
+        mlock_folio_batch(&batch);
+    }
+}
+
+/// Works on the batch of a CPU that is gone. The C function of the same name.
+pub(crate) fn mlock_drain_remote(batch: FolioBatch) {
+    if !batch.is_empty() {
+        mlock_folio_batch(&batch);
+    }
+}
+
+/// Whether folios wait in the batch of a CPU. The C function of the same name.
+pub(crate) fn need_mlock_drain(cpu: CpuId) -> bool {
+    batch_len(cpu) != 0
+}

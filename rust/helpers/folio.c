@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <linux/cpumask.h>
+#include <linux/local_lock.h>
+#include <linux/memcontrol.h>
+#include <linux/mlock2.h>
+#include <linux/mm.h>
+#include <linux/mm_inline.h>
+#include <linux/pagewalk.h>
+#include <linux/swap.h>
+#include <linux/vmstat.h>
+
+#include "../../mm/internal.h"
+
+__rust_helper unsigned long rust_helper_folio_nr_pages(const struct folio *folio)
+{
+	return folio_nr_pages(folio);
+}
+
+__rust_helper bool rust_helper_folio_test_large(const struct folio *folio)
+{
+	return folio_test_large(folio);
+}
+
+__rust_helper bool rust_helper_folio_is_zone_device(const struct folio *folio)
+{
+	return folio_is_zone_device(folio);
+}
+
+__rust_helper bool rust_helper_folio_may_be_lru_cached(const struct folio *folio)
+{
+	return folio_may_be_lru_cached(folio);
+}
+
+__rust_helper bool rust_helper_lru_cache_disabled(void)
+{
+	return lru_cache_disabled();
+}
+
+__rust_helper bool rust_helper_folio_test_mlocked(const struct folio *folio)
+{
+	return folio_test_mlocked(folio);
+}
+
+__rust_helper void rust_helper_folio_set_mlocked(struct folio *folio)
+{
+	folio_set_mlocked(folio);
+}
+
+__rust_helper bool rust_helper_folio_test_set_mlocked(struct folio *folio)
+{
+	return folio_test_set_mlocked(folio);
+}
+
+__rust_helper bool rust_helper_folio_test_clear_mlocked(struct folio *folio)
+{
+	return folio_test_clear_mlocked(folio);
+}
+
+__rust_helper bool rust_helper_folio_test_unevictable(const struct folio *folio)
+{
+	return folio_test_unevictable(folio);
+}
+
+__rust_helper void rust_helper_folio_set_unevictable(struct folio *folio)
+{
+	folio_set_unevictable(folio);
+}
+
+__rust_helper void rust_helper_folio_clear_unevictable(struct folio *folio)
+{
+	folio_clear_unevictable(folio);
+}
+
+__rust_helper void rust_helper_folio_clear_active(struct folio *folio)
+{
+	folio_clear_active(folio);
+}
+
+__rust_helper bool rust_helper_folio_test_lru(const struct folio *folio)
+{
+	return folio_test_lru(folio);
+}
+
+__rust_helper bool rust_helper_folio_test_clear_lru(struct folio *folio)
+{
+	return folio_test_clear_lru(folio);
+}
+
+__rust_helper void rust_helper_folio_set_lru(struct folio *folio)
+{
+	folio_set_lru(folio);
+}
+
+__rust_helper bool rust_helper_folio_evictable(struct folio *folio)
+{
+	return folio_evictable(folio);
+}
+
+/* Four unions without a name deep */
+__rust_helper unsigned int *rust_helper_folio_mlock_count(struct folio *folio)
+{
+	return &folio->mlock_count;
+}
+
+__rust_helper void rust_helper_folio_get(struct folio *folio)
+{
+	folio_get(folio);
+}
+
+__rust_helper void rust_helper_folio_put(struct folio *folio)
+{
+	folio_put(folio);
+}
+
+__rust_helper void rust_helper_folios_put(struct folio_batch *folios)
+{
+	folios_put(folios);
+}
+
+__rust_helper void rust_helper_zone_stat_mod_folio(struct folio *folio,
+						   enum zone_stat_item item,
+						   long nr)
+{
+	zone_stat_mod_folio(folio, item, nr);
+}
+
+__rust_helper void rust_helper___count_vm_events(enum vm_event_item item,
+						 long delta)
+{
+	__count_vm_events(item, delta);
+}
+
+__rust_helper struct lruvec *
+rust_helper_folio_lruvec_relock_irq(struct folio *folio, struct lruvec *locked)
+{
+	return folio_lruvec_relock_irq(folio, locked);
+}
+
+__rust_helper void rust_helper_lruvec_unlock_irq(struct lruvec *lruvec)
+{
+	lruvec_unlock_irq(lruvec);
+}
+
+__rust_helper void rust_helper_lruvec_add_folio(struct lruvec *lruvec,
+						struct folio *folio)
+{
+	lruvec_add_folio(lruvec, folio);
+}
+
+__rust_helper void rust_helper_lruvec_del_folio(struct lruvec *lruvec,
+						struct folio *folio)
+{
+	lruvec_del_folio(lruvec, folio);
+}
+
+__rust_helper bool rust_helper_folio_within_range(struct folio *folio,
+						  struct vm_area_struct *vma,
+						  unsigned long start,
+						  unsigned long end)
+{
+	return folio_within_range(folio, vma, start, end);
+}
+
+/* The batch of this CPU, with its lock taken */
+__rust_helper struct folio_batch *rust_helper_mlock_fbatch_lock(void)
+{
+	local_lock(&mlock_fbatch.lock);
+	return this_cpu_ptr(&mlock_fbatch.fbatch);
+}
+
+__rust_helper void rust_helper_mlock_fbatch_unlock(void)
+{
+	local_unlock(&mlock_fbatch.lock);
+}
+
+__rust_helper struct folio_batch *rust_helper_mlock_fbatch_of(unsigned int cpu)
+{
+	return &per_cpu(mlock_fbatch.fbatch, cpu);
+}
+
+/* The CPU may be changing it right now */
+__rust_helper unsigned int rust_helper_mlock_fbatch_count(unsigned int cpu)
+{
+	return data_race(folio_batch_count(&per_cpu(mlock_fbatch.fbatch, cpu)));
+}
+
+__rust_helper spinlock_t *
+rust_helper_pmd_trans_huge_lock(pmd_t *pmd, struct vm_area_struct *vma)
+{
+	return pmd_trans_huge_lock(pmd, vma);
+}
+
+/* The folio of a huge entry that is locked, if there is one */
+__rust_helper struct folio *rust_helper_huge_pmd_folio(pmd_t *pmd)
+{
+	if (!pmd_present(*pmd) || is_huge_zero_pmd(*pmd))
+		return NULL;
+	return pmd_folio(*pmd);
+}
+
+__rust_helper void rust_helper_pte_unmap_unlock(pte_t *pte, spinlock_t *ptl)
+{
+	pte_unmap_unlock(pte, ptl);
+}
+
+__rust_helper pte_t rust_helper_ptep_get(pte_t *pte)
+{
+	return ptep_get(pte);
+}
+
+__rust_helper bool rust_helper_pte_present(pte_t pte)
+{
+	return pte_present(pte);
+}
+
+__rust_helper bool rust_helper_cpu_online(unsigned int cpu)
+{
+	return cpu_online(cpu);
+}

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Walking the page tables of a vma.
+//!
+//! [`PublishedVma::walk_tables`] calls a closure for each page table of a range, with the table's
+//! lock held. What the table maps can be looked at through [`Table`] for that long, and no longer:
+//! that a folio is mapped there, and cannot be unmapped, is what keeps it from being freed.
+//!
+//! # Lock order
+//!
+//! The page table lock is taken inside of the mmap lock and of the vma's lock. The closure holds a
+//! spinlock, and must not sleep.
+//!
+//! C header: [`include/linux/pagewalk.h`](srctree/include/linux/pagewalk.h)
+
+use crate::{
+    bindings,
+    error::{
+        code::EINVAL,
+        to_result,
+        Result, //
+    },
+    ffi::{
+        c_int,
+        c_ulong,
+        c_void, //
+    },
+    mm::{
+        folio::Folio,
+        mmap_write::{
+            is_part_of,
+            PublishedVma, //
+        },
+    },
+    page::PAGE_SIZE,
+    task::cond_resched, //
+};
+use core::{
+    marker::PhantomData,
+    ptr, //
+};
+
+/// What a walk found, with the lock of the page table held.
+pub enum Table<'t> {
+    /// One entry that maps a huge page, or would if it were present.
+    Huge(HugeEntry<'t>),
+    /// A table of entries for pages.
+    Pages(PageTable<'t>),
+}
+
+/// A page table entry of the size of a whole page table.
+///
+/// # Invariants
+///
+/// `pmd` is a huge entry of a vma, the lock of which is held for 't.
+pub struct HugeEntry<'t> {
+    pmd: *mut bindings::pmd_t,
+    _lock: PhantomData<&'t ()>,
+}
+
+impl<'t> HugeEntry<'t> {
+    /// Returns the folio that is mapped; `None` if none is present, or it is the huge zero page.
+    #[inline]
+    pub fn folio(&self) -> Option<&'t Folio> {
+        // SAFETY: By the type invariants, the entry is huge and its lock is held.
+        let folio = unsafe { bindings::huge_pmd_folio(self.pmd) };
+        if folio.is_null() {
+            return None;
+        }
+        // SAFETY: The folio is mapped, and cannot be unmapped while the lock is held.
+        Some(unsafe { Folio::from_raw(folio) })
+    }
+}
+
+/// A part of a page table.
+///
+/// # Invariants
+///
+/// The table's lock is held for 't. `pte` is the entry for `addr`, and `addr..end`, page aligned,
+/// is in `vma` and in this table; if it is empty, then `pte` is past the table's last entry.
+pub struct PageTable<'t> {
+    vma: *mut bindings::vm_area_struct,
+    pte: *mut bindings::pte_t,
+    start: usize,
+    addr: usize,
+    end: usize,
+    _lock: PhantomData<&'t ()>,
+}
+
+impl<'t> PageTable<'t> {
+    // INVARIANT: `pages` is no more than there are, so that `addr` stays in the range or at its
+    // end.
+    #[inline]
+    fn advance(&mut self, pages: usize) {
+        self.pte = self.pte.wrapping_add(pages);
+        self.addr = self.addr.wrapping_add(pages.wrapping_mul(PAGE_SIZE));
+    }
+
+    // How many entries are left, this one included.
+    #[inline]
+    fn left(&self) -> usize {
+        self.end.wrapping_sub(self.addr) / PAGE_SIZE
+    }
+
+    /// Finds the next present page that belongs to a folio, as `vm_normal_folio()` says. `None` at
+    /// the end.
+    ///
+    /// Finds the same page again if [`MappedPage::skip`] is not called on it.
+    #[inline]
+    pub fn find(&mut self) -> Option<MappedPage<'_, 't>> {
+        while self.addr != self.end {
+            // SAFETY: By the type invariants, this is an entry of a table whose lock is held.
+            let ptent = unsafe { bindings::ptep_get(self.pte) };
+            // SAFETY: No preconditions.
+            if unsafe { bindings::pte_present(ptent) } {
+                // SAFETY: The entry is present, and it is the vma's for this address.
+                let folio = unsafe { bindings::vm_normal_folio(self.vma, self.addr, ptent) };
+                if !folio.is_null() {
+                    // INVARIANT: We just found the folio there.
+                    return Some(MappedPage {
+                        // SAFETY: The folio is mapped, and cannot be unmapped while the lock is
+                        // held.
+                        folio: unsafe { Folio::from_raw(folio) },
+                        ptent,
+                        table: self,
+                    });
+                }
+            }
+            self.advance(1);
+        }
+        None
+    }
+}
+
+/// A present page, and the folio that it is part of.
+///
+/// # Invariants
+///
+/// The entry that `table` stands at is `ptent`, which is present and maps a page of `folio`.
+pub struct MappedPage<'p, 't> {
+    table: &'p mut PageTable<'t>,
+    folio: &'t Folio,
+    ptent: bindings::pte_t,
+}
+
+impl<'t> MappedPage<'_, 't> {
+    /// Returns the folio.
+    #[inline]
+    pub fn folio(&self) -> &'t Folio {
+        self.folio
+    }
+
+    /// Returns how many entries from here on, at least one, map pages of the folio in a row, as
+    /// `folio_pte_batch()`.
+    #[inline]
+    pub fn batch(&self) -> usize {
+        if !self.folio.is_large() {
+            return 1;
+        }
+        // SAFETY: By the type invariants, the entry is present and maps a page of the folio, and
+        // that many entries are left in the table, the lock of which is held.
+        let nr = unsafe {
+            bindings::folio_pte_batch(
+                self.folio.as_ptr(),
+                self.table.pte,
+                self.ptent,
+                // A page table has few enough entries.
+                self.table.left() as u32,
+            )
+        };
+        nr as usize
+    }
+
+    /// Returns whether the whole folio would lie in the part of the vma that is walked, as
+    /// `folio_within_range()`. Only for large folios, which KSM's are not.
+    #[inline]
+    pub fn is_folio_within(&self) -> bool {
+        let table = &self.table;
+
+        // SAFETY: By the type invariants, the folio is mapped in this vma, both of which are valid.
+        unsafe {
+            bindings::folio_within_range(self.folio.as_ptr(), table.vma, table.start, table.end)
+        }
+    }
+
+    /// Steps over `pages` entries, or to the end if there are fewer.
+    #[inline]
+    pub fn skip(self, pages: usize) {
+        self.table.advance(pages.min(self.table.left()));
+    }
+}
+
+impl PublishedVma<'_> {
+    /// Calls `visit` for each page table that there is for `start..end` (bytes), under its lock.
+    ///
+    /// Takes and drops the lock for each table, and lets other tasks run in between. A table that
+    /// goes away while it is looked for is looked for again. Huge pages are not split.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if `start..end` is empty, not page aligned or not in the vma.
+    #[inline]
+    pub fn walk_tables<F>(&self, start: usize, end: usize, mut visit: F) -> Result
+    where
+        F: FnMut(Table<'_>),
+    {
+        if !is_part_of(self.vma(), start, end) {
+            return Err(EINVAL);
+        }
+
+        // SAFETY: By the type invariants, the mmap lock and the vma's own are held for writing. The
+        // range is in the vma. `private` is what the callback expects, and outlives the walk.
+        to_result(unsafe {
+            bindings::walk_page_range_vma(
+                self.vma().as_ptr(),
+                start,
+                end,
+                &Walker::<F>::OPS,
+                ptr::from_mut(&mut visit).cast::<c_void>(),
+            )
+        })
+    }
+}
+
+struct Walker<F>(PhantomData<F>);
+
+impl<F: FnMut(Table<'_>)> Walker<F> {
+    const OPS: bindings::mm_walk_ops = bindings::mm_walk_ops {
+        pmd_entry: Some(Self::pmd_entry),
+        walk_lock: bindings::page_walk_lock_PGWALK_WRLOCK_VERIFY,
+        ..pin_init::zeroed()
+    };
+
+    // Called by the walk for each entry that there is on the level above page tables.
+    //
+    // # Safety
+    //
+    // `walk` must be one that `PublishedVma::walk_tables()` started for this `F`, and `addr..end`,
+    // which is covered by `pmd`, a part of its range.
+    unsafe extern "C" fn pmd_entry(
+        pmd: *mut bindings::pmd_t,
+        addr: c_ulong,
+        end: c_ulong,
+        walk: *mut bindings::mm_walk,
+    ) -> c_int {
+        // SAFETY: The caller promises that `walk` is ours, and that the closure is an `F`; nobody
+        // else calls it meanwhile.
+        let (vma, visit) = unsafe { ((*walk).vma, &mut *(*walk).private.cast::<F>()) };
+        let mut ptl = ptr::null_mut();
+
+        // SAFETY: `pmd` is an entry of the vma, which is locked.
+        let huge_ptl = unsafe { bindings::pmd_trans_huge_lock(pmd, vma) };
+        if !huge_ptl.is_null() {
+            // INVARIANT: The entry is huge, and we just took its lock.
+            visit(Table::Huge(HugeEntry {
+                pmd,
+                _lock: PhantomData,
+            }));
+            // SAFETY: We took the lock, and what the closure got ends with the call.
+            unsafe { bindings::spin_unlock(huge_ptl) };
+            cond_resched();
+            return 0;
+        }
+
+        // SAFETY: `pmd` is an entry of the vma, which is locked.
+        let pte = unsafe { bindings::pte_offset_map_lock((*vma).vm_mm, pmd, addr, &mut ptl) };
+        if pte.is_null() {
+            // The table is gone: what stands there now is to be looked at.
+            // SAFETY: The caller promises that `walk` is ours.
+            unsafe { (*walk).action = bindings::page_walk_action_ACTION_AGAIN };
+            return 0;
+        }
+        // INVARIANT: We just took the lock of the table. The caller promises that the range is in
+        // the vma and in one table.
+        visit(Table::Pages(PageTable {
+            vma,
+            pte,
+            start: addr,
+            addr,
+            end,
+            _lock: PhantomData,
+        }));
+        // SAFETY: We mapped and locked the table, and what the closure got ends with the call.
+        unsafe { bindings::pte_unmap_unlock(pte, ptl) };
+        cond_resched();
+        0
+    }
+}
