@@ -21,20 +21,22 @@
 //! A folio is mlocked when it is faulted into a locked vma: by `mlock_new_folio()` if it is new and
 //! goes to the LRU lists for the first time, else by `mlock_folio()` at the end of adding the rmap;
 //! and when `walk.rs` finds it in a vma that is being locked. `PG_mlocked` is set at once, so that
-//! reclaim passes it by. The rest waits in this CPU's batch, with a reference. When the batch is
-//! worked on, the folio becomes unevictable with an `mlock_count` of 1; another mlock adds 1.
-//! Unmapping it from a locked vma, or unlocking the vma, queues a munlock, which takes 1 off. At 0,
+//! reclaim passes it by. The rest waits in this CPU's batch, with a reference; only the walk, which
+//! comes by many folios of one lruvec, does it at once. When it is done, the folio becomes
+//! unevictable with an `mlock_count` of 1; another mlock adds 1. Unmapping it from a locked vma
+//! queues a munlock, unlocking the vma does it at once: it takes 1 off. At 0,
 //! or if there is no count, `PG_mlocked` is cleared, and the folio goes back to an evictable list
 //! unless something else (`SHM_LOCK`, ramfs) makes it unevictable.
 //!
 //! `mlock_count` errs on the low side: a folio that is claimed by somebody else when its mlock is
-//! worked on is not counted, being put back sets the count to 0, and a large folio that is mapped
-//! in part is munlocked but never mlocked. So a folio may become evictable while a locked vma maps
-//! it. Reclaim then meets `VMA_LOCKED_BIT`, keeps it mapped, and mlocks it again if it is mapped as
-//! a whole. The other way is to be avoided, since it would keep a folio unevictable for good. It is
-//! possible in one case, as in C: truncation that unmaps a folio between munlock's clearing of
-//! `VMA_LOCKED_BIT` and its walk leaves `PG_mlocked` set until the folio is freed, which is then
-//! about to happen.
+//! worked on is not counted, being put back sets the count to 0, and a large folio that is mapped in
+//! part is munlocked but never mlocked. So a folio may become evictable while a locked vma maps it.
+//! Reclaim then meets `VMA_LOCKED_BIT`, keeps it mapped, and mlocks it again if it is mapped as a
+//! whole. The other way is to be avoided, since it would keep a folio unevictable until it is freed.
+//! It is possible in two cases, as in C: truncation that unmaps a folio between munlock's clearing of
+//! `VMA_LOCKED_BIT` and its walk leaves `PG_mlocked` set; and an mlock that waits in the batch of one
+//! CPU while the munlock that belongs to it is worked on by another counts after all, if the folio is
+//! mlocked again before its turn comes.
 //!
 //! # Who may come in between
 //!
@@ -76,6 +78,7 @@ use kernel::{
             lru_cache_disabled,
             Event,
             Folio,
+            LruFolio,
             LruvecGuard,
             NewFolio, //
         },
@@ -88,23 +91,20 @@ use kernel::{
     },
 };
 
-/// Mlocks a folio that is on an LRU list, or for the moment off it. The C is `__mlock_folio()`.
-fn mlock_on_lru(folio: &Folio, lruvec: &mut LruvecGuard) {
-    // If somebody else has claimed it, there is nothing more that we can do.
-    let _ = lruvec.with_claimed(folio, |folio| {
-        if folio.is_evictable() {
-            // Another CPU has cleared PG_mlocked since. What made the folio unevictable is over.
-            if folio.test_unevictable() {
-                folio.make_evictable();
-            }
-        } else if folio.test_unevictable() {
-            if folio.test_mlocked() {
-                folio.inc_mlock_count();
-            }
-        } else {
-            folio.make_unevictable();
+/// Makes a folio unevictable that was just mlocked. The C is `__mlock_folio()`.
+fn make_unevictable(folio: &mut LruFolio<'_>) {
+    if folio.is_evictable() {
+        // Another CPU has cleared PG_mlocked since. What made the folio unevictable is over.
+        if folio.test_unevictable() {
+            folio.make_evictable();
         }
-    });
+    } else if folio.test_unevictable() {
+        if folio.test_mlocked() {
+            folio.inc_mlock_count();
+        }
+    } else {
+        folio.make_unevictable();
+    }
 }
 
 /// Mlocks a folio, and puts it on an LRU list for the first time. The C is `__mlock_new_folio()`.
@@ -117,15 +117,32 @@ fn mlock_new(folio: NewFolio<'_>, lruvec: &mut LruvecGuard) {
     });
 }
 
-/// Munlocks a folio. The C is `__munlock_folio()`.
-fn munlock(folio: &Folio, lruvec: &mut LruvecGuard) {
+/// Mlocks a folio that is mapped, and does at once what is to be done about it: for a walk, which
+/// comes by many folios and has a lock for them already.
+pub(crate) fn mlock_mapped_folio(folio: &Folio, lruvec: &mut LruvecGuard) {
+    let newly = !folio.test_set_mlocked();
+
+    let claimed = lruvec.with_claimed(folio, |folio| {
+        if newly {
+            folio.note_mlocked(true);
+        }
+        make_unevictable(folio);
+    });
+    if claimed.is_none() && newly {
+        folio.mod_nr_mlock(folio.nr_pages() as isize);
+        folio.count_event(Event::Mlocked);
+    }
+}
+
+/// Munlocks a folio, and does at once what is to be done about it. The C is `__munlock_folio()`.
+pub(crate) fn munlock_mapped_folio(folio: &Folio, lruvec: &mut LruvecGuard) {
     let claimed = lruvec.with_claimed(folio, |folio| {
         if folio.dec_mlock_count() != 0 {
             return;
         }
         // That was the last one, or there is no telling: reclaim mends it if it was not.
-        if clear_mlocked(folio) {
-            folio.count_event(Event::Munlocked);
+        if folio.test_clear_mlocked() {
+            folio.note_mlocked(false);
         }
         // The order counts: whether it is evictable is to be asked after PG_mlocked is cleared.
         if folio.test_unevictable() && folio.is_evictable() {
@@ -133,7 +150,8 @@ fn munlock(folio: &Folio, lruvec: &mut LruvecGuard) {
         }
     });
 
-    if claimed.is_none() && clear_mlocked(folio) {
+    if claimed.is_none() && folio.test_clear_mlocked() {
+        folio.mod_nr_mlock((folio.nr_pages() as isize).wrapping_neg());
         folio.count_event(if folio.test_unevictable() {
             Event::Stranded
         } else {
@@ -142,23 +160,14 @@ fn munlock(folio: &Folio, lruvec: &mut LruvecGuard) {
     }
 }
 
-/// Clears `PG_mlocked`, and returns whether it was set.
-fn clear_mlocked(folio: &Folio) -> bool {
-    let was_set = folio.test_clear_mlocked();
-
-    if was_set {
-        folio.mod_nr_mlock((folio.nr_pages() as isize).wrapping_neg());
-    }
-    was_set
-}
-
 /// Does what is to be done with the folios of a batch, and empties it. The C function of the same
 /// name.
 fn mlock_folio_batch(batch: &FolioBatch) {
     batch.drain(|lruvec, entry| match entry {
-        Entry::Mlock(folio) => mlock_on_lru(folio, lruvec),
+        // If somebody else has claimed it, there is nothing more that we can do.
+        Entry::Mlock(folio) => drop(lruvec.with_claimed(folio, make_unevictable)),
         Entry::MlockNew(folio) => mlock_new(folio, lruvec),
-        Entry::Munlock(folio) => munlock(folio, lruvec),
+        Entry::Munlock(folio) => munlock_mapped_folio(folio, lruvec),
     });
 }
 

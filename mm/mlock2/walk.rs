@@ -11,7 +11,10 @@
 
 use super::batch;
 use kernel::mm::{
-    folio::Folio,
+    folio::{
+        Folio,
+        LruvecGuard, //
+    },
     mmap_write::PublishedVma,
     pagewalk::{
         MappedPage,
@@ -40,11 +43,14 @@ pub(crate) fn mlock_vma_pages_range(vma: &PublishedVma<'_>, start: usize, end: u
 ///
 /// Called with the table's lock held; must not sleep.
 fn mlock_pte_range(table: Table<'_>, lock: bool) {
-    let mark = |folio: &Folio| {
+    // Locked for all folios of the table that belong to one lruvec. No references are needed: what
+    // is mapped stays while the table is locked.
+    let mut lruvec = LruvecGuard::new();
+    let mut mark = |folio: &Folio| {
         if lock {
-            batch::mlock_folio(folio);
+            batch::mlock_mapped_folio(folio, &mut lruvec);
         } else {
-            batch::munlock_folio(folio);
+            batch::munlock_mapped_folio(folio, &mut lruvec);
         }
     };
 

@@ -131,27 +131,76 @@ __rust_helper void rust_helper___count_vm_events(enum vm_event_item item,
 	__count_vm_events(item, delta);
 }
 
-__rust_helper struct lruvec *
-rust_helper_folio_lruvec_relock_irq(struct folio *folio, struct lruvec *locked)
+__rust_helper bool rust_helper_folio_matches_lruvec(struct folio *folio,
+						    struct lruvec *lruvec)
 {
-	return folio_lruvec_relock_irq(folio, locked);
+	return folio_matches_lruvec(folio, lruvec);
 }
+
+#ifndef CONFIG_MEMCG
+__rust_helper struct lruvec *
+rust_helper_folio_lruvec_lock_irq(struct folio *folio)
+{
+	return folio_lruvec_lock_irq(folio);
+}
+#endif
 
 __rust_helper void rust_helper_lruvec_unlock_irq(struct lruvec *lruvec)
 {
 	lruvec_unlock_irq(lruvec);
 }
 
-__rust_helper void rust_helper_lruvec_add_folio(struct lruvec *lruvec,
-						struct folio *folio)
+/*
+ * lruvec_add_folio() and lruvec_del_folio() without update_lru_size(): they
+ * return the list that it is due for, or NR_LRU_LISTS if that is done.
+ */
+__rust_helper enum lru_list
+rust_helper_lruvec_link_folio(struct lruvec *lruvec, struct folio *folio)
 {
-	lruvec_add_folio(lruvec, folio);
+	enum lru_list lru = folio_lru_list(folio);
+
+	VM_WARN_ON_ONCE_FOLIO(!folio_matches_lruvec(folio, lruvec), folio);
+	if (lru_gen_add_folio(lruvec, folio, false))
+		return NR_LRU_LISTS;
+	if (lru != LRU_UNEVICTABLE)
+		list_add(&folio->lru, &lruvec->lists[lru]);
+	return lru;
 }
 
-__rust_helper void rust_helper_lruvec_del_folio(struct lruvec *lruvec,
-						struct folio *folio)
+__rust_helper enum lru_list
+rust_helper_lruvec_unlink_folio(struct lruvec *lruvec, struct folio *folio)
 {
-	lruvec_del_folio(lruvec, folio);
+	enum lru_list lru = folio_lru_list(folio);
+
+	VM_WARN_ON_ONCE_FOLIO(!folio_matches_lruvec(folio, lruvec), folio);
+	if (lru_gen_del_folio(lruvec, folio, false))
+		return NR_LRU_LISTS;
+	if (lru != LRU_UNEVICTABLE)
+		list_del(&folio->lru);
+	return lru;
+}
+
+__rust_helper void rust_helper_update_lru_size(struct lruvec *lruvec,
+					       enum lru_list lru,
+					       enum zone_type zid, long nr)
+{
+	update_lru_size(lruvec, lru, zid, nr);
+}
+
+__rust_helper void rust_helper_lruvec_mod_nr_mlock(struct lruvec *lruvec,
+						   enum zone_type zid, long nr)
+{
+	mod_zone_page_state(&lruvec_pgdat(lruvec)->node_zones[zid], NR_MLOCK, nr);
+}
+
+__rust_helper enum zone_type rust_helper_folio_zonenum(const struct folio *folio)
+{
+	return folio_zonenum(folio);
+}
+
+__rust_helper bool rust_helper_folio_test_anon(const struct folio *folio)
+{
+	return folio_test_anon(folio);
 }
 
 __rust_helper bool rust_helper_folio_within_range(struct folio *folio,

@@ -65,6 +65,11 @@ pub enum Event {
     Stranded = bindings::vm_event_item_UNEVICTABLE_PGSTRANDED,
 }
 
+fn count_events(event: Event, pages: c_long) {
+    // SAFETY: The event is one that the kernel knows.
+    unsafe { bindings::__count_vm_events(event as _, pages) };
+}
+
 // All methods may be called in task context, with spinlocks held and interrupts off.
 impl Folio {
     /// Obtains a reference from a raw pointer.
@@ -149,10 +154,23 @@ impl Folio {
     }
 
     /// Returns whether reclaim may take the folio, as `folio_evictable()`.
+    ///
+    /// What needs no look at the mapping comes first: an mlocked folio is unevictable whatever it
+    /// maps, and no mapping makes an anonymous one so.
     #[inline]
     pub fn is_evictable(&self) -> bool {
         // SAFETY: The folio is valid by the type invariants.
-        unsafe { bindings::folio_evictable(self.as_ptr()) }
+        !self.test_mlocked()
+            && unsafe {
+                bindings::folio_test_anon(self.as_ptr()) || bindings::folio_evictable(self.as_ptr())
+            }
+    }
+
+    /// Returns the number of the folio's zone in its node.
+    #[inline]
+    fn zone(&self) -> bindings::zone_type {
+        // SAFETY: The folio is valid by the type invariants.
+        unsafe { bindings::folio_zonenum(self.as_ptr()) }
     }
 
     /// Adds to the `nr_mlock` of the folio's zone, in pages.
@@ -169,8 +187,7 @@ impl Folio {
     /// As `__count_vm_events()`: a count may get lost if the task is preempted.
     #[inline]
     pub fn count_event(&self, event: Event) {
-        // SAFETY: The event is one that the kernel knows.
-        unsafe { bindings::__count_vm_events(event as _, self.nr_pages() as c_long) };
+        count_events(event, self.nr_pages() as c_long);
     }
 
     /// Takes a reference.
@@ -258,19 +275,146 @@ impl<'f> NewFolio<'f> {
 /// `lruvec` is null, or we hold its lock, and with it the RCU read lock.
 pub struct LruvecGuard {
     lruvec: *mut bindings::lruvec,
+    // Folios that went from one list to another, and are not counted yet.
+    moved: Run,
+    // Folios that `PG_mlocked` was set on, or cleared, and are not counted yet.
+    mlocked: Run,
     // The lock is released on the CPU that took it.
     _nts: NotThreadSafe,
+}
+
+/// Pages of one lruvec and zone to which the same thing has been done in a row.
+///
+/// The sizes of the lists and the counts in `/proc/vmstat` are changed once for all of them, before
+/// the lruvec is unlocked. Who moves folios, and so changes these numbers too, has that lock. Who
+/// reads them without it gets an estimate, as before: it lags by what is handled under one hold of
+/// the lock, at most what one page table maps, and vmstat's per-CPU deltas lag in the same way.
+struct Run {
+    from: bindings::lru_list,
+    to: bindings::lru_list,
+    zone: bindings::zone_type,
+    pages: c_long,
+}
+
+/// Stands for no list, or for one that is counted already.
+const NO_LRU: bindings::lru_list = bindings::lru_list_NR_LRU_LISTS;
+
+impl Run {
+    const NONE: Self = Self {
+        from: NO_LRU,
+        to: NO_LRU,
+        zone: 0,
+        pages: 0,
+    };
+
+    // Whether what is to be added is of the same kind, so that it can be counted together.
+    #[inline]
+    fn is_like(&self, other: &Self) -> bool {
+        self.from == other.from && self.to == other.to && self.zone == other.zone
+    }
 }
 
 impl LruvecGuard {
     /// Starts out without a lock.
     #[inline]
-    pub(super) fn new() -> Self {
+    #[expect(clippy::new_without_default)]
+    pub fn new() -> Self {
         // INVARIANT: There is no lock.
         Self {
             lruvec: ptr::null_mut(),
+            moved: Run::NONE,
+            mlocked: Run::NONE,
             _nts: NotThreadSafe,
         }
+    }
+
+    // Notes that a folio went from one list of the lruvec, which is locked, to another.
+    #[inline]
+    fn note_moved(&mut self, folio: &Folio, from: bindings::lru_list, to: bindings::lru_list) {
+        let mut run = Run {
+            from,
+            to,
+            zone: folio.zone(),
+            pages: folio.nr_pages() as c_long,
+        };
+
+        if run.is_like(&self.moved) {
+            self.moved.pages = self.moved.pages.wrapping_add(run.pages);
+        } else {
+            mem::swap(&mut run, &mut self.moved);
+            self.count_moved(&run);
+        }
+    }
+
+    // Counts a run: the sizes of the lists, and the events.
+    fn count_moved(&self, run: &Run) {
+        if run.pages == 0 {
+            return;
+        }
+        // SAFETY: There is a run, so the lruvec is locked; lists and zone are those of its folios.
+        unsafe {
+            if run.from != NO_LRU {
+                let pages = run.pages.wrapping_neg();
+                bindings::update_lru_size(self.lruvec, run.from, run.zone, pages);
+            }
+            if run.to != NO_LRU {
+                bindings::update_lru_size(self.lruvec, run.to, run.zone, run.pages);
+            }
+        }
+        if run.to == bindings::lru_list_LRU_UNEVICTABLE {
+            count_events(Event::Culled, run.pages);
+        } else if run.from == bindings::lru_list_LRU_UNEVICTABLE {
+            count_events(Event::Rescued, run.pages);
+        }
+    }
+
+    // Notes that `PG_mlocked` was set on a folio of the lruvec, which is locked, or cleared.
+    #[inline]
+    fn note_mlocked(&mut self, folio: &Folio, set: bool) {
+        let pages = folio.nr_pages() as c_long;
+        let mut run = Run {
+            zone: folio.zone(),
+            pages: if set { pages } else { pages.wrapping_neg() },
+            ..Run::NONE
+        };
+
+        if run.is_like(&self.mlocked) && (self.mlocked.pages < 0) == (run.pages < 0) {
+            self.mlocked.pages = self.mlocked.pages.wrapping_add(run.pages);
+        } else {
+            mem::swap(&mut run, &mut self.mlocked);
+            self.count_mlocked(&run);
+        }
+    }
+
+    fn count_mlocked(&self, run: &Run) {
+        if run.pages == 0 {
+            return;
+        }
+        // SAFETY: There is a run, so the lruvec is locked; the zone is that of its folios.
+        unsafe { bindings::lruvec_mod_nr_mlock(self.lruvec, run.zone, run.pages) };
+        if run.pages > 0 {
+            count_events(Event::Mlocked, run.pages);
+        } else {
+            count_events(Event::Munlocked, run.pages.wrapping_neg());
+        }
+    }
+
+    // Unlocks the lruvec, if there is one. All is counted before.
+    #[inline]
+    fn unlock(&mut self) {
+        if self.lruvec.is_null() {
+            return;
+        }
+        let moved = mem::replace(&mut self.moved, Run::NONE);
+        self.count_moved(&moved);
+        let mlocked = mem::replace(&mut self.mlocked, Run::NONE);
+        self.count_mlocked(&mlocked);
+
+        // SAFETY: By the type invariants, we hold the lock.
+        //
+        // INVARIANT: We hold none afterwards.
+        unsafe { bindings::lruvec_unlock_irq(self.lruvec) };
+        self.lruvec = ptr::null_mut();
     }
 
     /// Locks the lruvec of a folio, and unlocks another one that may be locked.
@@ -280,12 +424,18 @@ impl LruvecGuard {
     /// `PG_lru` of the folio must be clear, and be left so by everybody else.
     #[inline]
     unsafe fn relock(&mut self, folio: &Folio) {
+        if !self.lruvec.is_null() {
+            // SAFETY: Both are valid, and by the type invariants the lruvec is locked.
+            if unsafe { bindings::folio_matches_lruvec(folio.as_ptr(), self.lruvec) } {
+                return;
+            }
+            self.unlock();
+        }
         // SAFETY: The folio is valid. Since nobody else takes it off its list, it stays charged to
-        // what it is charged to; and which lruvec that has is looked at again under the lock. By
-        // the type invariants we hold the lock of the other one.
+        // what it is charged to; and which lruvec that has is looked at again under the lock.
         //
         // INVARIANT: This is the lock that we hold now.
-        self.lruvec = unsafe { bindings::folio_lruvec_relock_irq(folio.as_ptr(), self.lruvec) };
+        self.lruvec = unsafe { bindings::folio_lruvec_lock_irq(folio.as_ptr()) };
     }
 
     /// Claims a folio by clearing its `PG_lru`, locks its lruvec, unless that is the one that is
@@ -307,10 +457,7 @@ impl LruvecGuard {
         unsafe { self.relock(folio) };
 
         // INVARIANT: We have claimed the folio and locked its lruvec.
-        let result = work(&mut LruFolio {
-            lruvec: self.lruvec,
-            folio,
-        });
+        let result = work(&mut LruFolio { guard: self, folio });
 
         // SAFETY: We have cleared the flag, and the folio is on the list that its flags say.
         unsafe { bindings::folio_set_lru(folio.as_ptr()) };
@@ -331,20 +478,19 @@ impl LruvecGuard {
 
         // SAFETY: By its type invariants, the folio is on no list. Its lruvec is locked, and the
         // flag is ours to set.
-        unsafe {
-            bindings::lruvec_add_folio(self.lruvec, folio.as_ptr());
+        let lru = unsafe {
+            let lru = bindings::lruvec_link_folio(self.lruvec, folio.as_ptr());
             bindings::folio_set_lru(folio.as_ptr());
-        }
+            lru
+        };
+        self.note_moved(folio, NO_LRU, lru);
     }
 }
 
 impl Drop for LruvecGuard {
     #[inline]
     fn drop(&mut self) {
-        if !self.lruvec.is_null() {
-            // SAFETY: By the type invariants, we hold the lock.
-            unsafe { bindings::lruvec_unlock_irq(self.lruvec) };
-        }
+        self.unlock();
     }
 }
 
@@ -352,10 +498,10 @@ impl Drop for LruvecGuard {
 ///
 /// # Invariants
 ///
-/// `PG_lru` of the folio was cleared by us. `lruvec` is the folio's, and its lock is held for 'l.
-/// The folio is on the list of it that its flags say.
+/// `PG_lru` of the folio was cleared by us. `guard` holds the lock of its lruvec. The folio is on
+/// the list of it that its flags say.
 pub struct LruFolio<'l> {
-    lruvec: *mut bindings::lruvec,
+    guard: &'l mut LruvecGuard,
     folio: &'l Folio,
 }
 
@@ -369,6 +515,12 @@ impl Deref for LruFolio<'_> {
 }
 
 impl LruFolio<'_> {
+    /// Counts that `PG_mlocked` was set on the folio, or cleared.
+    #[inline]
+    pub fn note_mlocked(&mut self, set: bool) {
+        self.guard.note_mlocked(self.folio, set);
+    }
+
     /// Adds 1 to the folio's `mlock_count`, if it has one.
     ///
     /// It has one while it is unevictable: there is no unevictable list, so that the count can
@@ -411,13 +563,14 @@ impl LruFolio<'_> {
         // is locked. It is taken off that list before its flags change, and `mlock_count` is set
         // when it is on none.
         unsafe {
-            bindings::lruvec_del_folio(self.lruvec, folio);
+            let lruvec = self.guard.lruvec;
+            let from = bindings::lruvec_unlink_folio(lruvec, folio);
             bindings::folio_clear_active(folio);
             bindings::folio_set_unevictable(folio);
             *bindings::folio_mlock_count(folio) = self.test_mlocked().into();
-            bindings::lruvec_add_folio(self.lruvec, folio);
+            let to = bindings::lruvec_link_folio(lruvec, folio);
+            self.guard.note_moved(self.folio, from, to);
         }
-        self.count_event(Event::Culled);
     }
 
     /// Moves the folio from the unevictable list to the one that its other flags say.
@@ -429,11 +582,12 @@ impl LruFolio<'_> {
         // SAFETY: By the type invariants, the folio is claimed and on a list of this lruvec, which
         // is locked. It is taken off that list before its flags change.
         unsafe {
-            bindings::lruvec_del_folio(self.lruvec, folio);
+            let lruvec = self.guard.lruvec;
+            let from = bindings::lruvec_unlink_folio(lruvec, folio);
             bindings::folio_clear_unevictable(folio);
-            bindings::lruvec_add_folio(self.lruvec, folio);
+            let to = bindings::lruvec_link_folio(lruvec, folio);
+            self.guard.note_moved(self.folio, from, to);
         }
-        self.count_event(Event::Rescued);
     }
 }
 
@@ -467,7 +621,6 @@ impl NewLruFolio<'_> {
             bindings::folio_set_unevictable(folio);
             *bindings::folio_mlock_count(folio) = self.test_mlocked().into();
         }
-        self.count_event(Event::Culled);
     }
 }
 
