@@ -126,7 +126,7 @@ kernel-c-built: kernel-built $(O_C)/.config
 #
 
 GUEST = $(O)/guest
-SELFTESTS = mlock2-tests mlock-random-test on-fault-limit mlock-behaviour
+SELFTESTS = mlock2-tests mlock-random-test on-fault-limit mlock-behaviour mlock-pressure
 HEADERS = $(O)/usr/include/.installed
 TOOL = $(BUILD)/tool/release/mlock2
 CARGO = cargo --quiet

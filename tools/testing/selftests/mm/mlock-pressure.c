@@ -1,0 +1,1780 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What mlock() is for: memory that is locked stays resident, whatever happens
+ * around it, and memory that is no longer locked can be reclaimed again. Put to
+ * the test with memory pressure that swaps, with migration, with faults and
+ * locks in many threads at once, and with CPUs that come and go.
+ *
+ * Run as root, on a machine that does nothing else: the counters of the machine
+ * are compared, and one test fills all memory. Swap is a zram device, set up by
+ * hand for each test and taken away after it.
+ *
+ * Results do not depend on time: each thread has a fixed number of rounds, and
+ * pressure goes on until memory that nobody locked is gone.
+ */
+#define _GNU_SOURCE
+#include "kselftest_harness.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/magic.h>
+#include <linux/mman.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/swap.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "vm_util.h"
+
+/* What a C library may not have yet. */
+#ifndef MLOCK_ONFAULT
+#define MLOCK_ONFAULT 0x01
+#endif
+#ifndef MCL_ONFAULT
+#define MCL_ONFAULT 4
+#endif
+#ifndef MADV_COLD
+#define MADV_COLD 20
+#endif
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT 21
+#endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
+#ifndef MPOL_MF_MOVE
+#define MPOL_MF_MOVE (1 << 1)
+#endif
+/*
+ * Bits of /proc/kpageflags. vm_util.h defines some itself, which does not go
+ * with the header, and the last one is in no header for user space.
+ */
+#ifndef KPF_UNEVICTABLE
+#define KPF_UNEVICTABLE 18
+#endif
+#ifndef KPF_MLOCKED
+#define KPF_MLOCKED 33
+#endif
+
+#define RW (PROT_READ | PROT_WRITE)
+#define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
+
+#define MB (1UL << 20)
+
+/* Emulated machines are slow; a test that hangs is found all the same. */
+#define TIMEOUT 120
+
+/* More memory than this is not filled. */
+#define MOST_MEMORY (2048 * MB)
+
+static unsigned long P(unsigned long pages)
+{
+	return pages * psize();
+}
+
+/* The system calls: 0, or a negative error. */
+
+static long neg_errno(long ret)
+{
+	return ret == -1 ? -errno : ret;
+}
+
+static long do_mlock(const void *addr, unsigned long len)
+{
+	return neg_errno(syscall(__NR_mlock, addr, len));
+}
+
+static long do_mlock2(const void *addr, unsigned long len, unsigned long flags)
+{
+	return neg_errno(syscall(__NR_mlock2, addr, len, flags));
+}
+
+static long do_munlock(const void *addr, unsigned long len)
+{
+	return neg_errno(syscall(__NR_munlock, addr, len));
+}
+
+static long do_mlockall(unsigned int flags)
+{
+	return neg_errno(syscall(__NR_mlockall, flags));
+}
+
+/* A line at a time, without allocating: mlockall(MCL_FUTURE) may be on. */
+struct reader {
+	int fd;
+	size_t pos, len;
+	char buf[4096];
+};
+
+static struct reader reader;
+
+static bool read_open(const char *path)
+{
+	reader.pos = 0;
+	reader.len = 0;
+	reader.fd = open(path, O_RDONLY | O_CLOEXEC);
+	return reader.fd >= 0;
+}
+
+static bool read_line(char *line, size_t size)
+{
+	size_t n = 0;
+
+	for (;;) {
+		if (reader.pos == reader.len) {
+			ssize_t got = read(reader.fd, reader.buf,
+					   sizeof(reader.buf));
+
+			if (got <= 0) {
+				close(reader.fd);
+				return false;
+			}
+			reader.pos = 0;
+			reader.len = got;
+		}
+
+		char c = reader.buf[reader.pos++];
+
+		if (c == '\n')
+			break;
+		if (n + 1 < size)
+			line[n++] = c;
+	}
+	line[n] = '\0';
+	return true;
+}
+
+/* The number that follows @key at the start of a line, or -1. */
+static long find_number(const char *path, const char *key)
+{
+	char line[512];
+	long val = -1;
+	size_t n = strlen(key);
+
+	if (!read_open(path))
+		return -1;
+	while (read_line(line, sizeof(line))) {
+		if (val == -1 && !strncmp(line, key, n))
+			val = strtol(line + n, NULL, 10);
+	}
+	return val;
+}
+
+static bool file_says(const char *path, const char *word)
+{
+	char line[512];
+	bool found = false;
+
+	if (!read_open(path))
+		return false;
+	while (read_line(line, sizeof(line)))
+		found |= !!strstr(line, word);
+	return found;
+}
+
+/* A line of /proc/meminfo, in pages. */
+static long meminfo(const char *key)
+{
+	long kb = find_number("/proc/meminfo", key);
+
+	return kb < 0 ? kb : kb / (long)(psize() / 1024);
+}
+
+static long vm_swap(void)
+{
+	long kb = find_number("/proc/self/status", "VmSwap:");
+
+	return kb < 0 ? kb : kb / (long)(psize() / 1024);
+}
+
+static int write_str(const char *path, const char *str)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	ssize_t ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = write(fd, str, strlen(str));
+	ret = ret < 0 ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+static int write_ulong(const char *path, unsigned long val)
+{
+	char buf[32];
+
+	snprintf(buf, sizeof(buf), "%lu", val);
+	return write_str(path, buf);
+}
+
+static int set_limit(unsigned long bytes)
+{
+	struct rlimit lim = { .rlim_cur = bytes, .rlim_max = RLIM_INFINITY };
+
+	return setrlimit(RLIMIT_MEMLOCK, &lim);
+}
+
+static int reap(pid_t pid)
+{
+	int status;
+
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return -1;
+	return status;
+}
+
+/* One of the CPUs there are, or -1. */
+static int some_cpu(unsigned int n)
+{
+	cpu_set_t set;
+
+	if (sched_getaffinity(0, sizeof(set), &set) || !CPU_COUNT(&set))
+		return -1;
+	n %= CPU_COUNT(&set);
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		if (CPU_ISSET(cpu, &set) && !n--)
+			return cpu;
+	}
+	return -1;
+}
+
+static int run_on_cpu(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return sched_setaffinity(0, sizeof(set), &set);
+}
+
+/* What smaps says of the vmas that a range touches; sizes in pages. */
+struct range {
+	unsigned int vmas;
+	unsigned int lo;
+	unsigned long rss;
+	unsigned long locked;
+	unsigned long swap;
+};
+
+static struct range look(const void *addr, unsigned long pages)
+{
+	unsigned long from = (unsigned long)addr, to = from + P(pages);
+	struct range r = { 0 };
+	const struct {
+		const char *key;
+		unsigned long *sum;
+	} sizes[] = {
+		{ "Rss:", &r.rss },
+		{ "Locked:", &r.locked },
+		{ "Swap:", &r.swap },
+	};
+	bool inside = false;
+	char line[512];
+
+	if (!read_open("/proc/self/smaps"))
+		ksft_exit_fail_msg("cannot open smaps: %s\n", strerror(errno));
+	while (read_line(line, sizeof(line))) {
+		/* Only the first line of a vma begins with a small letter. */
+		if (line[0] < 'A' || line[0] > 'Z') {
+			char *next;
+			unsigned long start = strtoul(line, &next, 16);
+			unsigned long end = strtoul(next + 1, NULL, 16);
+
+			if (start >= to) {
+				close(reader.fd);
+				break;
+			}
+			inside = end > from;
+			r.vmas += inside;
+			continue;
+		}
+		if (!inside)
+			continue;
+		if (!strncmp(line, "VmFlags:", 8)) {
+			r.lo += !!strstr(line, " lo");
+			continue;
+		}
+		for (unsigned int i = 0; i < ARRAY_SIZE(sizes); i++) {
+			size_t n = strlen(sizes[i].key);
+
+			if (strncmp(line, sizes[i].key, n))
+				continue;
+			*sizes[i].sum += strtoul(line + n, NULL, 10) /
+					 (psize() / 1024);
+		}
+	}
+	return r;
+}
+
+static int open_pagemap(void)
+{
+	return open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+}
+
+/* Entries of /proc/PID/pagemap that are read at once. */
+#define ENTRIES 256
+
+static unsigned long read_pagemap(int map, char *addr, unsigned long pages,
+				  uint64_t *entry)
+{
+	off_t at = (unsigned long)addr / psize() * sizeof(*entry);
+	ssize_t len;
+
+	if (pages > ENTRIES)
+		pages = ENTRIES;
+	len = pages * sizeof(*entry);
+	if (pread(map, entry, len, at) != len)
+		ksft_exit_fail_msg("cannot read pagemap: %s\n", strerror(errno));
+	return pages;
+}
+
+/* Present pages of the process that opened @map, which may be another one. */
+static unsigned long present_in(int map, char *addr, unsigned long pages)
+{
+	unsigned long n = 0, got;
+	uint64_t entry[ENTRIES];
+
+	for (; pages; pages -= got, addr += P(got)) {
+		got = read_pagemap(map, addr, pages, entry);
+		for (unsigned long i = 0; i < got; i++)
+			n += !!(entry[i] & PM_PRESENT);
+	}
+	return n;
+}
+
+static unsigned long present(char *addr, unsigned long pages)
+{
+	int map = open_pagemap();
+	unsigned long n = present_in(map, addr, pages);
+
+	close(map);
+	return n;
+}
+
+/* How many present pages of the range have the bit in /proc/kpageflags. */
+static unsigned long count_kpageflag(char *addr, unsigned long pages, int bit)
+{
+	int kpf = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	int map = open_pagemap();
+	unsigned long n = 0, got;
+	uint64_t entry[ENTRIES];
+
+	for (; pages; pages -= got, addr += P(got)) {
+		got = read_pagemap(map, addr, pages, entry);
+		for (unsigned long i = 0; i < got; i++) {
+			uint64_t flags;
+
+			if (entry[i] & PM_PRESENT &&
+			    !pageflags_get(PAGEMAP_PFN(entry[i]), kpf, &flags))
+				n += !!(flags & BIT_ULL(bit));
+		}
+	}
+	close(map);
+	close(kpf);
+	return n;
+}
+
+static unsigned long unevictable(char *addr, unsigned long pages)
+{
+	return count_kpageflag(addr, pages, KPF_UNEVICTABLE);
+}
+
+static unsigned long mlocked(char *addr, unsigned long pages)
+{
+	return count_kpageflag(addr, pages, KPF_MLOCKED);
+}
+
+/* How many pages mincore() has found. */
+static unsigned long in_core(char *addr, unsigned long pages)
+{
+	unsigned char vec[256];
+	unsigned long n = 0;
+
+	for (unsigned long i = 0; i < pages; i += sizeof(vec)) {
+		unsigned long len = pages - i;
+
+		if (len > sizeof(vec))
+			len = sizeof(vec);
+		if (mincore(addr + P(i), P(len), vec))
+			return 0;
+		for (unsigned long j = 0; j < len; j++)
+			n += vec[j] & 1;
+	}
+	return n;
+}
+
+/*
+ * The counters of the machine
+ */
+
+/*
+ * The pages on their way to an LRU list wait in batches of each CPU, and the
+ * counters in deltas of each CPU. Empty both. See mlock-behaviour.c.
+ */
+static bool drain(void)
+{
+	if (write_str("/proc/sys/vm/drop_caches", "1") &&
+	    write_str("/proc/sys/vm/compact_memory", "1"))
+		return false;
+	return !write_str("/proc/sys/vm/stat_refresh", "1");
+}
+
+static long read_vmstat(const char *key)
+{
+	return find_number("/proc/vmstat", key);
+}
+
+/* All in pages. */
+struct counters {
+	long nr_mlock;
+	long mlocked;
+	long nr_unevictable;
+	long unevictable;
+};
+
+static struct counters count(void)
+{
+	struct counters c = { .nr_mlock = -1 };
+
+	if (!drain())
+		return c;
+	c.nr_mlock = read_vmstat("nr_mlock ");
+	c.mlocked = meminfo("Mlocked:");
+	c.nr_unevictable = read_vmstat("nr_unevictable ");
+	c.unevictable = meminfo("Unevictable:");
+	return c;
+}
+
+static struct counters baseline(void)
+{
+	/* Ask drop_caches not to log each time. */
+	write_str("/proc/sys/vm/drop_caches", "4");
+	count();
+	return count();
+}
+
+#define EXPECT_BASELINE(base) do {					\
+	struct counters now_ = count();					\
+									\
+	EXPECT_EQ((base).nr_mlock, now_.nr_mlock);			\
+	EXPECT_EQ((base).mlocked, now_.mlocked);			\
+	EXPECT_EQ((base).nr_unevictable, now_.nr_unevictable);		\
+	EXPECT_EQ((base).unevictable, now_.unevictable);		\
+} while (0)
+
+/* In a forked child of a test: end it, and in the test: expect a good end. */
+#define CHILD_DONE()	_exit(_metadata->exit_code)
+#define REAP(pid)	EXPECT_EQ(0, reap(pid))
+
+/*
+ * Areas of memory whose contents are known
+ */
+
+enum kind {
+	PRIVATE_ANON,
+	SHARED_TMPFS,
+	PRIVATE_TMPFS,
+};
+
+struct area {
+	char *p;
+	unsigned long pages;
+	enum kind kind;
+	unsigned int seed;
+};
+
+/* Small enough to compress well, and different for each page. */
+#define WORDS 8
+
+static unsigned int word(unsigned int seed, unsigned long page, unsigned int i)
+{
+	return (seed + page * WORDS + i) * 2654435761U ^ seed;
+}
+
+static void stamp_page(char *addr, unsigned int seed, unsigned long page)
+{
+	volatile unsigned int *p = (void *)addr;
+
+	for (unsigned int i = 0; i < WORDS; i++)
+		p[i] = word(seed, page, i);
+	p[psize() / sizeof(*p) - 1] = word(seed, page, WORDS);
+}
+
+static bool page_is(char *addr, unsigned int seed, unsigned long page)
+{
+	volatile unsigned int *p = (void *)addr;
+
+	for (unsigned int i = 0; i < WORDS; i++) {
+		if (p[i] != word(seed, page, i))
+			return false;
+	}
+	return p[psize() / sizeof(*p) - 1] == word(seed, page, WORDS);
+}
+
+static int tmpfs_file(unsigned long pages)
+{
+	char path[] = "/tmp/mlock-pressure-XXXXXX";
+	struct statfs fs;
+	int fd = mkstemp(path);
+
+	if (fd >= 0)
+		unlink(path);
+	if (fd < 0 || fstatfs(fd, &fs) || fs.f_type != TMPFS_MAGIC) {
+		if (fd >= 0)
+			close(fd);
+		fd = memfd_create("mlock-pressure", MFD_CLOEXEC);
+	}
+	if (fd >= 0 && ftruncate(fd, P(pages))) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+/* Private mappings of a file have every other page written to. */
+static bool is_written(const struct area *a, unsigned long page)
+{
+	return a->kind != PRIVATE_TMPFS || page % 2;
+}
+
+/* What a page of the area has to hold. */
+static unsigned int page_seed(const struct area *a, unsigned long page)
+{
+	return a->seed + (a->kind == PRIVATE_TMPFS && page % 2);
+}
+
+/*
+ * Map an area, with an inaccessible page on either side so that it does not
+ * merge with a neighbour. Nothing of it is faulted in.
+ */
+static bool area_map(struct area *a, enum kind kind, unsigned long pages)
+{
+	static unsigned int seed;
+	int fd = -1, flags = ANON;
+	char *p, *hole;
+
+	*a = (struct area){ .pages = pages, .kind = kind, .seed = seed += 1000 };
+	if (kind != PRIVATE_ANON) {
+		fd = tmpfs_file(pages);
+		if (fd < 0)
+			return false;
+		flags = kind == SHARED_TMPFS ? MAP_SHARED : MAP_PRIVATE;
+	}
+	if (kind == PRIVATE_TMPFS) {
+		p = mmap(NULL, P(pages), RW, MAP_SHARED, fd, 0);
+		if (p == MAP_FAILED)
+			goto fail;
+		for (unsigned long i = 0; i < pages; i++)
+			stamp_page(p + P(i), a->seed, i);
+		munmap(p, P(pages));
+	}
+	hole = mmap(NULL, P(pages + 2), PROT_NONE, ANON, -1, 0);
+	if (hole == MAP_FAILED)
+		goto fail;
+	p = mmap(hole + P(1), P(pages), RW, flags | MAP_FIXED, fd, 0);
+	if (p == MAP_FAILED)
+		goto fail;
+	if (fd >= 0)
+		close(fd);
+	/* Page by page is what is counted here. */
+	madvise(p, P(pages), MADV_NOHUGEPAGE);
+	a->p = p;
+	return true;
+fail:
+	if (fd >= 0)
+		close(fd);
+	return false;
+}
+
+static int area_unmap(struct area *a)
+{
+	return munmap(a->p - P(1), P(a->pages + 2));
+}
+
+static void area_touch(const struct area *a)
+{
+	for (unsigned long i = 0; i < a->pages; i++) {
+		if (is_written(a, i))
+			stamp_page(a->p + P(i), page_seed(a, i), i);
+		else
+			FORCE_READ(a->p[P(i)]);
+	}
+}
+
+/* How many pages do not hold what they should. */
+static unsigned long area_broken(const struct area *a)
+{
+	unsigned long n = 0;
+
+	for (unsigned long i = 0; i < a->pages; i++)
+		n += !page_is(a->p + P(i), page_seed(a, i), i);
+	return n;
+}
+
+/* How many pages the process that opened @map has not got present. */
+static unsigned long area_gone(const struct area *a, int map)
+{
+	return a->pages - present_in(map, a->p, a->pages);
+}
+
+enum way {
+	ONFAULT,
+	MLOCK,
+	MLOCKALL,
+};
+
+/* A new area that is locked, all of it present. */
+static bool area_locked(struct area *a, enum kind kind, enum way way,
+			unsigned long pages)
+{
+	if (way == MLOCKALL && do_mlockall(MCL_FUTURE | MCL_ONFAULT))
+		return false;
+	if (!area_map(a, kind, pages))
+		return false;
+	if (way == ONFAULT && do_mlock2(a->p, P(pages), MLOCK_ONFAULT))
+		return false;
+	if (way == MLOCK && do_mlock(a->p, P(pages)))
+		return false;
+	area_touch(a);
+	return true;
+}
+
+/* A new area that is not locked, all of it present. */
+static bool area_plain(struct area *a, enum kind kind, unsigned long pages)
+{
+	if (!area_map(a, kind, pages))
+		return false;
+	area_touch(a);
+	return true;
+}
+
+#define EXPECT_RESIDENT(a) do {						\
+	const struct area *a_ = (a);					\
+	struct range range_;						\
+									\
+	EXPECT_EQ(a_->pages, present(a_->p, a_->pages));		\
+	EXPECT_EQ(a_->pages, in_core(a_->p, a_->pages));		\
+	range_ = look(a_->p, a_->pages);				\
+	EXPECT_EQ(1, range_.vmas);					\
+	EXPECT_EQ(1, range_.lo);					\
+	EXPECT_EQ(a_->pages, range_.rss);				\
+	EXPECT_EQ(a_->pages, range_.locked);				\
+	EXPECT_EQ(0, range_.swap);					\
+	EXPECT_EQ(0, area_broken(a_));					\
+} while (0)
+
+/* The counters and flags of its pages, too. */
+#define EXPECT_UNEVICTABLE(a, n) do {					\
+	const struct area *un_ = (a);					\
+									\
+	EXPECT_EQ(true, drain());					\
+	EXPECT_EQ(n, mlocked(un_->p, un_->pages));			\
+	EXPECT_EQ(n, unevictable(un_->p, un_->pages));			\
+} while (0)
+
+/* Looks at the contents last, which brings it back. */
+#define EXPECT_SWAPPED(a) do {						\
+	const struct area *a_ = (a);					\
+	struct range range_ = look(a_->p, a_->pages);			\
+									\
+	EXPECT_EQ(0, range_.lo);					\
+	EXPECT_EQ(0, range_.locked);					\
+	EXPECT_LT(a_->pages / 2, range_.swap);				\
+	EXPECT_GT(a_->pages / 2, present(a_->p, a_->pages));		\
+	if (a_->kind == PRIVATE_ANON)					\
+		EXPECT_LT(a_->pages / 2, vm_swap());			\
+	EXPECT_EQ(0, mlocked(a_->p, a_->pages));			\
+	EXPECT_EQ(0, unevictable(a_->p, a_->pages));			\
+	EXPECT_EQ(0, area_broken(a_));					\
+} while (0)
+
+/*
+ * Pressure
+ */
+
+/* A page full of the same word takes no memory in zram. */
+static void dirty(char *p, unsigned long pages, unsigned long tag)
+{
+	for (unsigned long i = 0; i < pages; i++) {
+		unsigned long *w = (void *)(p + P(i));
+
+		for (unsigned long j = 0; j < psize() / sizeof(*w); j++)
+			w[j] = tag + i;
+	}
+}
+
+#define MAX_SQUEEZERS 2
+
+/* Not for ever: somebody may have died. */
+static bool wait_for(unsigned int *counter, unsigned int val)
+{
+	for (int ms = 0; ms < TIMEOUT / 2 * 1000; ms++) {
+		if (__atomic_load_n(counter, __ATOMIC_SEQ_CST) >= val)
+			return true;
+		usleep(1000);
+	}
+	return false;
+}
+
+/* Whether three quarters of every victim are gone. */
+static bool all_gone(const struct area *victim, unsigned int nr, int map)
+{
+	for (unsigned int i = 0; i < nr; i++) {
+		if (area_gone(&victim[i], map) <= victim[i].pages / 4 * 3)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Have @kids children dirty @least pages altogether, and then more, up to @most,
+ * until the victims have been reclaimed. Returns whether they have.
+ */
+static bool squeeze(const struct area *victim, unsigned int nr,
+		    unsigned int kids, unsigned long least, unsigned long most)
+{
+	unsigned int *arrived = mmap(NULL, psize(), RW,
+				     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	unsigned long share = least / kids, step = MB / psize() * 4;
+	int map = open_pagemap();
+	pid_t pid[MAX_SQUEEZERS];
+	bool ok = true;
+
+	if (arrived == MAP_FAILED || map < 0)
+		return false;
+	/*
+	 * Reclaim prefers what it has not yet found to be in use, of which
+	 * there will be plenty. Do not let it wait for the victims.
+	 */
+	for (unsigned int i = 0; i < nr; i++)
+		madvise(victim[i].p, P(victim[i].pages), MADV_COLD);
+	if (!step)
+		step = 1;
+	for (unsigned int i = 0; i < kids; i++) {
+		unsigned long max = i ? share : most - share * (kids - 1);
+		unsigned long done = share;
+		bool gone;
+		char *p;
+
+		pid[i] = fork();
+		if (pid[i])
+			continue;
+
+		/* If it does come to that, it is this one that has to go. */
+		write_str("/proc/self/oom_score_adj", "1000");
+		/* It takes longer to reclaim what all of them have mapped. */
+		for (unsigned int j = 0; j < nr; j++)
+			munmap(victim[j].p, P(victim[j].pages));
+		p = mmap(NULL, P(max), RW, ANON | MAP_NORESERVE, -1, 0);
+		if (p == MAP_FAILED)
+			_exit(2);
+		madvise(p, P(max), MADV_NOHUGEPAGE);
+		dirty(p, done, (unsigned long)i << 24);
+		/* Keep it until all have come that far. */
+		__atomic_add_fetch(arrived, 1, __ATOMIC_SEQ_CST);
+		if (!wait_for(arrived, kids))
+			_exit(2);
+		if (i) {
+			/* And until the first one is done. */
+			_exit(!wait_for(arrived, kids + 1));
+		}
+		for (;;) {
+			gone = all_gone(victim, nr, map);
+			if (gone || done + step > max)
+				break;
+			dirty(p + P(done), step, done);
+			done += step;
+		}
+		__atomic_add_fetch(arrived, 1, __ATOMIC_SEQ_CST);
+		_exit(!gone);
+	}
+	for (unsigned int i = 0; i < kids; i++)
+		ok &= !reap(pid[i]);
+	close(map);
+	munmap(arrived, psize());
+	return ok;
+}
+
+/*
+ * Swap on zram
+ */
+
+struct swap {
+	int id;			/* of the zram device */
+	bool sized, added, on;
+	char dev[32];
+};
+
+#define ZRAM_CONTROL "/sys/class/zram-control/"
+
+static char *zram_file(char *path, size_t size, const struct swap *s,
+		       const char *name)
+{
+	snprintf(path, size, "/sys/block/zram%d/%s", s->id, name);
+	return path;
+}
+
+static void swap_stop(struct swap *s)
+{
+	char path[64];
+
+	if (s->on)
+		swapoff(s->dev);
+	if (s->sized)
+		write_str(zram_file(path, sizeof(path), s, "reset"), "1");
+	if (s->added)
+		write_ulong(ZRAM_CONTROL "hot_remove", s->id);
+	s->on = s->sized = s->added = false;
+}
+
+/* What mkswap writes. */
+static bool swap_format(const char *dev, unsigned long pages)
+{
+	struct {
+		char boot[1024];
+		uint32_t version;
+		uint32_t last_page;
+	} *head;
+	char *page = calloc(1, psize());
+	int fd = open(dev, O_RDWR | O_CLOEXEC);
+	bool ok;
+
+	if (fd < 0 || !page) {
+		free(page);
+		return false;
+	}
+	head = (void *)page;
+	head->version = 1;
+	head->last_page = pages - 1;
+	memcpy(page + psize() - 10, "SWAPSPACE2", 10);
+	ok = pwrite(fd, page, psize(), 0) == (ssize_t)psize() && !fsync(fd);
+	close(fd);
+	free(page);
+	return ok;
+}
+
+static const char *swap_try(struct swap *s, unsigned long pages)
+{
+	char path[64], size[32];
+
+	/* Somebody else's device is not touched. */
+	if (find_number(zram_file(path, sizeof(path), s, "disksize"), "")) {
+		s->id = find_number(ZRAM_CONTROL "hot_add", "");
+		if (s->id < 0)
+			return "no zram";
+		s->added = true;
+	}
+	snprintf(s->dev, sizeof(s->dev), "/dev/zram%d", s->id);
+	snprintf(size, sizeof(size), "%luK", pages * (psize() / 1024));
+	if (write_str(zram_file(path, sizeof(path), s, "disksize"), size))
+		return "cannot set the size of the zram device";
+	s->sized = true;
+	if (!swap_format(s->dev, pages))
+		return "cannot write to the zram device";
+	/* Before any other. */
+	if (swapon(s->dev, SWAP_FLAG_PREFER | SWAP_FLAG_PRIO_MASK))
+		return "cannot swap to the zram device";
+	s->on = true;
+	return NULL;
+}
+
+/* NULL, or why there is none. */
+static const char *swap_start(struct swap *s, unsigned long pages)
+{
+	const char *why = swap_try(s, pages);
+
+	if (why)
+		swap_stop(s);
+	return why;
+}
+
+/*
+ * A memory cgroup
+ */
+
+struct group {
+	bool mounted, enabled;
+	char mnt[64];
+	char path[96];
+};
+
+static void group_stop(struct group *g)
+{
+	char path[128];
+
+	if (g->path[0])
+		rmdir(g->path);
+	snprintf(path, sizeof(path), "%s/cgroup.subtree_control", g->mnt);
+	if (g->enabled)
+		write_str(path, "-memory");
+	if (g->mounted)
+		umount(g->mnt);
+	if (g->mnt[0])
+		rmdir(g->mnt);
+}
+
+static const char *group_try(struct group *g, unsigned long max)
+{
+	char path[128];
+
+	snprintf(g->mnt, sizeof(g->mnt), "/tmp/mlock-pressure-XXXXXX");
+	if (!mkdtemp(g->mnt)) {
+		g->mnt[0] = '\0';
+		return "cannot make a directory";
+	}
+	g->mounted = !mount("none", g->mnt, "cgroup2", 0, NULL);
+	if (!g->mounted)
+		return "no cgroup2";
+	snprintf(path, sizeof(path), "%s/cgroup.subtree_control", g->mnt);
+	if (!file_says(path, "memory"))
+		g->enabled = !write_str(path, "+memory");
+	snprintf(g->path, sizeof(g->path), "%s/mlock-pressure-%d", g->mnt,
+		 getpid());
+	if (mkdir(g->path, 0755))
+		return "cannot make a cgroup";
+	snprintf(path, sizeof(path), "%s/memory.max", g->path);
+	if (write_ulong(path, P(max)))
+		return "no memory controller";
+	return NULL;
+}
+
+/* NULL, or why there is none. */
+static const char *group_start(struct group *g, unsigned long max)
+{
+	const char *why = group_try(g, max);
+
+	if (why)
+		group_stop(g);
+	return why;
+}
+
+static int group_join(const struct group *g)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/cgroup.procs", g->path);
+	return write_str(path, "0");
+}
+
+/*
+ * Pressure within a cgroup: for each kind of memory and each way to lock it
+ */
+
+FIXTURE(mlock_squeezed)
+{
+	struct swap swap;
+	struct group group;
+	struct counters base;
+	unsigned long pages;	/* of an area */
+};
+
+FIXTURE_VARIANT(mlock_squeezed)
+{
+	enum kind kind;
+	enum way way;
+};
+
+#define VARIANT(name, kind_, way_)					\
+FIXTURE_VARIANT_ADD(mlock_squeezed, name)				\
+{									\
+	.kind = kind_, .way = way_,					\
+}
+
+VARIANT(anon_onfault, PRIVATE_ANON, ONFAULT);
+VARIANT(anon_mlock, PRIVATE_ANON, MLOCK);
+VARIANT(anon_mlockall, PRIVATE_ANON, MLOCKALL);
+VARIANT(shared_onfault, SHARED_TMPFS, ONFAULT);
+VARIANT(shared_mlock, SHARED_TMPFS, MLOCK);
+VARIANT(shared_mlockall, SHARED_TMPFS, MLOCKALL);
+VARIANT(file_onfault, PRIVATE_TMPFS, ONFAULT);
+VARIANT(file_mlock, PRIVATE_TMPFS, MLOCK);
+VARIANT(file_mlockall, PRIVATE_TMPFS, MLOCKALL);
+
+/*
+ * In pages: large against what each CPU may charge in advance. The group has
+ * room for an area that is locked, another, and what else a process needs.
+ */
+static unsigned long area_size(void)
+{
+	return 4 * MB / psize() > 512 ? 4 * MB / psize() : 512;
+}
+
+static unsigned long group_max(void)
+{
+	return 3 * area_size();
+}
+
+/* There is no teardown after a setup that gave up, so leave nothing behind. */
+static const char *squeeze_start(struct swap *s, struct group *g)
+{
+	const char *why = swap_start(s, 1024 * MB / psize());
+
+	if (why)
+		return why;
+	why = group_start(g, group_max());
+	if (why)
+		swap_stop(s);
+	return why;
+}
+
+FIXTURE_SETUP(mlock_squeezed)
+{
+	const char *why;
+
+	if (geteuid())
+		SKIP(return, "needs root");
+	ASSERT_EQ(0, set_limit(RLIM_INFINITY));
+	ASSERT_LE(0, baseline().nr_mlock);
+	why = squeeze_start(&self->swap, &self->group);
+	if (why)
+		SKIP(return, "%s", why);
+	self->pages = area_size();
+	self->base = baseline();
+}
+
+FIXTURE_TEARDOWN_PARENT(mlock_squeezed)
+{
+	group_stop(&self->group);
+	swap_stop(&self->swap);
+}
+
+/* Pressure that an area of this test, if not locked, does not withstand. */
+static bool squeeze_group(const struct area *victim)
+{
+	return squeeze(victim, 1, 1, group_max(), 8 * group_max());
+}
+
+TEST_F_TIMEOUT(mlock_squeezed, locked_stays_and_unlocked_goes, TIMEOUT)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		struct area plain, locked;
+
+		ASSERT_EQ(0, group_join(&self->group));
+		ASSERT_EQ(true, area_plain(&plain, variant->kind, self->pages));
+		ASSERT_EQ(true, area_locked(&locked, variant->kind,
+					    variant->way, self->pages));
+		EXPECT_EQ(true, squeeze_group(&plain));
+		EXPECT_RESIDENT(&locked);
+		EXPECT_UNEVICTABLE(&locked, self->pages);
+		EXPECT_SWAPPED(&plain);
+
+		/* The other way around. */
+		ASSERT_EQ(0, syscall(__NR_munlockall));
+		EXPECT_UNEVICTABLE(&locked, 0);
+		EXPECT_EQ(0, do_mlock2(plain.p, P(plain.pages), MLOCK_ONFAULT));
+		area_touch(&plain);
+		EXPECT_EQ(true, squeeze_group(&locked));
+		EXPECT_RESIDENT(&plain);
+		EXPECT_UNEVICTABLE(&plain, self->pages);
+		EXPECT_SWAPPED(&locked);
+		/* It ends with memory locked. */
+		CHILD_DONE();
+	}
+	REAP(pid);
+	EXPECT_BASELINE(self->base);
+}
+
+/*
+ * Pressure within a cgroup: what is common to all
+ */
+
+FIXTURE(mlock_swapped)
+{
+	struct swap swap;
+	struct group group;
+	struct counters base;
+	unsigned long pages;
+};
+
+FIXTURE_VARIANT(mlock_swapped)
+{
+	enum kind kind;
+};
+
+FIXTURE_VARIANT_ADD(mlock_swapped, anon)
+{
+	.kind = PRIVATE_ANON,
+};
+
+FIXTURE_VARIANT_ADD(mlock_swapped, shared)
+{
+	.kind = SHARED_TMPFS,
+};
+
+FIXTURE_SETUP(mlock_swapped)
+{
+	const char *why;
+
+	if (geteuid())
+		SKIP(return, "needs root");
+	ASSERT_EQ(0, set_limit(RLIM_INFINITY));
+	ASSERT_LE(0, baseline().nr_mlock);
+	why = squeeze_start(&self->swap, &self->group);
+	if (why)
+		SKIP(return, "%s", why);
+	self->pages = area_size();
+	self->base = baseline();
+}
+
+FIXTURE_TEARDOWN_PARENT(mlock_swapped)
+{
+	group_stop(&self->group);
+	swap_stop(&self->swap);
+}
+
+TEST_F_TIMEOUT(mlock_swapped, mlock_brings_it_back, TIMEOUT)
+{
+	unsigned long half = self->pages / 2;
+	pid_t pid = fork();
+
+	if (!pid) {
+		struct area a, b;
+		unsigned long there;
+
+		ASSERT_EQ(0, group_join(&self->group));
+		ASSERT_EQ(true, area_plain(&a, variant->kind, self->pages));
+		EXPECT_EQ(true, squeeze_group(&a));
+
+		/* On fault, the flag alone brings nothing back. */
+		there = present(a.p, a.pages);
+		EXPECT_GT(half, there);
+		EXPECT_EQ(0, do_mlock2(a.p, P(a.pages), MLOCK_ONFAULT));
+		EXPECT_EQ(there, present(a.p, a.pages));
+		/*
+		 * What is touched is locked from then on. Whether it is counted
+		 * at once is another matter: anonymous memory that comes from
+		 * swap may not be found out until reclaim looks at it.
+		 */
+		for (unsigned long i = 0; i < half; i++)
+			FORCE_READ(a.p[P(i)]);
+		EXPECT_EQ(half, present(a.p, half));
+		ASSERT_EQ(true, area_plain(&b, variant->kind, self->pages));
+		EXPECT_EQ(true, squeeze_group(&b));
+		EXPECT_EQ(half, present(a.p, half));
+		EXPECT_EQ(0, area_unmap(&b));
+
+		/* All of it comes back, and stays. */
+		EXPECT_EQ(0, do_mlock(a.p, P(a.pages)));
+		EXPECT_EQ(a.pages, present(a.p, a.pages));
+		ASSERT_EQ(true, area_plain(&b, variant->kind, self->pages));
+		EXPECT_EQ(true, squeeze_group(&b));
+		EXPECT_RESIDENT(&a);
+		EXPECT_EQ(0, area_unmap(&b));
+		EXPECT_EQ(0, do_munlock(a.p, P(a.pages)));
+		EXPECT_UNEVICTABLE(&a, 0);
+		EXPECT_EQ(true, squeeze_group(&a));
+		EXPECT_SWAPPED(&a);
+		CHILD_DONE();
+	}
+	REAP(pid);
+	EXPECT_BASELINE(self->base);
+}
+
+/* A process that has locked the area, and holds it until told. */
+struct locker {
+	pid_t pid;
+	int fd;
+};
+
+static bool locker_start(struct locker *l, const struct area *a)
+{
+	int down[2], up[2];
+	char c = 0;
+
+	if (pipe2(down, O_CLOEXEC) || pipe2(up, O_CLOEXEC))
+		return false;
+	l->pid = fork();
+	if (!l->pid) {
+		close(down[1]);
+		close(up[0]);
+		c = !do_mlock2(a->p, P(a->pages), MLOCK_ONFAULT);
+		/* Its own entries, too. */
+		for (unsigned long i = 0; i < a->pages; i++)
+			FORCE_READ(a->p[P(i)]);
+		if (write(up[1], &c, 1) != 1)
+			_exit(1);
+		if (read(down[0], &c, 1) != 1)
+			_exit(1);
+		_exit(present(a->p, a->pages) != a->pages);
+	}
+	l->fd = down[1];
+	close(down[0]);
+	close(up[1]);
+	if (read(up[0], &c, 1) != 1)
+		c = 0;
+	close(up[0]);
+	return c;
+}
+
+static int locker_stop(struct locker *l)
+{
+	bool told = write(l->fd, "", 1) == 1;
+
+	close(l->fd);
+	return told ? reap(l->pid) : -1;
+}
+
+TEST_F_TIMEOUT(mlock_swapped, the_last_locker_counts, TIMEOUT)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		struct area a, plain;
+		struct locker first, second;
+
+		/* Anonymous memory is shared by fork, before it is written. */
+		ASSERT_EQ(0, group_join(&self->group));
+		ASSERT_EQ(true, area_plain(&plain, variant->kind, self->pages));
+		ASSERT_EQ(true, area_plain(&a, variant->kind, self->pages));
+		/* A page that is on its way to a list is not counted twice. */
+		ASSERT_EQ(true, drain());
+		ASSERT_EQ(true, locker_start(&first, &a));
+		ASSERT_EQ(true, drain());
+		ASSERT_EQ(true, locker_start(&second, &a));
+		EXPECT_UNEVICTABLE(&a, a.pages);
+
+		EXPECT_EQ(true, squeeze_group(&plain));
+		EXPECT_EQ(a.pages, present(a.p, a.pages));
+		EXPECT_EQ(0, look(a.p, a.pages).swap);
+
+		EXPECT_EQ(0, locker_stop(&first));
+		EXPECT_EQ(0, area_broken(&plain));
+		EXPECT_EQ(true, squeeze_group(&plain));
+		EXPECT_EQ(a.pages, present(a.p, a.pages));
+		EXPECT_EQ(0, look(a.p, a.pages).swap);
+		/* Almost all, as the count of locks may be too low. */
+		EXPECT_EQ(true, drain());
+		EXPECT_LT(a.pages / 2, mlocked(a.p, a.pages));
+		EXPECT_LT(a.pages / 2, unevictable(a.p, a.pages));
+		EXPECT_EQ(0, area_broken(&a));
+
+		EXPECT_EQ(0, locker_stop(&second));
+		EXPECT_UNEVICTABLE(&a, 0);
+		EXPECT_EQ(true, squeeze_group(&a));
+		EXPECT_SWAPPED(&a);
+		CHILD_DONE();
+	}
+	REAP(pid);
+	EXPECT_BASELINE(self->base);
+}
+
+/*
+ * Pressure on the whole machine
+ */
+
+FIXTURE(mlock_machine)
+{
+	struct swap swap;
+	struct counters base;
+};
+
+FIXTURE_SETUP(mlock_machine)
+{
+	unsigned long total = meminfo("MemTotal:");
+	const char *why;
+
+	if (geteuid())
+		SKIP(return, "needs root");
+	if (total > MOST_MEMORY / psize())
+		SKIP(return, "more memory than this test wants to fill");
+	ASSERT_EQ(0, set_limit(RLIM_INFINITY));
+	ASSERT_LE(0, baseline().nr_mlock);
+	why = swap_start(&self->swap, 2 * total);
+	if (why)
+		SKIP(return, "%s", why);
+	self->base = baseline();
+}
+
+FIXTURE_TEARDOWN_PARENT(mlock_machine)
+{
+	swap_stop(&self->swap);
+}
+
+TEST_F_TIMEOUT(mlock_machine, locked_stays_and_unlocked_goes, TIMEOUT)
+{
+	static const struct {
+		enum kind kind;
+		enum way way;
+	} how[] = {
+		{ PRIVATE_ANON, ONFAULT },
+		{ PRIVATE_ANON, MLOCK },
+		{ SHARED_TMPFS, ONFAULT },
+		{ SHARED_TMPFS, MLOCK },
+		{ PRIVATE_TMPFS, ONFAULT },
+		{ PRIVATE_TMPFS, MLOCK },
+	};
+	struct area plain[ARRAY_SIZE(how)], locked[ARRAY_SIZE(how)];
+	unsigned long unit = meminfo("MemTotal:") / 128, least;
+	int ready[2], go[2];
+	pid_t pid;
+	char c;
+
+	/* All that another process has got from some point on. */
+	ASSERT_EQ(0, pipe(ready));
+	ASSERT_EQ(0, pipe(go));
+	pid = fork();
+	if (!pid) {
+		struct area a[3];
+
+		for (unsigned int i = 0; i < ARRAY_SIZE(a); i++)
+			ASSERT_EQ(true, area_locked(&a[i], i, MLOCKALL, unit));
+		ASSERT_EQ(1, write(ready[1], "", 1));
+		ASSERT_EQ(1, read(go[0], &c, 1));
+		for (unsigned int i = 0; i < ARRAY_SIZE(a); i++) {
+			EXPECT_RESIDENT(&a[i]);
+			EXPECT_UNEVICTABLE(&a[i], unit);
+		}
+		CHILD_DONE();
+	}
+	ASSERT_EQ(1, read(ready[0], &c, 1));
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(how); i++) {
+		unsigned long pages = i ? unit : 4 * unit;
+
+		ASSERT_EQ(true, area_plain(&plain[i], how[i].kind, pages));
+		ASSERT_EQ(true, area_locked(&locked[i], how[i].kind, how[i].way,
+					    pages));
+	}
+
+	least = meminfo("MemAvailable:");
+	EXPECT_EQ(true, squeeze(plain, ARRAY_SIZE(plain), MAX_SQUEEZERS, least,
+				least + meminfo("SwapFree:") / 2));
+	for (unsigned int i = 0; i < ARRAY_SIZE(how); i++) {
+		EXPECT_RESIDENT(&locked[i]);
+		EXPECT_UNEVICTABLE(&locked[i], locked[i].pages);
+	}
+	ASSERT_EQ(1, write(go[1], "", 1));
+	REAP(pid);
+	/* Before the contents of any is looked at. */
+	EXPECT_LT(plain[0].pages / 2, vm_swap());
+	for (unsigned int i = 0; i < ARRAY_SIZE(how); i++)
+		EXPECT_SWAPPED(&plain[i]);
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(how); i++) {
+		EXPECT_EQ(0, area_unmap(&locked[i]));
+		EXPECT_EQ(0, area_unmap(&plain[i]));
+	}
+	EXPECT_BASELINE(self->base);
+}
+
+/*
+ * Threads that get in each other's way
+ */
+
+FIXTURE(mlock_storm)
+{
+	struct swap swap;
+	struct counters base;
+	int cpu;		/* that has been turned off */
+};
+
+static void set_cpu(int cpu, bool on)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/online",
+		 cpu);
+	write_str(path, on ? "1" : "0");
+}
+
+/* The last CPU that can be turned off, or -1. */
+static int spare_cpu(void)
+{
+	for (int cpu = sysconf(_SC_NPROCESSORS_CONF) - 1; cpu > 0; cpu--) {
+		char path[64];
+
+		snprintf(path, sizeof(path),
+			 "/sys/devices/system/cpu/cpu%d/online", cpu);
+		if (find_number(path, "") == 1 && !access(path, W_OK))
+			return cpu;
+	}
+	return -1;
+}
+
+FIXTURE_SETUP(mlock_storm)
+{
+	const char *why;
+
+	if (geteuid())
+		SKIP(return, "needs root");
+	ASSERT_EQ(0, set_limit(RLIM_INFINITY));
+	ASSERT_LE(0, baseline().nr_mlock);
+	why = swap_start(&self->swap, 1024 * MB / psize());
+	/* It only makes for less of a storm. */
+	if (why)
+		TH_LOG("%s", why);
+	self->cpu = -1;
+	self->base = baseline();
+}
+
+FIXTURE_TEARDOWN_PARENT(mlock_storm)
+{
+	/* Whatever the test came to. */
+	if (self->cpu > 0)
+		set_cpu(self->cpu, true);
+	swap_stop(&self->swap);
+}
+
+/* A sequence of numbers that is the same each time. */
+static unsigned int next(unsigned int *state)
+{
+	*state = *state * 1103515245 + 12345;
+	return *state >> 16;
+}
+
+/* One thread: @rounds of something, on its part of the areas. */
+struct job {
+	void (*round)(struct job *job);
+	struct area *area;
+	unsigned int nr_areas;
+	unsigned int rounds;
+	unsigned int seed;
+	unsigned int errors;
+	bool pinned;		/* to the CPU */
+	int cpu;
+	char *extra;
+	pthread_t thread;
+};
+
+static void *job_run(void *arg)
+{
+	struct job *job = arg;
+
+	if (job->pinned)
+		job->errors += !!run_on_cpu(job->cpu);
+	for (unsigned int i = 0; i < job->rounds; i++)
+		job->round(job);
+	return NULL;
+}
+
+static bool run_jobs(struct job *job, unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++) {
+		job[i].seed = i + 1;
+		if (pthread_create(&job[i].thread, NULL, job_run, &job[i]))
+			break;
+	}
+	for (unsigned int j = 0; j < i; j++)
+		pthread_join(job[j].thread, NULL);
+	return i == nr;
+}
+
+/* A part of one of the areas. */
+static char *pick(struct job *job, struct area **area, unsigned long *pages)
+{
+	struct area *a = &job->area[next(&job->seed) % job->nr_areas];
+	unsigned long first = next(&job->seed) % a->pages;
+
+	*pages = 1 + next(&job->seed) % (a->pages / 4);
+	if (*pages > a->pages - first)
+		*pages = a->pages - first;
+	*area = a;
+	return a->p + P(first);
+}
+
+static void lock_or_unlock(struct job *job)
+{
+	struct area *a;
+	unsigned long pages;
+	char *p = pick(job, &a, &pages);
+	long ret;
+
+	switch (next(&job->seed) % 4) {
+	case 0:
+		ret = do_mlock(p, P(pages));
+		break;
+	case 1:
+		ret = do_mlock2(p, P(pages), MLOCK_ONFAULT);
+		break;
+	default:
+		ret = do_munlock(p, P(pages));
+	}
+	job->errors += !!ret;
+}
+
+/* Lets go of pages, locked or not. What tmpfs holds is not lost by this. */
+static void drop(struct job *job)
+{
+	struct area *a;
+	unsigned long pages;
+	char *p = pick(job, &a, &pages);
+
+	job->errors += !!madvise(p, P(pages), MADV_DONTNEED_LOCKED);
+}
+
+static void lock_or_drop(struct job *job)
+{
+	if (next(&job->seed) % 3)
+		lock_or_unlock(job);
+	else
+		drop(job);
+}
+
+/* Reads, which faults, and writes what is there already. */
+static void use(struct job *job)
+{
+	struct area *a;
+	unsigned long pages;
+	char *p = pick(job, &a, &pages);
+
+	for (unsigned long i = 0; i < pages; i++) {
+		if (next(&job->seed) % 2)
+			FORCE_READ(p[P(i)]);
+		else
+			/* One that no stamp reaches, and no one looks at. */
+			*(volatile char *)(p + P(i) + psize() / 2) = 1;
+	}
+}
+
+static void lock_and_use(struct job *job)
+{
+	lock_or_unlock(job);
+	use(job);
+}
+
+/* Locked memory refuses this; parts that are not are reclaimed. */
+static void reclaim(struct job *job)
+{
+	struct area *a;
+	unsigned long pages;
+	char *p = pick(job, &a, &pages);
+
+	madvise(p, P(pages), next(&job->seed) % 2 ? MADV_PAGEOUT : MADV_COLD);
+}
+
+/* A child has all of it unlocked, may lock it, and dies with that. */
+static void fork_child(struct job *job)
+{
+	unsigned int seed = next(&job->seed);
+	pid_t pid = fork();
+
+	if (!pid) {
+		job->seed = seed;
+		for (int i = 0; i < 4; i++)
+			lock_and_use(job);
+		_exit(!!job->errors);
+	}
+	job->errors += !!reap(pid);
+}
+
+/* To the other node if there is one, from one place to another if not. */
+static bool move_to_node(struct area *a, int node)
+{
+	for (unsigned long i = 0; i < a->pages; i++) {
+		void *p = a->p + P(i);
+		int status;
+
+		if (syscall(__NR_move_pages, 0, 1UL, &p, &node, &status,
+			    MPOL_MF_MOVE))
+			return false;
+		/* Busy, or not there: never mind. */
+		if (status == -ENODEV || status == -EACCES)
+			return false;
+	}
+	return true;
+}
+
+#define HOLES (16 * MB)
+
+static void migrate(struct job *job)
+{
+	unsigned long pages = HOLES / psize();
+
+	for (unsigned int i = 0; i < job->nr_areas; i++) {
+		if (access("/sys/devices/system/node/node1", F_OK) ||
+		    !move_to_node(&job->area[i], job->rounds % 2))
+			break;
+	}
+	/* Every other page is free, so that there is something to compact. */
+	dirty(job->extra, pages, 0);
+	for (unsigned long i = next(&job->seed) % 2; i < pages; i += 2)
+		madvise(job->extra + P(i), P(1), MADV_DONTNEED);
+	write_str("/proc/sys/vm/compact_memory", "1");
+}
+
+static void toggle_cpu(struct job *job)
+{
+	set_cpu(job->cpu, false);
+	usleep(1000);
+	set_cpu(job->cpu, true);
+}
+
+#define STORM_PAGES 256
+
+/* To look at a page, it has to be there. */
+static void read_all(const struct area *a, unsigned int nr)
+{
+	for (; nr--; a++) {
+		for (unsigned long i = 0; i < a->pages; i++)
+			FORCE_READ(a->p[P(i)]);
+	}
+}
+
+/* The pages of these areas that are locked make up what the counters say. */
+#define EXPECT_COUNTED(base, area, nr) do {				\
+	struct counters now_;						\
+	long sum_ = 0;							\
+									\
+	read_all(area, nr);						\
+	now_ = count();							\
+	for (int i_ = 0; i_ < (nr); i_++)				\
+		sum_ += mlocked((area)[i_].p, (area)[i_].pages);	\
+	EXPECT_EQ(sum_, now_.nr_mlock - (base).nr_mlock);		\
+	EXPECT_EQ(sum_, now_.mlocked - (base).mlocked);			\
+} while (0)
+
+/*
+ * The batches of two CPUs have no order between them. A page that is locked on
+ * one and unlocked on another, and that lives on, may be taken for locked once
+ * more than it is. So here each area has a CPU of its own for that, while it is
+ * reclaimed and migrated from all of them.
+ */
+TEST_F_TIMEOUT(mlock_storm, migration_reclaim_and_fork, TIMEOUT)
+{
+	int cpu[] = { some_cpu(0), some_cpu(1) };
+	struct area area[4];
+	struct job job[] = {
+		{ lock_and_use, &area[0], 2, 1000, .pinned = 1, .cpu = cpu[0] },
+		{ lock_and_use, &area[2], 2, 1000, .pinned = 1, .cpu = cpu[1] },
+		{ fork_child, &area[0], 2, 30, .pinned = 1, .cpu = cpu[0] },
+		{ fork_child, &area[2], 2, 30, .pinned = 1, .cpu = cpu[1] },
+		{ reclaim, area, 4, 500 },
+		{ migrate, area, 4, 6 },
+	};
+	long migrated = read_vmstat("pgmigrate_success ");
+
+	job[5].extra = mmap(NULL, HOLES, RW, ANON, -1, 0);
+	ASSERT_NE(MAP_FAILED, job[5].extra);
+	madvise(job[5].extra, HOLES, MADV_NOHUGEPAGE);
+	for (int i = 0; i < 4; i++) {
+		ASSERT_EQ(true, area_plain(&area[i], i % 2 ? SHARED_TMPFS :
+					   PRIVATE_ANON, STORM_PAGES));
+	}
+	ASSERT_EQ(true, run_jobs(job, ARRAY_SIZE(job)));
+	for (unsigned int i = 0; i < ARRAY_SIZE(job); i++)
+		EXPECT_EQ(0, job[i].errors);
+	EXPECT_EQ(0, munmap(job[5].extra, HOLES));
+	/* Or there was no point in it. */
+	if (migrated >= 0)
+		EXPECT_LT(migrated, read_vmstat("pgmigrate_success "));
+
+	/* What is still locked is counted, and nothing else is. */
+	EXPECT_COUNTED(self->base, area, 4);
+	for (int i = 0; i < 4; i++)
+		EXPECT_EQ(0, do_munlock(area[i].p, P(STORM_PAGES)));
+	EXPECT_COUNTED(self->base, area, 4);
+	for (int i = 0; i < 4; i++) {
+		EXPECT_EQ(0, look(area[i].p, STORM_PAGES).lo);
+		EXPECT_EQ(0, mlocked(area[i].p, STORM_PAGES));
+		/*
+		 * A page that was in other hands when it was unlocked may wait
+		 * for somebody to put it where it belongs.
+		 */
+		madvise(area[i].p, P(STORM_PAGES), MADV_PAGEOUT);
+		EXPECT_EQ(0, area_broken(&area[i]));
+		EXPECT_UNEVICTABLE(&area[i], 0);
+	}
+	EXPECT_BASELINE(self->base);
+	for (int i = 0; i < 4; i++)
+		EXPECT_EQ(0, area_unmap(&area[i]));
+	EXPECT_BASELINE(self->base);
+}
+
+TEST_F_TIMEOUT(mlock_storm, faults_locks_and_cpu_hotplug, TIMEOUT)
+{
+	struct area area[2];
+	struct job job[] = {
+		{ use, area, 2, 1500 },
+		{ use, area, 2, 1500 },
+		{ use, area, 2, 1500 },
+		{ use, area, 2, 1500 },
+		{ lock_or_drop, area, 2, 1500 },
+		{ toggle_cpu, .rounds = 4 },
+	};
+	unsigned int nr = ARRAY_SIZE(job);
+
+	self->cpu = spare_cpu();
+	job[5].cpu = self->cpu;
+	/* The rest of it is worth a try. */
+	if (self->cpu < 0)
+		nr--;
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(true, area_map(&area[i], i ? SHARED_TMPFS :
+					 PRIVATE_ANON, STORM_PAGES));
+		ASSERT_EQ(0, do_mlock2(area[i].p, P(STORM_PAGES),
+				       MLOCK_ONFAULT));
+	}
+	ASSERT_EQ(true, run_jobs(job, nr));
+	for (unsigned int i = 0; i < nr; i++)
+		EXPECT_EQ(0, job[i].errors);
+	EXPECT_COUNTED(self->base, area, 2);
+	for (int i = 0; i < 2; i++)
+		EXPECT_EQ(0, do_munlock(area[i].p, P(STORM_PAGES)));
+	/* As said above, there may be some left; no more than are counted. */
+	EXPECT_COUNTED(self->base, area, 2);
+	for (int i = 0; i < 2; i++)
+		EXPECT_EQ(0, area_unmap(&area[i]));
+	EXPECT_BASELINE(self->base);
+}
+
+/* Fewer pages than a batch holds, which a CPU takes with it. */
+TEST_F_TIMEOUT(mlock_storm, batch_of_a_cpu_that_goes, TIMEOUT)
+{
+	struct area a, b;
+
+	self->cpu = spare_cpu();
+	if (self->cpu < 0)
+		SKIP(return, "no CPU can be turned off");
+	ASSERT_EQ(true, area_map(&a, PRIVATE_ANON, 5));
+	ASSERT_EQ(true, area_map(&b, SHARED_TMPFS, 5));
+	EXPECT_EQ(0, do_mlock2(a.p, P(5), MLOCK_ONFAULT));
+	EXPECT_EQ(0, do_mlock2(b.p, P(5), MLOCK_ONFAULT));
+
+	/* Locked, not drained. */
+	ASSERT_EQ(0, run_on_cpu(self->cpu));
+	area_touch(&a);
+	area_touch(&b);
+	ASSERT_EQ(0, run_on_cpu(0));
+	set_cpu(self->cpu, false);
+	EXPECT_EQ(5, mlocked(a.p, 5));
+	EXPECT_EQ(5, mlocked(b.p, 5));
+	EXPECT_EQ(5, unevictable(a.p, 5));
+	EXPECT_EQ(5, unevictable(b.p, 5));
+	set_cpu(self->cpu, true);
+
+	/* And unlocked. */
+	ASSERT_EQ(0, run_on_cpu(self->cpu));
+	EXPECT_EQ(0, do_munlock(a.p, P(5)));
+	EXPECT_EQ(0, do_munlock(b.p, P(5)));
+	ASSERT_EQ(0, run_on_cpu(0));
+	set_cpu(self->cpu, false);
+	EXPECT_EQ(0, mlocked(a.p, 5));
+	EXPECT_EQ(0, mlocked(b.p, 5));
+	EXPECT_EQ(0, unevictable(a.p, 5));
+	EXPECT_EQ(0, unevictable(b.p, 5));
+	set_cpu(self->cpu, true);
+	EXPECT_EQ(0, area_broken(&a));
+	EXPECT_EQ(0, area_broken(&b));
+	EXPECT_EQ(0, area_unmap(&a));
+	EXPECT_EQ(0, area_unmap(&b));
+	EXPECT_BASELINE(self->base);
+}
+
+TEST_HARNESS_MAIN
