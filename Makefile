@@ -38,6 +38,7 @@ KMAKE = env -u MAKEFLAGS -u MFLAGS CCACHE_BASEDIR=$(CURDIR) CCACHE_NOHASHDIR=1 $
 help:
 	@echo 'make run        set up, build and boot the kernel; demonstration and selftests'
 	@echo 'make test       all tests (host, KUnit, selftests on this kernel and on the C one)'
+	@echo 'make test-configs  compile mm/mlock2 in other configurations (an hour; CONFIGS="up rt" selects)'
 	@echo 'make shell      a shell in that kernel, with the files of this machine'
 	@echo 'make kernel     build the kernel with CONFIG_MLOCK2=y in build/$(ARCH)'
 	@echo 'make kernel-c   the same with CONFIG_MLOCK2=n in build/$(ARCH)-c'
@@ -193,6 +194,12 @@ test-built: kernel-c-built guest tool
 		tools/mlock2/test.sh '$(ARCH)' \
 		"$(call boot,$(O),tools/mlock2/guest/test.plan,test,kunit.enable=1)" \
 		"$(call boot,$(O_C),tools/mlock2/guest/test.plan,test)"
+
+.PHONY: test-configs test-configs-built
+test-configs: linux
+	@$(MAKE) test-configs-built
+test-configs-built:
+	@LINUX=$(LINUX) tools/mlock2/configs.sh "$(KMAKE) CC='$(KCC)'" $(CONFIGS)
 
 .PHONY: clean distclean
 clean:

@@ -72,6 +72,17 @@ compile() {
 	fi
 }
 
+# Mistakes that the types forbid, and the same done right
+compile_fail() {
+	local start=$SECONDS log=$OUT/compile-fail.log passed failed
+	"$TOP/tools/testing/mlock2/compile-fail/run.sh" "$O" >"$log" 2>&1 || grep -v '^ok' "$log" || true
+	passed=$(grep -c '^ok ' "$log" || true)
+	failed=$(grep -c '^not ok ' "$log" || true)
+	[ $((passed + failed)) -gt 0 ] || failed=1
+	printf 'compile-fail: %d passed, %d failed\n' "$passed" "$failed"
+	record "$arch MLOCK2=y" compile-fail "$passed" "$failed" $((SECONDS - start))
+}
+
 # KUnit's results stand in the log of the boot.
 kunit() {
 	local start=$SECONDS log=$OUT/kunit.log status=0 passed failed
@@ -98,6 +109,8 @@ same_results() {
 say 'host tests'
 host tools/testing/mlock2 host-modules
 host tools/mlock2 host-tool
+say 'mistakes that do not compile'
+compile_fail
 say 'CONFIG_MLOCK2=n is the stock code'
 same_code
 say 'selftests and KUnit, CONFIG_MLOCK2=y'

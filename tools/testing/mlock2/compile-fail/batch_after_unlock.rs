@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The batch of this CPU is not touched after its lock is dropped.
+
+use kernel::mm::folio_batch::{
+    FolioBatch,
+    LocalBatch, //
+};
+
+pub fn is_idle() -> bool {
+    let lock = LocalBatch::lock();
+    let batch: &FolioBatch = &lock;
+    let idle = batch.is_empty();
+    // error: E0505 cannot move out of `lock` because it is borrowed
+    drop(lock);
+
+    #[cfg(mistake)]
+    let idle = batch.is_empty();
+    idle
+}

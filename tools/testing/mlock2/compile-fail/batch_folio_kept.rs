@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A folio of a batch is not used after the batch is drained, which puts its reference.
+
+use kernel::mm::folio_batch::{
+    Entry,
+    LocalBatch, //
+};
+
+pub fn last_size() -> usize {
+    let mut last = None;
+
+    LocalBatch::lock().drain(|_, entry| {
+        if let Entry::Mlock(folio) = entry {
+            #[cfg(not(mistake))]
+            let folio = folio.get();
+            // error: E0521 borrowed data escapes outside of closure
+            last = Some(folio);
+        }
+    });
+    last.map_or(0, |folio| folio.nr_pages())
+}

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A folio goes to the LRU lists for the first time once.
+
+use kernel::mm::{
+    folio::NewFolio,
+    folio_batch::LocalBatch, //
+};
+
+pub fn add(new: NewFolio<'_>) {
+    let batch = LocalBatch::lock();
+
+    batch.push_mlock_new(new);
+    #[cfg(mistake)]
+    // error: E0382 use of moved value: `new`
+    batch.push_mlock_new(new);
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a page table maps is not used after its lock is dropped, unless by a reference of its own.
+
+use kernel::{
+    mm::{
+        mmap_write::PublishedVma,
+        pagewalk::Table, //
+    },
+    prelude::*,
+};
+
+pub fn is_large(vma: &PublishedVma<'_>, start: usize, end: usize) -> Result<bool> {
+    let mut last = None;
+
+    vma.walk_tables(start, end, |table| {
+        if let Table::Huge(entry) = table {
+            let folio = entry.folio();
+            #[cfg(not(mistake))]
+            let folio = folio.map(|folio| folio.get());
+            // error: E0521 borrowed data escapes outside of closure
+            last = folio;
+        }
+    })?;
+    Ok(last.is_some_and(|folio| folio.is_large()))
+}

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `locked_vm` changes with the flags of a vma: under the mmap write lock, and after the split that
+//! may fail.
+
+use kernel::{
+    mm::{
+        mmap_write::VmaMut,
+        vma_flags::VmaFlags, //
+    },
+    prelude::*,
+};
+
+pub fn charge(vma: VmaMut<'_>) -> Result {
+    let (start, end) = (vma.start(), vma.end());
+
+    #[cfg(not(mistake))]
+    let mut vma = vma.modify_flags(start, end, VmaFlags::LOCKED)?;
+
+    // error: E0599 no method named `add_locked_vm` found for struct `VmaMut
+    vma.add_locked_vm(1);
+    Ok(())
+}

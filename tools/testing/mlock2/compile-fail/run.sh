@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The mistakes that the types are there to forbid do not compile. Each file
+# here makes one with '--cfg mistake', and does it right without: the first
+# must fail on the line below the comment '// error: CODE TEXT' and nowhere else,
+# with that code and no other, and with TEXT in the message; the second must compile
+# without a warning. They are compiled as mm/mlock2 was in the build tree,
+# against its kernel crate, but no code is generated.
+#
+#   run.sh BUILD-TREE [FILE...]
+set -euo pipefail
+
+dir=$(cd "$(dirname "$0")" && pwd)
+O=$(realpath -- "${1:?usage: run.sh BUILD-TREE [FILE...]}")
+shift
+built=$O/mm/mlock2/.mlock2.o.cmd
+for f in "$built" "$O/rust/libkernel.rmeta"; do
+	[ -f "$f" ] || { printf 'compile-fail: error: there is no %s: build the kernel first (make kernel)\n' "$f" >&2; exit 2; }
+done
+[ $# -gt 0 ] || set -- "$dir"/*.rs
+
+# The compiler as the build called it, without its source, its outputs, and
+# what came after it.
+rustc=$(sed -n '1s/^savedcmd_[^ ]* := //p' "$built" | sed -E 's/ *;.*//; s/ [^ ]*\.rs *$//; s/ --(out-dir |emit=)[^ ]*//g; s/OBJTREE=[^ ]*//')
+case $rustc in
+*--crate-type*) ;;
+*) printf 'compile-fail: error: %s does not call rustc as expected\n' "$built" >&2; exit 2 ;;
+esac
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+
+# compile FILE [OPTION...]: what the compiler says goes to $tmp/out, one line each
+compile() {
+	local file=$1
+	shift
+	(cd "$O" && RUSTC_BOOTSTRAP=1 OBJTREE=$O eval "$rustc" '--error-format=short --emit=metadata --crate-name=check --out-dir="$tmp"' \
+		'--check-cfg="cfg(mistake)" -Amissing_docs -Adead_code "$@" "$file"') >"$tmp/out" 2>&1
+}
+n=0 failed=0
+# result ok|'not ok' NAME
+result() {
+	n=$((n + 1))
+	printf '%s %d %s\n' "$1" "$n" "$2"
+	[ "$1" = ok ] && return
+	failed=$((failed + 1))
+	sed 's/^/# /' "$tmp/out"
+}
+
+printf 'TAP version 13\n1..%d\n' $(($# * 2))
+for file; do
+	file=$(realpath -- "$file")
+	name=$(basename "$file" .rs)
+	read -r line code text < <(sed -n '\,// error: ,{=;s,^ *// error: ,,p}' "$file" | paste -s -d ' ') || true
+
+	status=0
+	compile "$file" --cfg mistake || status=$?
+	errors=$(grep -E '(^|: )error(\[|:)' "$tmp/out" | grep -v '^error: aborting due to' || true)
+	here="$name.rs:$((${line:-0} + 1)):[0-9]*: error\[${code:-none}\]: "
+	ok=ok
+	grep -q "$here" <<<"$errors" && grep -qF -- "${text:-none}" <<<"$errors" || ok='not ok'
+	! grep -qv "$here" <<<"$errors" || ok='not ok'
+	[ "$status" != 0 ] || ok='not ok'
+	result "$ok" "$name: ${code:-no error stated}: ${text:-}"
+
+	status=0
+	compile "$file" || status=$?
+	ok=ok
+	[ "$status" = 0 ] && [ ! -s "$tmp/out" ] || ok='not ok'
+	result "$ok" "$name: done right"
+done
+printf '# Totals: pass:%d fail:%d xfail:0 xpass:0 skip:0 error:0\n' $((n - failed)) "$failed"
+[ "$failed" = 0 ]

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! After a split or a merge, the old vma may be gone: only the one that was returned is used.
+
+use kernel::{
+    mm::{
+        mmap_write::VmaMut,
+        vma_flags::VmaFlags, //
+    },
+    prelude::*,
+};
+
+pub fn lock(vma: VmaMut<'_>) -> Result<usize> {
+    let (start, end) = (vma.start(), vma.end());
+    let modified = vma.modify_flags(start, end, VmaFlags::LOCKED)?;
+    modified.set_lock_flags(VmaFlags::LOCKED);
+
+    #[cfg(mistake)]
+    // error: E0382 borrow of moved value: `vma`
+    let end = vma.end();
+    Ok(end)
+}

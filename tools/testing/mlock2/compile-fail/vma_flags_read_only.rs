@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Who may only read a vma cannot change its flags.
+
+use kernel::{
+    mm::{
+        mmap_write::VmaMut,
+        vma_flags::VmaFlags, //
+    },
+    prelude::*,
+};
+
+pub fn unlock(vma: VmaMut<'_>) -> Result {
+    let (start, end) = (vma.start(), vma.end());
+
+    #[cfg(mistake)]
+    let vma: &kernel::mm::virt::VmaRef = &vma;
+    #[cfg(not(mistake))]
+    let vma = vma.modify_flags(start, end, VmaFlags::NONE)?;
+
+    // error: E0599 no method named `set_lock_flags` found for reference `&VmaRef`
+    vma.set_lock_flags(VmaFlags::NONE);
+    Ok(())
+}

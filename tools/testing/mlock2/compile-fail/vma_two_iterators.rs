@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! There is one iterator that may change vmas, not two.
+
+use kernel::mm::mmap_write::MmapWriteGuard;
+
+pub fn walk(guard: &mut MmapWriteGuard<'_>) {
+    let mut one = guard.vmas_mut();
+    let _ = one.next();
+    // error: E0499 cannot borrow `*guard` as mutable more than once at a time
+    let mut two = guard.vmas_mut();
+    let _ = two.next();
+
+    #[cfg(mistake)]
+    let _ = one.next();
+}
