@@ -23,6 +23,10 @@ BUILD := $(CURDIR)/build
 LINUX := $(BUILD)/linux
 
 # All that one architecture has of its own
+ARCHS := $(patsubst tools/mlock2/arch/%.mk,%,$(wildcard tools/mlock2/arch/*.mk))
+ifeq ($(filter $(ARCH),$(ARCHS)),)
+$(error ARCH=$(ARCH) is not supported; there are: $(ARCHS))
+endif
 include tools/mlock2/arch/$(ARCH).mk
 
 export BUILD KSRC KARCH_PACKAGES
@@ -48,7 +52,7 @@ help:
 	@echo 'make clean      remove the build trees; distclean: all of build/'
 	@echo
 	@echo 'KSRC=/path/to/linux   your own 7.3 tree instead of Debian'"'"'s (it is copied)'
-	@echo 'ARCH=$(ARCH)           one of: $(patsubst tools/mlock2/arch/%.mk,%,$(wildcard tools/mlock2/arch/*.mk))'
+	@echo 'ARCH=$(ARCH)           one of: $(ARCHS)'
 	@echo 'ACCEL=auto|kvm|tcg    how QEMU runs the guest (auto tries KVM first)'
 	@echo 'JOBS=$(JOBS)               how many jobs at once   V=1: show the whole build'
 
@@ -64,8 +68,9 @@ linux: setup
 	@tools/mlock2/linux.sh
 
 changes: linux
-	@git -C $(LINUX) diff --stat pristine HEAD
-	@git -C $(LINUX) diff pristine HEAD
+	@# first the files that the kernel has, then ours
+	@git -C $(LINUX) diff --diff-filter=M pristine HEAD || true
+	@git -C $(LINUX) diff --diff-filter=d --stat pristine HEAD || true
 
 #
 # Kernels. Each goal below runs make anew, since setup may just have written
@@ -107,8 +112,9 @@ kernel-built: $(O)/.config
 	@echo 'build: $(O) (CONFIG_MLOCK2=y)'
 	@$(KMAKE) CC='$(KCC)' O=$(O) $(KIMAGE) $(KEXTRA) 2>&1 | $(call progress,$(O)/build)
 
-# The C twin is the same build with the one option off: a copy of the tree
-# has all that the option does not touch.
+# The C twin is the same build with the one option off. It starts from a copy
+# of the tree, so that what does not depend on the option need not be configured
+# and generated again; most objects come from ccache.
 $(O_C)/.config: $(O)/.config | kernel-built
 	@[ -d $(O_C) ] || { echo 'build: copying $(O) to $(O_C)'; rm -rf $(O_C).new; \
 		cp -a $(O) $(O_C).new; rm -rf $(O_C).new/run $(O_C).new/test; mv $(O_C).new $(O_C); }
@@ -199,7 +205,8 @@ test-built: kernel-c-built guest tool
 test-configs: linux
 	@$(MAKE) test-configs-built
 test-configs-built:
-	@LINUX=$(LINUX) tools/mlock2/configs.sh "$(KMAKE) CC='$(KCC)'" $(CONFIGS)
+	@LINUX=$(LINUX) KEEP='$(KEEP)' ALWAYS='$(if $(filter y,$(INLINE_HELPERS)),$(KINLINE:%=%=y))' \
+		tools/mlock2/configs.sh "$(KMAKE) CC='$(KCC)'" $(CONFIGS)
 
 .PHONY: clean distclean
 clean:

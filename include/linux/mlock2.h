@@ -8,6 +8,7 @@
 #define _LINUX_MLOCK2_H
 
 #include <linux/folio_batch.h>
+#include <linux/preempt.h>	/* local_lock.h wants it without SMP */
 #include <linux/local_lock.h>
 #include <linux/mman.h>
 #include <linux/percpu.h>

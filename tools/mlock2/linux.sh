@@ -21,6 +21,9 @@ say() { printf 'linux: %s\n' "$*"; }
 die() { printf 'linux: error: %s\n' "$*" >&2; exit 1; }
 version() { awk '/^(VERSION|PATCHLEVEL|SUBLEVEL) =/ { v = v s $3; s = "." } /^NAME/ { print v; exit }' "$1/Makefile"; }
 
+git -C "$TOP" rev-parse --git-dir >/dev/null ||
+	die "git does not take $TOP for a repository (see above): use a clone, as its owner"
+
 # Debian's linux-source package, from whichever release carries 7.3; apt
 # checks the signature. Nothing of the machine's own apt set-up is touched.
 fetch_debian() {
@@ -85,7 +88,7 @@ if [ -n "$KSRC" ]; then
 	origin="$KSRC $(git -C "$KSRC" rev-parse HEAD 2>/dev/null || true)"
 fi
 if [ -d "$LINUX" ] && [ "$(git -C "$LINUX" config mlock2.origin)" != "$origin" ]; then
-	die "$LINUX was made from '$(git -C "$LINUX" config mlock2.origin)', not from '$origin': 'make distclean' first"
+	die "$LINUX was made from '$(git -C "$LINUX" config mlock2.origin)', not from '$origin'. Go on with the same KSRC= on every command, or 'make distclean' for another source"
 fi
 if [ ! -d "$LINUX" ]; then
 	rm -rf "$LINUX.new"

@@ -74,7 +74,7 @@ needed() {
 
 if [ ${#missing[@]} -gt 0 ]; then
 	if supported && [ "$(id -u)" = 0 ]; then
-		say "installing ${#missing[@]} packages: ${missing[*]}"
+		say "installing ${#missing[@]} packages (some minutes; log: $BUILD/setup-apt.log): ${missing[*]}"
 		mkdir -p "$BUILD"
 		if ! { apt-get update -q && DEBIAN_FRONTEND=noninteractive \
 			apt-get install -q -y --no-install-recommends "${missing[@]}"; } \
@@ -149,7 +149,7 @@ for b in "${BINDGEN:-}" "$BUILD/tools/bin/bindgen" "$(command -v bindgen || true
 done
 if [ -z "$BINDGEN_CHOSEN" ]; then
 	command -v cargo >/dev/null || die "no cargo found to build bindgen with"
-	say "building bindgen $BINDGEN_CRATE (a minute)"
+	say "building bindgen $BINDGEN_CRATE (some minutes; BINDGEN=/path takes one that you have)"
 	mkdir -p "$BUILD"
 	if ! cargo install -q --locked --root "$BUILD/tools" --version "$BINDGEN_CRATE" bindgen-cli \
 		>"$BUILD/setup-bindgen.log" 2>&1; then
@@ -163,6 +163,7 @@ CCACHE=
 command -v ccache >/dev/null && CCACHE='ccache '
 
 mkdir -p "$BUILD"
+[ -w "$BUILD" ] || die "$BUILD belongs to $(stat -c %U "$BUILD"): 'chown -R' it to yourself, or remove it"
 cat >"$BUILD/tools.mk.new" <<EOF
 # Made by tools/mlock2/setup.sh; a new version of a tool configures anew.
 # $("$RUSTC_CHOSEN" --version)
@@ -178,4 +179,14 @@ if cmp -s "$BUILD/tools.mk.new" "$BUILD/tools.mk"; then
 else
 	mv "$BUILD/tools.mk.new" "$BUILD/tools.mk"
 	say "rustc $("$RUSTC_CHOSEN" --version | awk '{ print $2 }') ($RUSTC_CHOSEN), $clang, bindgen ($BINDGEN_CHOSEN), inline helpers: $INLINE"
+fi
+
+# Root may have been asked only for the packages, in a clone of somebody else's.
+if [ "$(id -u)" = 0 ]; then
+	TOP=$(cd "$(dirname "$0")/../.." && pwd)
+	owner=$(stat -c %U "$TOP")
+	if [ "$owner" != root ]; then
+		find "$BUILD" -maxdepth 3 -user root -path "$BUILD/linux" -prune -o -user root -exec chown -h --reference="$TOP" {} +
+		say "what was made in $BUILD belongs to $owner, as the clone does"
+	fi
 fi
