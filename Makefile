@@ -42,6 +42,7 @@ KMAKE = env -u MAKEFLAGS -u MFLAGS CCACHE_BASEDIR=$(CURDIR) CCACHE_NOHASHDIR=1 $
 help:
 	@echo 'make run        set up, build and boot the kernel; demonstration and selftests'
 	@echo 'make test       all tests (host, KUnit, selftests on this kernel and on the C one)'
+	@echo 'make bench      instructions for each operation, in C and in Rust (two minutes)'
 	@echo 'make test-configs  compile mm/mlock2 in other configurations (an hour; CONFIGS="up rt" selects)'
 	@echo 'make shell      a shell in that kernel, with the files of this machine'
 	@echo 'make kernel     build the kernel with CONFIG_MLOCK2=y in build/$(ARCH)'
@@ -200,6 +201,29 @@ test-built: kernel-c-built guest tool
 		tools/mlock2/test.sh '$(ARCH)' \
 		"$(call boot,$(O),tools/mlock2/guest/test.plan,test,kunit.enable=1)" \
 		"$(call boot,$(O_C),tools/mlock2/guest/test.plan,test)"
+
+#
+# Instructions for each operation, in C and in Rust
+#
+
+BENCH = $(BUILD)/bench
+BENCH_BIN = $(BENCH)/target/$(RUST_TARGET)/release
+bench_boot = $(TOOL) boot --image $(1)/$(KIMAGE_FILE) --gen-init-cpio $(1)/usr/gen_init_cpio \
+	--qemu $(QEMU) --qemu-args='$(QEMU_ARGS) -icount shift=0,sleep=off' --console $(CONSOLE) --accel tcg --cpus 1 \
+	--init $(GUEST)/init --bin $(BENCH_BIN) --plan tools/mlock2/guest/bench.plan --work $(1)/bench \
+	--name '$(ARCH) $(2)' --append '$(KPARAMS) $(KICOUNT) norandmaps'
+
+.PHONY: bench bench-built
+bench: linux
+	@$(MAKE) bench-built
+bench-built: kernel-c-built guest tool
+	@RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release --locked --target $(RUST_TARGET) \
+		--manifest-path tools/mlock2/bench/Cargo.toml --target-dir $(BENCH)/target
+	@$(call bench_boot,$(O),MLOCK2=y) >$(BENCH)/rust.log || { tail -n 20 $(BENCH)/rust.log; exit 1; }
+	@$(call bench_boot,$(O_C),MLOCK2=n) >$(BENCH)/c.log || { tail -n 20 $(BENCH)/c.log; exit 1; }
+	@awk -f tools/mlock2/bench/table.awk $(O_C)/bench/bench.log $(O)/bench/bench.log >$(BENCH)/results.tsv
+	@awk -F'\t' '{ printf "%-30s %-8s %10s %10s %7s\n", $$1, $$2, $$3, $$4, $$5 }' $(BENCH)/results.tsv
+	@echo 'instructions; one run; in $(BENCH)/results.tsv'
 
 .PHONY: test-configs test-configs-built
 test-configs: linux

@@ -20,3 +20,7 @@ KVNG = --disable-microvm
 
 # test programs for user space
 USER_CC = gcc
+
+# programs in Rust for the guest, and the clock that counts instructions
+RUST_TARGET = x86_64-unknown-linux-gnu
+KICOUNT = tsc=reliable clocksource=tsc
