@@ -24,6 +24,12 @@ version() { awk '/^(VERSION|PATCHLEVEL|SUBLEVEL) =/ { v = v s $3; s = "." } /^NA
 git -C "$TOP" rev-parse --git-dir >/dev/null ||
 	die "git does not take $TOP for a repository (see above): use a clone, as its owner"
 
+# Where apt has Debian from; nothing if it has no lists yet.
+debian_mirror() {
+	apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' |
+		awk '$1 == "Debian" && uri == "" { uri = $2 } END { print uri }'
+}
+
 # Debian's linux-source package, from whichever release carries 7.3; apt
 # checks the signature. Nothing of the machine's own apt set-up is touched.
 fetch_debian() {
@@ -33,7 +39,11 @@ fetch_debian() {
 	if [ -z "$deb" ]; then
 		command -v apt-get >/dev/null || die "no apt-get here to fetch the source with: give your own tree with KSRC=/path/to/linux"
 		# the mirror that this machine uses already
-		mirror=$(apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' | awk '$1 == "Debian" { print $2; exit }')
+		mirror=$(debian_mirror)
+		if [ -z "$mirror" ] && [ "$(id -u)" = 0 ]; then
+			apt-get -q update >"$dir/apt.log" 2>&1 || true
+			mirror=$(debian_mirror)
+		fi
 		[ -n "$mirror" ] || die "apt has no Debian mirror ('apt-get update' may help): give your own tree with KSRC=/path/to/linux"
 		for suite in trixie-backports trixie forky sid; do
 			rm -rf "$dir/apt"
