@@ -61,13 +61,14 @@ pub(crate) fn can_do_mlock() -> bool {
 ///
 /// `ENOMEM` if that is over the limit, and `CAP_IPC_LOCK` is missing. From `do_mlock()`.
 pub(crate) fn check_range(mm: &MmapWriteGuard<'_>, range: &PageRange, limit: Limit) -> Result {
-    let mut locked = range.pages().wrapping_add(PageCount::new(mm.locked_vm()));
+    let locked = range.pages().wrapping_add(PageCount::new(mm.locked_vm()));
 
-    if !limit.allows(locked) && !capable(Capability::IPC_LOCK) {
-        // What is locked already in the range is in `locked_vm`, and must not count twice.
-        locked = locked.wrapping_sub(fixup::count_mm_mlocked_pages(mm, range));
-    }
     if limit.allows(locked) || capable(Capability::IPC_LOCK) {
+        return Ok(());
+    }
+    // What is locked already in the range is in `locked_vm`, and must not count twice. C asks for
+    // the capability a second time after this; the answer does not change in between.
+    if limit.allows(locked.wrapping_sub(fixup::count_mm_mlocked_pages(mm, range))) {
         Ok(())
     } else {
         Err(ENOMEM)
