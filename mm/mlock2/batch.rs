@@ -76,7 +76,7 @@ use kernel::{
     mm::{
         folio::{
             lru_cache_disabled,
-            Event,
+            Fate,
             Folio,
             LruFolio,
             LruvecGuard,
@@ -86,77 +86,64 @@ use kernel::{
             batch_len,
             Entry,
             FolioBatch,
-            LocalBatch, //
+            LocalBatch,
+            TaskContext, //
         },
     },
 };
 
-/// Makes a folio unevictable that was just mlocked. The C is `__mlock_folio()`.
-fn make_unevictable(folio: &mut LruFolio<'_>) {
+/// What becomes of a folio that was just mlocked. The C is `__mlock_folio()`.
+#[inline(always)]
+fn mlock(folio: &mut LruFolio<'_>) -> Fate {
     if folio.is_evictable() {
         // Another CPU has cleared PG_mlocked since. What made the folio unevictable is over.
-        if folio.test_unevictable() {
-            folio.make_evictable();
-        }
-    } else if folio.test_unevictable() {
+        return Fate::Rescued;
+    }
+    if folio.test_unevictable() {
         if folio.test_mlocked() {
             folio.inc_mlock_count();
         }
-    } else {
-        folio.make_unevictable();
+        return Fate::Stays;
     }
+    Fate::Culled
 }
 
-/// Mlocks a folio, and puts it on an LRU list for the first time. The C is `__mlock_new_folio()`.
-fn mlock_new(folio: NewFolio<'_>, lruvec: &mut LruvecGuard) {
-    lruvec.add_new(folio, |folio| {
-        // As above: it may be munlocked already.
-        if !folio.is_evictable() {
-            folio.set_unevictable();
-        }
-    });
+/// What becomes of a folio that is munlocked. The C is `__munlock_folio()`.
+#[inline(always)]
+fn munlock(folio: &mut LruFolio<'_>) -> Fate {
+    if folio.dec_mlock_count() {
+        Fate::Stays
+    } else {
+        // That was the last one, or there is no telling: reclaim mends it if it was not.
+        Fate::Munlocked
+    }
 }
 
 /// Mlocks a folio that is mapped, and does at once what is to be done about it: for a walk, which
 /// comes by many folios and has a lock for them already.
-pub(crate) fn mlock_mapped_folio(folio: &Folio, lruvec: &mut LruvecGuard) {
-    let newly = !folio.test_set_mlocked();
-
-    let claimed = lruvec.with_claimed(folio, |folio| {
-        if newly {
-            folio.note_mlocked(true);
-        }
-        make_unevictable(folio);
-    });
-    if claimed.is_none() && newly {
-        folio.mod_nr_mlock(folio.nr_pages() as isize);
-        folio.count_event(Event::Mlocked);
+///
+/// What this CPU's batch has is to be worked on before. Returns whether the folio was left in the
+/// batch: somebody else has taken it off its list, and is given time to put it back, as in C.
+#[inline(always)]
+pub(crate) fn mlock_mapped_folio(
+    folio: &Folio,
+    lruvec: &mut LruvecGuard,
+    context: TaskContext,
+) -> bool {
+    if lruvec.mlock_with_claimed(folio, mlock) {
+        return false;
     }
+    lruvec.unlock();
+    mlock_folio(folio, context);
+    true
 }
 
-/// Munlocks a folio, and does at once what is to be done about it. The C is `__munlock_folio()`.
+/// Munlocks a folio, and does at once what is to be done about it. Otherwise as
+/// [`mlock_mapped_folio`].
+#[inline(always)]
 pub(crate) fn munlock_mapped_folio(folio: &Folio, lruvec: &mut LruvecGuard) {
-    let claimed = lruvec.with_claimed(folio, |folio| {
-        if folio.dec_mlock_count() != 0 {
-            return;
-        }
-        // That was the last one, or there is no telling: reclaim mends it if it was not.
-        if folio.test_clear_mlocked() {
-            folio.note_mlocked(false);
-        }
-        // The order counts: whether it is evictable is to be asked after PG_mlocked is cleared.
-        if folio.test_unevictable() && folio.is_evictable() {
-            folio.make_evictable();
-        }
-    });
-
-    if claimed.is_none() && folio.test_clear_mlocked() {
-        folio.mod_nr_mlock((folio.nr_pages() as isize).wrapping_neg());
-        folio.count_event(if folio.test_unevictable() {
-            Event::Stranded
-        } else {
-            Event::Munlocked
-        });
+    if !lruvec.with_claimed(folio, false, munlock) {
+        folio.munlock_unclaimed();
     }
 }
 
@@ -164,15 +151,18 @@ pub(crate) fn munlock_mapped_folio(folio: &Folio, lruvec: &mut LruvecGuard) {
 /// name.
 fn mlock_folio_batch(batch: &FolioBatch) {
     batch.drain(|lruvec, entry| match entry {
-        // If somebody else has claimed it, there is nothing more that we can do.
-        Entry::Mlock(folio) => drop(lruvec.with_claimed(folio, make_unevictable)),
-        Entry::MlockNew(folio) => mlock_new(folio, lruvec),
+        Entry::Mlock(folio, first) => {
+            // If somebody else has claimed it, there is nothing more that we can do.
+            lruvec.with_claimed(folio, first, mlock);
+        }
+        // It may be munlocked already.
+        Entry::MlockNew(new) => lruvec.add_new_mlocked(new, |folio| !folio.is_evictable()),
         Entry::Munlock(folio) => munlock_mapped_folio(folio, lruvec),
     });
 }
 
 // Works on the batch if it is full, or if this folio must not wait in it.
-fn drain_if_due(batch: &FolioBatch, space: usize, folio: &Folio) {
+fn drain_if_due(batch: &FolioBatch, space: u8, folio: &Folio) {
     if space == 0 || !folio.may_be_lru_cached() || lru_cache_disabled() {
         mlock_folio_batch(batch);
     }
@@ -180,28 +170,22 @@ fn drain_if_due(batch: &FolioBatch, space: usize, folio: &Folio) {
 
 /// Mlocks a folio that is on an LRU list, or for the moment off it. The C function of the same
 /// name.
-pub(crate) fn mlock_folio(folio: &Folio) {
-    let batch = LocalBatch::lock();
+pub(crate) fn mlock_folio(folio: &Folio, context: TaskContext) {
+    let batch = LocalBatch::lock(context);
 
-    if !folio.test_set_mlocked() {
-        folio.mod_nr_mlock(folio.nr_pages() as isize);
-        folio.count_event(Event::Mlocked);
-    }
-    let space = batch.push_mlock(folio.get());
+    let first = !folio.test_set_mlocked();
+    let space = batch.push_mlock(folio.get(), first);
     drain_if_due(&batch, space, folio);
 }
 
 /// Mlocks a folio that has just been allocated and is not on an LRU list yet. The C function of the
 /// same name.
-pub(crate) fn mlock_new_folio(new: NewFolio<'_>) {
-    let batch = LocalBatch::lock();
+pub(crate) fn mlock_new_folio(new: NewFolio<'_>, context: TaskContext) {
+    let batch = LocalBatch::lock(context);
     // To the LRU lists it goes by way of the batch; for all else it is a folio like others.
     let folio = new.folio();
 
     folio.set_mlocked();
-    folio.mod_nr_mlock(folio.nr_pages() as isize);
-    folio.count_event(Event::Mlocked);
-
     let space = batch.push_mlock_new(new);
     drain_if_due(&batch, space, folio);
 }
@@ -209,16 +193,16 @@ pub(crate) fn mlock_new_folio(new: NewFolio<'_>) {
 /// Munlocks a folio. The C function of the same name.
 ///
 /// `PG_mlocked` stays set for now: the folio may be locked by others too.
-pub(crate) fn munlock_folio(folio: &Folio) {
-    let batch = LocalBatch::lock();
+pub(crate) fn munlock_folio(folio: &Folio, context: TaskContext) {
+    let batch = LocalBatch::lock(context);
 
     let space = batch.push_munlock(folio.get());
     drain_if_due(&batch, space, folio);
 }
 
 /// Works on the batch of this CPU. The C function of the same name.
-pub(crate) fn mlock_drain_local() {
-    let batch = LocalBatch::lock();
+pub(crate) fn mlock_drain_local(context: TaskContext) {
+    let batch = LocalBatch::lock(context);
 
     if !batch.is_empty() {
         mlock_folio_batch(&batch);

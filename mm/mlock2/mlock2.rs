@@ -50,7 +50,10 @@ use kernel::{
             Folio,
             NewFolio, //
         },
-        folio_batch::FolioBatch,
+        folio_batch::{
+            FolioBatch,
+            TaskContext, //
+        },
         Mm, //
     },
     prelude::*,
@@ -241,54 +244,56 @@ unsafe extern "C" fn user_shm_unlock(size: usize, ucounts: *mut bindings::ucount
 }
 
 //
-// Folios, for the fault path, rmap, the LRU code and CPU hotplug. Spinlocks may be held; interrupts
-// are on; none of these sleeps.
+// Folios, for the fault path, rmap, the LRU code and CPU hotplug. Task context; spinlocks may be
+// held; none of these sleeps.
 //
 
 /// Mlocks a folio that is mapped into a locked vma.
 ///
 /// # Safety
 ///
-/// `folio` must be valid for the call.
+/// Must be called in task context. The caller must hold a reference to `folio`, or keep it mapped.
 #[export]
 unsafe extern "C" fn mlock_folio(folio: *mut bindings::folio) {
-    // SAFETY: The caller promises that the pointer is valid for the call.
-    batch::mlock_folio(unsafe { Folio::from_raw(folio) });
+    // SAFETY: The caller promises both.
+    unsafe { batch::mlock_folio(Folio::from_raw(folio), TaskContext::new()) };
 }
 
 /// Mlocks a folio that has just been allocated, and puts it on an LRU list.
 ///
 /// # Safety
 ///
-/// `folio` must be valid for the call, and on no LRU list. Nobody else may put it on one.
+/// Must be called in task context. The caller must hold a reference to `folio`, which is on no LRU
+/// list; nobody else may put it on one.
 #[export]
 unsafe extern "C" fn mlock_new_folio(folio: *mut bindings::folio) {
     // SAFETY: The caller promises that the pointer is valid for the call.
     let folio = unsafe { Folio::from_raw(folio) };
 
-    // SAFETY: The caller promises that the folio is new.
-    batch::mlock_new_folio(unsafe { NewFolio::new(folio) });
+    // SAFETY: The caller promises that the folio is new, and that this is task context.
+    unsafe { batch::mlock_new_folio(NewFolio::new(folio), TaskContext::new()) };
 }
 
 /// Munlocks a folio that a locked vma maps no longer.
 ///
 /// # Safety
 ///
-/// `folio` must be valid for the call.
+/// Must be called in task context. The caller must hold a reference to `folio`.
 #[export]
 unsafe extern "C" fn munlock_folio(folio: *mut bindings::folio) {
-    // SAFETY: The caller promises that the pointer is valid for the call.
-    batch::munlock_folio(unsafe { Folio::from_raw(folio) });
+    // SAFETY: The caller promises both.
+    unsafe { batch::munlock_folio(Folio::from_raw(folio), TaskContext::new()) };
 }
 
 /// Works on the batch of this CPU.
 ///
 /// # Safety
 ///
-/// None: unsafe because it is exported.
+/// Must be called in task context.
 #[export]
 unsafe extern "C" fn mlock_drain_local() {
-    batch::mlock_drain_local();
+    // SAFETY: The caller promises it.
+    batch::mlock_drain_local(unsafe { TaskContext::new() });
 }
 
 /// Works on the batch of a CPU that is gone.

@@ -171,7 +171,7 @@ mod cases {
                 let vma = vmas.next_below(addr + LEN).ok_or(EINVAL)?;
                 let vma = vma.modify_flags(addr, addr + LEN, VmaFlags::NONE)?;
                 vma.publish_lock_flags(VmaFlags::NONE, |vma| {
-                    assert_eq!(vma.walk_tables(start, end, |_| ()), Err(EINVAL));
+                    assert_eq!(vma.walk_tables(start, end, |_, _| ()), Err(EINVAL));
                 });
             }
             assert_eq!(count(mm, addr)?, (1, 0));

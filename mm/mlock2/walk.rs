@@ -6,8 +6,8 @@
 //!
 //! # Lock order
 //!
-//! The page table lock, held by the walk, is a spinlock; the local lock of the batch and the lruvec
-//! lock are taken inside of it (see `batch.rs`).
+//! The page table lock, held by the walk, is a spinlock; the lruvec lock is taken inside of it, and
+//! so is the local lock of the batch, but not both at once from here.
 
 use super::batch;
 use kernel::mm::{
@@ -15,6 +15,7 @@ use kernel::mm::{
         Folio,
         LruvecGuard, //
     },
+    folio_batch::TaskContext,
     mmap_write::PublishedVma,
     pagewalk::{
         MappedPage,
@@ -29,34 +30,51 @@ use kernel::mm::{
 ///
 /// Sleeps.
 pub(crate) fn mlock_vma_pages_range(vma: &PublishedVma<'_>, start: usize, end: usize) {
-    let lock = vma.vma().vma_flags().contains(VmaFlags::LOCKED);
+    // Folios that wait in this CPU's batches have to be on the LRU lists to be moved.
+    lru_add_drain();
 
-    // Folios that wait in other batches have to be on the LRU lists to be moved; and those of ours
-    // are not to linger there.
-    lru_add_drain();
+    let lock = vma.vma().vma_flags().contains(VmaFlags::LOCKED);
+    let mut left = false;
     // The vma was just made for the range, so there is nothing to report.
-    let _ = vma.walk_tables(start, end, |table| mlock_pte_range(table, lock));
-    lru_add_drain();
+    let _ = if lock {
+        vma.walk_tables(start, end, |table, context| {
+            mlock_pte_range(table, context, true, |folio, lruvec| {
+                left |= batch::mlock_mapped_folio(folio, lruvec, context);
+            });
+        })
+    } else {
+        vma.walk_tables(start, end, |table, context| {
+            mlock_pte_range(table, context, false, batch::munlock_mapped_folio);
+        })
+    };
+    // What could not be done at once is not to linger.
+    if left {
+        lru_add_drain();
+    }
 }
 
-/// Locks or unlocks what one page table maps. The C function of the same name.
+/// Calls `mark` for the folios that one page table maps, to lock or unlock them. The C function of
+/// the same name.
 ///
 /// Called with the table's lock held; must not sleep.
-fn mlock_pte_range(table: Table<'_>, lock: bool) {
+#[inline]
+fn mlock_pte_range(
+    table: Table<'_>,
+    context: TaskContext,
+    lock: bool,
+    mut mark: impl FnMut(&Folio, &mut LruvecGuard),
+) {
+    // What other tasks have left in this CPU's batch came before us: an mlock that waits there must
+    // not find that we have taken off its mlock_count.
+    batch::mlock_drain_local(context);
+
     // Locked for all folios of the table that belong to one lruvec. No references are needed: what
     // is mapped stays while the table is locked.
     let mut lruvec = LruvecGuard::new();
-    let mut mark = |folio: &Folio| {
-        if lock {
-            batch::mlock_mapped_folio(folio, &mut lruvec);
-        } else {
-            batch::munlock_mapped_folio(folio, &mut lruvec);
-        }
-    };
 
     match table {
         Table::Huge(entry) => match entry.folio() {
-            Some(folio) if !folio.is_zone_device() => mark(folio),
+            Some(folio) if !folio.is_zone_device() => mark(folio, &mut lruvec),
             _ => (),
         },
         Table::Pages(mut table) => {
@@ -65,7 +83,7 @@ fn mlock_pte_range(table: Table<'_>, lock: bool) {
                 if !page.folio().is_zone_device() {
                     step = page.batch();
                     if allow_mlock_munlock(&page, step, lock) {
-                        mark(page.folio());
+                        mark(page.folio(), &mut lruvec);
                     }
                 }
                 page.skip(step);

@@ -62,21 +62,6 @@ __rust_helper bool rust_helper_folio_test_unevictable(const struct folio *folio)
 	return folio_test_unevictable(folio);
 }
 
-__rust_helper void rust_helper_folio_set_unevictable(struct folio *folio)
-{
-	folio_set_unevictable(folio);
-}
-
-__rust_helper void rust_helper_folio_clear_unevictable(struct folio *folio)
-{
-	folio_clear_unevictable(folio);
-}
-
-__rust_helper void rust_helper_folio_clear_active(struct folio *folio)
-{
-	folio_clear_active(folio);
-}
-
 __rust_helper bool rust_helper_folio_test_lru(const struct folio *folio)
 {
 	return folio_test_lru(folio);
@@ -90,11 +75,6 @@ __rust_helper bool rust_helper_folio_test_clear_lru(struct folio *folio)
 __rust_helper void rust_helper_folio_set_lru(struct folio *folio)
 {
 	folio_set_lru(folio);
-}
-
-__rust_helper bool rust_helper_folio_evictable(struct folio *folio)
-{
-	return folio_evictable(folio);
 }
 
 /* Four unions without a name deep */
@@ -111,11 +91,6 @@ __rust_helper void rust_helper_folio_get(struct folio *folio)
 __rust_helper void rust_helper_folio_put(struct folio *folio)
 {
 	folio_put(folio);
-}
-
-__rust_helper void rust_helper_folios_put(struct folio_batch *folios)
-{
-	folios_put(folios);
 }
 
 __rust_helper void rust_helper_zone_stat_mod_folio(struct folio *folio,
@@ -139,15 +114,16 @@ __rust_helper bool rust_helper_folio_matches_lruvec(struct folio *folio,
 
 #ifndef CONFIG_MEMCG
 __rust_helper struct lruvec *
-rust_helper_folio_lruvec_lock_irq(struct folio *folio)
+rust_helper_folio_lruvec_lock_irqsave(struct folio *folio, unsigned long *flags)
 {
-	return folio_lruvec_lock_irq(folio);
+	return folio_lruvec_lock_irqsave(folio, flags);
 }
 #endif
 
-__rust_helper void rust_helper_lruvec_unlock_irq(struct lruvec *lruvec)
+__rust_helper void rust_helper_lruvec_unlock_irqrestore(struct lruvec *lruvec,
+							unsigned long flags)
 {
-	lruvec_unlock_irq(lruvec);
+	lruvec_unlock_irqrestore(lruvec, flags);
 }
 
 /*
@@ -155,7 +131,8 @@ __rust_helper void rust_helper_lruvec_unlock_irq(struct lruvec *lruvec)
  * return the list that it is due for, or NR_LRU_LISTS if that is done.
  */
 __rust_helper enum lru_list
-rust_helper_lruvec_link_folio(struct lruvec *lruvec, struct folio *folio)
+rust_helper_lruvec_add_folio_uncounted(struct lruvec *lruvec,
+				       struct folio *folio)
 {
 	enum lru_list lru = folio_lru_list(folio);
 
@@ -168,7 +145,8 @@ rust_helper_lruvec_link_folio(struct lruvec *lruvec, struct folio *folio)
 }
 
 __rust_helper enum lru_list
-rust_helper_lruvec_unlink_folio(struct lruvec *lruvec, struct folio *folio)
+rust_helper_lruvec_del_folio_uncounted(struct lruvec *lruvec,
+				       struct folio *folio)
 {
 	enum lru_list lru = folio_lru_list(folio);
 
@@ -187,15 +165,34 @@ __rust_helper void rust_helper_update_lru_size(struct lruvec *lruvec,
 	update_lru_size(lruvec, lru, zid, nr);
 }
 
+__rust_helper enum zone_type rust_helper_folio_zonenum(const struct folio *folio)
+{
+	return folio_zonenum(folio);
+}
+
 __rust_helper void rust_helper_lruvec_mod_nr_mlock(struct lruvec *lruvec,
 						   enum zone_type zid, long nr)
 {
 	mod_zone_page_state(&lruvec_pgdat(lruvec)->node_zones[zid], NR_MLOCK, nr);
 }
 
-__rust_helper enum zone_type rust_helper_folio_zonenum(const struct folio *folio)
+/* Returns the flags as they were */
+__rust_helper unsigned long
+rust_helper_folio_change_flags(struct folio *folio, unsigned long clear,
+			       unsigned long set)
 {
-	return folio_zonenum(folio);
+	return set_mask_bits(&folio->flags.f, clear, set);
+}
+
+/* folio_evictable() but for PG_mlocked */
+__rust_helper bool rust_helper_folio_mapping_evictable(struct folio *folio)
+{
+	bool ret;
+
+	rcu_read_lock();
+	ret = !mapping_unevictable(folio_mapping(folio));
+	rcu_read_unlock();
+	return ret;
 }
 
 __rust_helper bool rust_helper_folio_test_anon(const struct folio *folio)
@@ -241,11 +238,15 @@ rust_helper_pmd_trans_huge_lock(pmd_t *pmd, struct vm_area_struct *vma)
 }
 
 /* The folio of a huge entry that is locked, if there is one */
-__rust_helper struct folio *rust_helper_huge_pmd_folio(pmd_t *pmd)
+__rust_helper struct folio *
+rust_helper_huge_pmd_folio(struct vm_area_struct *vma, unsigned long addr,
+			   pmd_t *pmd)
 {
-	if (!pmd_present(*pmd) || is_huge_zero_pmd(*pmd))
-		return NULL;
-	return pmd_folio(*pmd);
+#ifdef CONFIG_PGTABLE_HAS_HUGE_LEAVES
+	if (pmd_present(*pmd))
+		return vm_normal_folio_pmd(vma, addr, *pmd);
+#endif
+	return NULL;
 }
 
 __rust_helper void rust_helper_pte_unmap_unlock(pte_t *pte, spinlock_t *ptl)

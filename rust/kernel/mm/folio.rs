@@ -5,17 +5,19 @@
 //! A folio is on at most one LRU list, of its lruvec, and only under the lruvec lock does it get
 //! there or leave. Who wants to make it unevictable, or evictable again, first claims it by
 //! clearing `PG_lru`: one contender succeeds, and nobody else takes the folio off its list until
-//! the flag is set again. [`LruFolio`] stands for both, the claim and the lock; each of its methods
-//! leaves the folio on a list that agrees with its flags. It only exists while
-//! [`LruvecGuard::with_claimed`] runs, which ends the claim.
+//! the flag is set again. [`LruFolio`] stands for both, the claim and the lock. It only exists
+//! while the closure of [`LruvecGuard::with_claimed`] runs; what that returns ([`Fate`]) says what
+//! becomes of the folio when the claim ends.
 //!
-//! The lruvec of a claimed folio may still change, if its memory cgroup goes away. While the lruvec
-//! lock is held, it does not.
+//! The claim ends, and the flags change, in one atomic step. `PG_lru` is set in that step although
+//! the folio may not be on its new list yet: the lruvec lock is still held, and who claims the
+//! folio next has to wait for it before touching a list.
 //!
 //! # Lock order
 //!
 //! The lruvec lock is taken with interrupts off (a sleeping lock on PREEMPT_RT), inside of page
-//! table locks and of local locks. Nothing that is here takes another lock inside of it.
+//! table locks and of local locks. No other lock is taken inside of it. Closures that run with it
+//! must keep to that: they must not sleep, and not drop a [`FolioRef`].
 //!
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
 //! [`include/linux/mm_inline.h`](srctree/include/linux/mm_inline.h),
@@ -25,7 +27,7 @@ use crate::{
     bindings,
     ffi::{
         c_long,
-        c_uint, //
+        c_ulong, //
     },
     types::{
         NotThreadSafe,
@@ -45,29 +47,20 @@ use core::{
 ///
 /// # Invariants
 ///
-/// A reference to this type means that the folio is not freed for as long as the reference lives.
+/// A reference to this type means that the folio is not freed, and that its reference count is not
+/// 0, for as long as the reference lives.
 #[repr(transparent)]
 pub struct Folio(Opaque<bindings::folio>);
 
-/// What is counted in `/proc/vmstat` about unevictable folios, in pages.
-#[derive(Clone, Copy)]
-#[repr(u32)]
-pub enum Event {
-    /// Moved to the unevictable list.
-    Culled = bindings::vm_event_item_UNEVICTABLE_PGCULLED,
-    /// Moved back from it.
-    Rescued = bindings::vm_event_item_UNEVICTABLE_PGRESCUED,
-    /// Marked as mlocked.
-    Mlocked = bindings::vm_event_item_UNEVICTABLE_PGMLOCKED,
-    /// No longer marked as mlocked.
-    Munlocked = bindings::vm_event_item_UNEVICTABLE_PGMUNLOCKED,
-    /// No longer marked as mlocked, but somebody else has it off the lists.
-    Stranded = bindings::vm_event_item_UNEVICTABLE_PGSTRANDED,
-}
+// Flags of a folio, as bits of its first word.
+const LRU: c_ulong = 1 << bindings::pageflags_PG_lru;
+const ACTIVE: c_ulong = 1 << bindings::pageflags_PG_active;
+const MLOCKED: c_ulong = 1 << bindings::pageflags_PG_mlocked;
+const UNEVICTABLE: c_ulong = 1 << bindings::pageflags_PG_unevictable;
 
-fn count_events(event: Event, pages: c_long) {
+fn count_events(event: bindings::vm_event_item, pages: c_long) {
     // SAFETY: The event is one that the kernel knows.
-    unsafe { bindings::__count_vm_events(event as _, pages) };
+    unsafe { bindings::__count_vm_events(event, pages) };
 }
 
 // All methods may be called in task context, with spinlocks held and interrupts off.
@@ -76,7 +69,8 @@ impl Folio {
     ///
     /// # Safety
     ///
-    /// `ptr` must point at a folio that is not freed during 'a.
+    /// `ptr` must point at a folio that is not freed during 'a, and the reference count of which
+    /// does not become 0.
     #[inline]
     pub unsafe fn from_raw<'a>(ptr: *mut bindings::folio) -> &'a Self {
         // SAFETY: The caller promises that the pointer is valid for 'a; the layout is the same due
@@ -159,35 +153,90 @@ impl Folio {
     /// maps, and no mapping makes an anonymous one so.
     #[inline]
     pub fn is_evictable(&self) -> bool {
+        !self.test_mlocked() && self.has_evictable_mapping()
+    }
+
+    /// Returns whether reclaim may take the folio once it is not mlocked.
+    #[inline]
+    fn has_evictable_mapping(&self) -> bool {
         // SAFETY: The folio is valid by the type invariants.
-        !self.test_mlocked()
-            && unsafe {
-                bindings::folio_test_anon(self.as_ptr()) || bindings::folio_evictable(self.as_ptr())
-            }
+        unsafe {
+            bindings::folio_test_anon(self.as_ptr())
+                || bindings::folio_mapping_evictable(self.as_ptr())
+        }
+    }
+
+    /// Clears and sets flags in one step, fully ordered, and returns what they were.
+    ///
+    /// # Safety
+    ///
+    /// Only flags that the caller may change so.
+    #[inline]
+    unsafe fn change_flags(&self, clear: c_ulong, set: c_ulong) -> c_ulong {
+        // SAFETY: The folio is valid by the type invariants; the word is changed atomically. The
+        // caller answers for the flags.
+        unsafe { bindings::folio_change_flags(self.as_ptr(), clear, set) }
+    }
+
+    /// Ends the claim on the folio, and changes its flags with that. Returns what they were.
+    ///
+    /// # Safety
+    ///
+    /// The folio must be claimed by us and its lruvec locked. If it is not on the list that its
+    /// flags say then, it must be put there before the lruvec is unlocked.
+    #[inline(always)]
+    unsafe fn end_claim(&self, clear: c_ulong, set: c_ulong) -> c_ulong {
+        // SAFETY: The caller promises that the folio is claimed, so these flags are ours to change.
+        unsafe { self.change_flags(clear, set | LRU) }
+    }
+
+    fn mod_nr_mlock(&self, pages: c_long) {
+        // SAFETY: The folio is valid by the type invariants.
+        unsafe {
+            bindings::zone_stat_mod_folio(self.as_ptr(), bindings::zone_stat_item_NR_MLOCK, pages);
+        }
+    }
+
+    /// Counts that `PG_mlocked` was set.
+    fn count_mlocked(&self) {
+        let pages = self.nr_counted();
+
+        self.mod_nr_mlock(pages);
+        count_events(bindings::vm_event_item_UNEVICTABLE_PGMLOCKED, pages);
+    }
+
+    /// Munlocks the folio without a claim on it: clears `PG_mlocked`, and counts that.
+    ///
+    /// If it is unevictable, it stays so for now, and is counted as stranded.
+    pub fn munlock_unclaimed(&self) {
+        // SAFETY: The folio is valid by the type invariants; the bit is cleared atomically.
+        if !unsafe { bindings::folio_test_clear_mlocked(self.as_ptr()) } {
+            return;
+        }
+        let pages = self.nr_counted();
+
+        self.mod_nr_mlock(pages.wrapping_neg());
+        count_events(
+            if self.test_unevictable() {
+                bindings::vm_event_item_UNEVICTABLE_PGSTRANDED
+            } else {
+                bindings::vm_event_item_UNEVICTABLE_PGMUNLOCKED
+            },
+            pages,
+        );
     }
 
     /// Returns the number of the folio's zone in its node.
     #[inline]
-    fn zone(&self) -> bindings::zone_type {
+    fn zonenum(&self) -> bindings::zone_type {
         // SAFETY: The folio is valid by the type invariants.
         unsafe { bindings::folio_zonenum(self.as_ptr()) }
     }
 
-    /// Adds to the `nr_mlock` of the folio's zone, in pages.
+    /// Returns how many pages the folio has, in the type of the kernel's counters.
     #[inline]
-    pub fn mod_nr_mlock(&self, pages: c_long) {
-        // SAFETY: The folio is valid by the type invariants.
-        unsafe {
-            bindings::zone_stat_mod_folio(self.as_ptr(), bindings::zone_stat_item_NR_MLOCK, pages)
-        };
-    }
-
-    /// Adds the pages of the folio to a count in `/proc/vmstat`.
-    ///
-    /// As `__count_vm_events()`: a count may get lost if the task is preempted.
-    #[inline]
-    pub fn count_event(&self, event: Event) {
-        count_events(event, self.nr_pages() as c_long);
+    fn nr_counted(&self) -> c_long {
+        self.nr_pages() as c_long
     }
 
     /// Takes a reference.
@@ -265,53 +314,92 @@ impl<'f> NewFolio<'f> {
     }
 }
 
+/// What becomes of a folio when the claim on it ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It stays on the list that its flags say.
+    Stays,
+    /// It goes to the unevictable list, unless it is there. Its `mlock_count` is 1 then if it is
+    /// mlocked, and 0 if it is unevictable for another reason.
+    Culled,
+    /// It leaves the unevictable list, if it is there, for the one that its other flags say.
+    Rescued,
+    /// Its `PG_mlocked` is cleared, and it is rescued unless its mapping makes it unevictable.
+    Munlocked,
+}
+
 /// The lock of at most one lruvec. Dropping it unlocks.
 ///
-/// To be used in task context with interrupts on: they are off while there is a lock, and on
-/// afterwards.
+/// Spins, and does not sleep, save on PREEMPT_RT; may be used wherever the lruvec lock may be
+/// taken. Two of these at a time deadlock if they come to need the same lruvec.
 ///
 /// # Invariants
 ///
-/// `lruvec` is null, or we hold its lock, and with it the RCU read lock.
+/// `lruvec` is null, or we hold its lock, and with it the RCU read lock; `irq_flags` is what the
+/// lock gave. If it is null, then `pending` is empty, else that is about folios of this lruvec.
 pub struct LruvecGuard {
     lruvec: *mut bindings::lruvec,
-    // Folios that went from one list to another, and are not counted yet.
-    moved: Run,
-    // Folios that `PG_mlocked` was set on, or cleared, and are not counted yet.
-    mlocked: Run,
-    // The lock is released on the CPU that took it.
+    irq_flags: c_ulong,
+    pending: Pending,
+    // What task holds the lock is known to lockdep, and on PREEMPT_RT to the lock.
     _nts: NotThreadSafe,
 }
 
-/// Pages of one lruvec and zone to which the same thing has been done in a row.
+/// What has been done to some folios in a row and is not counted yet, in pages.
 ///
-/// The sizes of the lists and the counts in `/proc/vmstat` are changed once for all of them, before
-/// the lruvec is unlocked. Who moves folios, and so changes these numbers too, has that lock. Who
-/// reads them without it gets an estimate, as before: it lags by what is handled under one hold of
-/// the lock, at most what one page table maps, and vmstat's per-CPU deltas lag in the same way.
-struct Run {
-    from: bindings::lru_list,
-    to: bindings::lru_list,
-    zone: bindings::zone_type,
-    pages: c_long,
+/// The counters are changed once for all of them, before the lruvec is unlocked:
+///
+/// - The sizes of the lists are seen exact by all who have the lock. Who reads them without it
+///   gets them late by what was moved under this hold of the lock.
+/// - `nr_mlock` has no lock. It is late as it is by what waits in vmstat's per-CPU deltas. It may
+///   be too low for that long, even below 0, if a folio that is yet to be counted is munlocked by
+///   another CPU; vmstat shows 0 for that, since its own deltas can lead to the same.
+/// - The events of `/proc/vmstat` are late in the same way.
+struct Pending {
+    // The lists and the zone, for which it is: see `key()`.
+    key: u32,
+    moved: c_long,
+    mlocked: c_long,
+    munlocked: c_long,
 }
 
 /// Stands for no list, or for one that is counted already.
 const NO_LRU: bindings::lru_list = bindings::lru_list_NR_LRU_LISTS;
 
-impl Run {
+impl Pending {
     const NONE: Self = Self {
-        from: NO_LRU,
-        to: NO_LRU,
-        zone: 0,
-        pages: 0,
+        key: 0,
+        moved: 0,
+        mlocked: 0,
+        munlocked: 0,
     };
 
-    // Whether what is to be added is of the same kind, so that it can be counted together.
+    /// Packs what has to be the same for pages to be counted together.
     #[inline]
-    fn is_like(&self, other: &Self) -> bool {
-        self.from == other.from && self.to == other.to && self.zone == other.zone
+    fn key(from: bindings::lru_list, to: bindings::lru_list, zone: bindings::zone_type) -> u32 {
+        const { assert!(NO_LRU < 1 << 8 && bindings::zone_type___MAX_NR_ZONES < 1 << 8) };
+        from | to << 8 | zone << 16
     }
+
+    fn from(&self) -> bindings::lru_list {
+        self.key & 0xff
+    }
+
+    fn to(&self) -> bindings::lru_list {
+        self.key >> 8 & 0xff
+    }
+
+    fn zone(&self) -> bindings::zone_type {
+        self.key >> 16
+    }
+}
+
+/// Whether `PG_mlocked` changed.
+#[derive(Clone, Copy)]
+enum Mlock {
+    Kept,
+    Set,
+    Cleared,
 }
 
 impl LruvecGuard {
@@ -319,101 +407,94 @@ impl LruvecGuard {
     #[inline]
     #[expect(clippy::new_without_default)]
     pub fn new() -> Self {
-        // INVARIANT: There is no lock.
+        // INVARIANT: There is no lock, and nothing to count.
         Self {
             lruvec: ptr::null_mut(),
-            moved: Run::NONE,
-            mlocked: Run::NONE,
+            irq_flags: 0,
+            pending: Pending::NONE,
             _nts: NotThreadSafe,
         }
     }
 
-    // Notes that a folio went from one list of the lruvec, which is locked, to another.
-    #[inline]
-    fn note_moved(&mut self, folio: &Folio, from: bindings::lru_list, to: bindings::lru_list) {
-        let mut run = Run {
-            from,
-            to,
-            zone: folio.zone(),
-            pages: folio.nr_pages() as c_long,
-        };
+    // Notes that a folio of the lruvec, which is locked, went from one list to another, and what
+    // happened to its `PG_mlocked`.
+    #[inline(always)]
+    fn note(
+        &mut self,
+        folio: &Folio,
+        from: bindings::lru_list,
+        to: bindings::lru_list,
+        mlock: Mlock,
+    ) {
+        let key = Pending::key(from, to, folio.zonenum());
+        if key != self.pending.key {
+            self.count();
+            self.pending.key = key;
+        }
 
-        if run.is_like(&self.moved) {
-            self.moved.pages = self.moved.pages.wrapping_add(run.pages);
-        } else {
-            mem::swap(&mut run, &mut self.moved);
-            self.count_moved(&run);
+        let pages = folio.nr_counted();
+        let add = |count: &mut c_long| *count = count.wrapping_add(pages);
+        add(&mut self.pending.moved);
+        match mlock {
+            Mlock::Kept => (),
+            Mlock::Set => add(&mut self.pending.mlocked),
+            Mlock::Cleared => add(&mut self.pending.munlocked),
         }
     }
 
-    // Counts a run: the sizes of the lists, and the events.
-    fn count_moved(&self, run: &Run) {
-        if run.pages == 0 {
+    fn count(&mut self) {
+        let pending = mem::replace(&mut self.pending, Pending::NONE);
+        if pending.moved == 0 {
             return;
         }
-        // SAFETY: There is a run, so the lruvec is locked; lists and zone are those of its folios.
+
+        let (from, to, zone) = (pending.from(), pending.to(), pending.zone());
+        let mlocked = pending.mlocked.wrapping_sub(pending.munlocked);
+        // SAFETY: By the type invariants, something is pending, so the lruvec is locked; lists and
+        // zone are those of its folios.
         unsafe {
-            if run.from != NO_LRU {
-                let pages = run.pages.wrapping_neg();
-                bindings::update_lru_size(self.lruvec, run.from, run.zone, pages);
+            if from != NO_LRU {
+                let pages = pending.moved.wrapping_neg();
+                bindings::update_lru_size(self.lruvec, from, zone, pages);
             }
-            if run.to != NO_LRU {
-                bindings::update_lru_size(self.lruvec, run.to, run.zone, run.pages);
+            if to != NO_LRU {
+                bindings::update_lru_size(self.lruvec, to, zone, pending.moved);
+            }
+            if mlocked != 0 {
+                bindings::lruvec_mod_nr_mlock(self.lruvec, zone, mlocked);
             }
         }
-        if run.to == bindings::lru_list_LRU_UNEVICTABLE {
-            count_events(Event::Culled, run.pages);
-        } else if run.from == bindings::lru_list_LRU_UNEVICTABLE {
-            count_events(Event::Rescued, run.pages);
+        if to == bindings::lru_list_LRU_UNEVICTABLE {
+            count_events(bindings::vm_event_item_UNEVICTABLE_PGCULLED, pending.moved);
+        } else if from == bindings::lru_list_LRU_UNEVICTABLE {
+            count_events(bindings::vm_event_item_UNEVICTABLE_PGRESCUED, pending.moved);
+        }
+        if pending.mlocked != 0 {
+            count_events(
+                bindings::vm_event_item_UNEVICTABLE_PGMLOCKED,
+                pending.mlocked,
+            );
+        }
+        if pending.munlocked != 0 {
+            count_events(
+                bindings::vm_event_item_UNEVICTABLE_PGMUNLOCKED,
+                pending.munlocked,
+            );
         }
     }
 
-    // Notes that `PG_mlocked` was set on a folio of the lruvec, which is locked, or cleared.
+    /// Unlocks the lruvec, if there is one.
     #[inline]
-    fn note_mlocked(&mut self, folio: &Folio, set: bool) {
-        let pages = folio.nr_pages() as c_long;
-        let mut run = Run {
-            zone: folio.zone(),
-            pages: if set { pages } else { pages.wrapping_neg() },
-            ..Run::NONE
-        };
-
-        if run.is_like(&self.mlocked) && (self.mlocked.pages < 0) == (run.pages < 0) {
-            self.mlocked.pages = self.mlocked.pages.wrapping_add(run.pages);
-        } else {
-            mem::swap(&mut run, &mut self.mlocked);
-            self.count_mlocked(&run);
-        }
-    }
-
-    fn count_mlocked(&self, run: &Run) {
-        if run.pages == 0 {
-            return;
-        }
-        // SAFETY: There is a run, so the lruvec is locked; the zone is that of its folios.
-        unsafe { bindings::lruvec_mod_nr_mlock(self.lruvec, run.zone, run.pages) };
-        if run.pages > 0 {
-            count_events(Event::Mlocked, run.pages);
-        } else {
-            count_events(Event::Munlocked, run.pages.wrapping_neg());
-        }
-    }
-
-    // Unlocks the lruvec, if there is one. All is counted before.
-    #[inline]
-    fn unlock(&mut self) {
+    pub fn unlock(&mut self) {
         if self.lruvec.is_null() {
             return;
         }
-        let moved = mem::replace(&mut self.moved, Run::NONE);
-        self.count_moved(&moved);
-        let mlocked = mem::replace(&mut self.mlocked, Run::NONE);
-        self.count_mlocked(&mlocked);
+        self.count();
 
         // SAFETY: By the type invariants, we hold the lock.
         //
-        // INVARIANT: We hold none afterwards.
-        unsafe { bindings::lruvec_unlock_irq(self.lruvec) };
+        // INVARIANT: We hold none afterwards, and all is counted.
+        unsafe { bindings::lruvec_unlock_irqrestore(self.lruvec, self.irq_flags) };
         self.lruvec = ptr::null_mut();
     }
 
@@ -425,65 +506,183 @@ impl LruvecGuard {
     #[inline]
     unsafe fn relock(&mut self, folio: &Folio) {
         if !self.lruvec.is_null() {
-            // SAFETY: Both are valid, and by the type invariants the lruvec is locked.
+            // SAFETY: Both are valid. Nobody else can put the folio on a list or take it off, so
+            // what it is charged to only changes if its memory cgroup goes away, and then under
+            // the lock of its lruvec: if that is the one that we hold, it does not change now.
             if unsafe { bindings::folio_matches_lruvec(folio.as_ptr(), self.lruvec) } {
                 return;
             }
             self.unlock();
         }
-        // SAFETY: The folio is valid. Since nobody else takes it off its list, it stays charged to
-        // what it is charged to; and which lruvec that has is looked at again under the lock.
+        // SAFETY: The folio is valid. Which lruvec it has is looked at again under the lock.
         //
-        // INVARIANT: This is the lock that we hold now.
-        self.lruvec = unsafe { bindings::folio_lruvec_lock_irq(folio.as_ptr()) };
+        // INVARIANT: This is the lock that we hold now, and nothing is pending.
+        self.lruvec =
+            unsafe { bindings::folio_lruvec_lock_irqsave(folio.as_ptr(), &mut self.irq_flags) };
     }
 
     /// Claims a folio by clearing its `PG_lru`, locks its lruvec, unless that is the one that is
-    /// locked already, and calls `work`. The claim ends with `work`; the lock stays.
+    /// locked already, and calls `work`, which says what becomes of it. The claim ends then; the
+    /// lock stays.
     ///
-    /// `None` if the folio is on no list, or somebody else has claimed it: then there is nothing
-    /// more to be done with it. The claim is fully ordered.
-    #[inline]
-    pub fn with_claimed<R>(
+    /// `first` says that `PG_mlocked` was set for this call, and is to be counted.
+    ///
+    /// Returns whether the folio was claimed. If not, then it is on no list, or somebody else has
+    /// claimed it: there is nothing more to be done with it. The claim is fully ordered.
+    #[inline(always)]
+    pub fn with_claimed(
         &mut self,
         folio: &Folio,
-        work: impl FnOnce(&mut LruFolio<'_>) -> R,
-    ) -> Option<R> {
+        first: bool,
+        work: impl FnOnce(&mut LruFolio<'_>) -> Fate,
+    ) -> bool {
         // SAFETY: The folio is valid by its type invariants; the bit is cleared atomically.
-        if !unsafe { bindings::folio_test_clear_lru(folio.as_ptr()) } {
-            return None;
+        let claimed = unsafe { bindings::folio_test_clear_lru(folio.as_ptr()) };
+        if claimed {
+            // SAFETY: We have just cleared the flag.
+            unsafe { self.work_on_claimed(folio, first, work) };
+        } else if first {
+            folio.count_mlocked();
         }
-        // SAFETY: We have just cleared the flag.
+        claimed
+    }
+
+    /// Sets `PG_mlocked` of a folio and counts it, unless it was set, and claims the folio in the
+    /// same step. Otherwise as [`LruvecGuard::with_claimed`].
+    #[inline(always)]
+    pub fn mlock_with_claimed(
+        &mut self,
+        folio: &Folio,
+        work: impl FnOnce(&mut LruFolio<'_>) -> Fate,
+    ) -> bool {
+        // SAFETY: Anybody may try to clear the one flag, and set the other, for as long as the
+        // folio is valid.
+        let old = unsafe { folio.change_flags(LRU, MLOCKED) };
+        let first = old & MLOCKED == 0;
+
+        if old & LRU != 0 {
+            // SAFETY: We have just cleared the flag.
+            unsafe { self.work_on_claimed(folio, first, work) };
+            return true;
+        }
+        if first {
+            folio.count_mlocked();
+        }
+        false
+    }
+
+    /// Locks the lruvec, calls `work`, and ends the claim.
+    ///
+    /// # Safety
+    ///
+    /// We must have cleared `PG_lru` of the folio: whoever finds it clear leaves it so, until we
+    /// set it here.
+    #[inline(always)]
+    unsafe fn work_on_claimed(
+        &mut self,
+        folio: &Folio,
+        first: bool,
+        work: impl FnOnce(&mut LruFolio<'_>) -> Fate,
+    ) {
+        // SAFETY: The caller promises that the folio is claimed by us.
         unsafe { self.relock(folio) };
 
         // INVARIANT: We have claimed the folio and locked its lruvec.
-        let result = work(&mut LruFolio { guard: self, folio });
+        let fate = work(&mut LruFolio { folio });
 
-        // SAFETY: We have cleared the flag, and the folio is on the list that its flags say.
-        unsafe { bindings::folio_set_lru(folio.as_ptr()) };
-        Some(result)
+        let unevictable = folio.test_unevictable();
+        let mlock = if first { Mlock::Set } else { Mlock::Kept };
+        // SAFETY: The folio is claimed by us and on the list that its flags say; the lruvec is
+        // locked.
+        unsafe {
+            match fate {
+                Fate::Culled if !unevictable => {
+                    let from = bindings::lruvec_del_folio_uncounted(self.lruvec, folio.as_ptr());
+                    self.cull(folio, from, mlock);
+                }
+                Fate::Rescued if unevictable => {
+                    folio.end_claim(UNEVICTABLE, 0);
+                    self.rescue(folio, mlock);
+                }
+                Fate::Munlocked if unevictable && folio.has_evictable_mapping() => {
+                    let old = folio.end_claim(MLOCKED | UNEVICTABLE, 0);
+                    self.rescue(folio, cleared(old));
+                }
+                Fate::Munlocked => {
+                    let old = folio.end_claim(MLOCKED, 0);
+                    self.note(folio, NO_LRU, NO_LRU, cleared(old));
+                }
+                _ => {
+                    bindings::folio_set_lru(folio.as_ptr());
+                    if first {
+                        self.note(folio, NO_LRU, NO_LRU, mlock);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Moves a folio that is on no list to the unevictable one, and ends the claim.
+    ///
+    /// # Safety
+    ///
+    /// The folio must be claimed by us, its lruvec locked, and it must have been taken off its
+    /// list.
+    #[inline(always)]
+    unsafe fn cull(&mut self, folio: &Folio, from: bindings::lru_list, mlock: Mlock) {
+        // SAFETY: The caller promises that the folio is claimed. There is no unevictable list: in
+        // the place of its links the folio has the count, which is ours while the lruvec is locked.
+        unsafe {
+            let old = folio.end_claim(ACTIVE, UNEVICTABLE);
+            *bindings::folio_mlock_count(folio.as_ptr()) = (old & MLOCKED != 0).into();
+        }
+        self.note(folio, from, bindings::lru_list_LRU_UNEVICTABLE, mlock);
+    }
+
+    /// Puts a folio that was unevictable on the list that its flags say now.
+    ///
+    /// # Safety
+    ///
+    /// The lruvec of the folio must be locked, and still be so since the claim ended.
+    #[inline(always)]
+    unsafe fn rescue(&mut self, folio: &Folio, mlock: Mlock) {
+        // SAFETY: The lruvec is locked; who has claimed the folio since waits for it. On the
+        // unevictable list, the folio was linked to nothing.
+        let to = unsafe { bindings::lruvec_add_folio_uncounted(self.lruvec, folio.as_ptr()) };
+        self.note(folio, bindings::lru_list_LRU_UNEVICTABLE, to, mlock);
     }
 
     /// Locks the lruvec that a new folio belongs to, unless it is the one that is locked already,
-    /// calls `work`, and puts the folio on the list that its flags say then.
+    /// and puts the folio on a list: the unevictable one if `unevictable` says so when the lruvec
+    /// is locked. `PG_mlocked` was set for this call, and is counted.
     #[inline]
-    pub fn add_new(&mut self, new: NewFolio<'_>, work: impl FnOnce(&mut NewLruFolio<'_>)) {
+    pub fn add_new_mlocked(&mut self, new: NewFolio<'_>, unevictable: impl FnOnce(&Folio) -> bool) {
         let folio = new.folio();
 
         // SAFETY: By its type invariants, the folio has no `PG_lru`, and nobody else sets it.
         unsafe { self.relock(folio) };
 
-        // INVARIANT: We have locked the lruvec.
-        work(&mut NewLruFolio { folio });
+        // SAFETY: By its type invariants, the folio is on no list, as if we had claimed it and taken
+        // it off one; its lruvec is locked.
+        unsafe {
+            if unevictable(folio) {
+                self.cull(folio, NO_LRU, Mlock::Set);
+            } else {
+                folio.end_claim(0, 0);
+                let to = bindings::lruvec_add_folio_uncounted(self.lruvec, folio.as_ptr());
+                self.note(folio, NO_LRU, to, Mlock::Set);
+            }
+        }
+    }
+}
 
-        // SAFETY: By its type invariants, the folio is on no list. Its lruvec is locked, and the
-        // flag is ours to set.
-        let lru = unsafe {
-            let lru = bindings::lruvec_link_folio(self.lruvec, folio.as_ptr());
-            bindings::folio_set_lru(folio.as_ptr());
-            lru
-        };
-        self.note_moved(folio, NO_LRU, lru);
+// What happened to `PG_mlocked` if it was to be cleared and `old` are the flags before that.
+#[inline]
+fn cleared(old: c_ulong) -> Mlock {
+    if old & MLOCKED != 0 {
+        Mlock::Cleared
+    } else {
+        Mlock::Kept
     }
 }
 
@@ -498,10 +697,9 @@ impl Drop for LruvecGuard {
 ///
 /// # Invariants
 ///
-/// `PG_lru` of the folio was cleared by us. `guard` holds the lock of its lruvec. The folio is on
-/// the list of it that its flags say.
+/// `PG_lru` of the folio was cleared by us, and the lock of its lruvec is held. The folio is on the
+/// list of it that its flags say.
 pub struct LruFolio<'l> {
-    guard: &'l mut LruvecGuard,
     folio: &'l Folio,
 }
 
@@ -515,12 +713,6 @@ impl Deref for LruFolio<'_> {
 }
 
 impl LruFolio<'_> {
-    /// Counts that `PG_mlocked` was set on the folio, or cleared.
-    #[inline]
-    pub fn note_mlocked(&mut self, set: bool) {
-        self.guard.note_mlocked(self.folio, set);
-    }
-
     /// Adds 1 to the folio's `mlock_count`, if it has one.
     ///
     /// It has one while it is unevictable: there is no unevictable list, so that the count can
@@ -537,89 +729,18 @@ impl LruFolio<'_> {
         }
     }
 
-    /// Takes 1 off the folio's `mlock_count`, if it has one that is not 0, and returns what is
-    /// left; 0 if it has none.
+    /// Takes 1 off the folio's `mlock_count`, if it has one that is not 0, and returns whether
+    /// something is left.
     #[inline]
-    pub fn dec_mlock_count(&mut self) -> c_uint {
+    pub fn dec_mlock_count(&mut self) -> bool {
         if !self.test_unevictable() {
-            return 0;
+            return false;
         }
         // SAFETY: As in `inc_mlock_count()`.
         unsafe {
             let count = bindings::folio_mlock_count(self.as_ptr());
             *count = (*count).saturating_sub(1);
-            *count
-        }
-    }
-
-    /// Moves the folio from the list that it is on to the unevictable one. Its `mlock_count` is 1
-    /// if it is mlocked, 0 if it is unevictable for another reason.
-    #[inline]
-    pub fn make_unevictable(&mut self) {
-        let folio = self.as_ptr();
-        debug_assert!(!self.test_unevictable());
-
-        // SAFETY: By the type invariants, the folio is claimed and on a list of this lruvec, which
-        // is locked. It is taken off that list before its flags change, and `mlock_count` is set
-        // when it is on none.
-        unsafe {
-            let lruvec = self.guard.lruvec;
-            let from = bindings::lruvec_unlink_folio(lruvec, folio);
-            bindings::folio_clear_active(folio);
-            bindings::folio_set_unevictable(folio);
-            *bindings::folio_mlock_count(folio) = self.test_mlocked().into();
-            let to = bindings::lruvec_link_folio(lruvec, folio);
-            self.guard.note_moved(self.folio, from, to);
-        }
-    }
-
-    /// Moves the folio from the unevictable list to the one that its other flags say.
-    #[inline]
-    pub fn make_evictable(&mut self) {
-        let folio = self.as_ptr();
-        debug_assert!(self.test_unevictable());
-
-        // SAFETY: By the type invariants, the folio is claimed and on a list of this lruvec, which
-        // is locked. It is taken off that list before its flags change.
-        unsafe {
-            let lruvec = self.guard.lruvec;
-            let from = bindings::lruvec_unlink_folio(lruvec, folio);
-            bindings::folio_clear_unevictable(folio);
-            let to = bindings::lruvec_link_folio(lruvec, folio);
-            self.guard.note_moved(self.folio, from, to);
-        }
-    }
-}
-
-/// A new folio whose lruvec is locked, before it is put on a list.
-///
-/// # Invariants
-///
-/// The folio is on no list.
-pub struct NewLruFolio<'l> {
-    folio: &'l Folio,
-}
-
-impl Deref for NewLruFolio<'_> {
-    type Target = Folio;
-
-    #[inline]
-    fn deref(&self) -> &Folio {
-        self.folio
-    }
-}
-
-impl NewLruFolio<'_> {
-    /// Makes the unevictable list the one that the folio goes to, with `mlock_count` as
-    /// [`LruFolio::make_unevictable`] sets it.
-    #[inline]
-    pub fn set_unevictable(&mut self) {
-        let folio = self.as_ptr();
-
-        // SAFETY: The folio is valid and on no list yet.
-        unsafe {
-            bindings::folio_set_unevictable(folio);
-            *bindings::folio_mlock_count(folio) = self.test_mlocked().into();
+            *count != 0
         }
     }
 }

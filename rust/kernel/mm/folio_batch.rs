@@ -27,12 +27,35 @@ use crate::{
 };
 use core::ops::Deref;
 
+/// Says that the code which has it runs in a task, and not in an interrupt that may have come in
+/// the middle of something.
+///
+/// # Invariants
+///
+/// Exists in task context only.
+#[derive(Clone, Copy)]
+pub struct TaskContext(NotThreadSafe);
+
+impl TaskContext {
+    /// Notes that this is task context.
+    ///
+    /// # Safety
+    ///
+    /// Must be called in task context.
+    #[inline]
+    pub unsafe fn new() -> Self {
+        // INVARIANT: The caller promises it; and an interrupt has no way to get at what a task has
+        // on its stack.
+        Self(NotThreadSafe)
+    }
+}
+
 /// What is to be done with a folio of a batch.
-#[must_use]
 pub enum Entry<'b> {
-    /// Mlock it: it is on an LRU list, or for the moment not.
-    Mlock(&'b Folio),
-    /// Mlock it, and put it on an LRU list for the first time.
+    /// Mlock it: it is on an LRU list, or for the moment not. If the flag says so, then
+    /// `PG_mlocked` was set for this entry, and is to be counted.
+    Mlock(&'b Folio, bool),
+    /// Mlock it, put it on an LRU list for the first time, and count `PG_mlocked`.
     MlockNew(NewFolio<'b>),
     /// Munlock it.
     Munlock(&'b Folio),
@@ -42,21 +65,26 @@ pub enum Entry<'b> {
 const MUNLOCK: usize = 0;
 const MLOCK: usize = 1;
 const MLOCK_NEW: usize = 2;
+const MLOCK_FIRST: usize = 3;
 const MASK: usize = 3;
 
 /// The most folios that a batch holds.
-const SIZE: usize = bindings::FOLIO_BATCH_SIZE as usize;
+const SIZE: u8 = bindings::FOLIO_BATCH_SIZE as u8;
+
+/// The count of a batch that is being drained.
+const DRAINING: u8 = u8::MAX;
 
 /// A batch of folios with something to be done about each.
 ///
 /// The batch belongs to a CPU; this is how to get at it for as long as nobody else does. No
-/// reference to its memory is kept between two calls.
+/// reference to its memory is kept.
 ///
 /// # Invariants
 ///
-/// `batch` points at a batch that nobody else looks at, save for its count. The first `nr` entries
-/// of it are pointers to folios, each with a reference that belongs to the batch and one of the
-/// tags above. If the tag is `MLOCK_NEW`, then the folio is as a [`NewFolio`] is.
+/// `batch` points at a batch that no other thread and no interrupt looks at, save for its count. If
+/// that is not `DRAINING`, it is at most `SIZE`, and as many entries of the batch are pointers to
+/// folios, each with a reference that belongs to the batch and one of the tags above. If the tag is
+/// `MLOCK_NEW`, then the folio is as a [`NewFolio`] is.
 pub struct FolioBatch {
     batch: *mut bindings::folio_batch,
     _nts: NotThreadSafe,
@@ -79,79 +107,111 @@ impl FolioBatch {
         }
     }
 
+    #[inline]
+    fn count(&self) -> u8 {
+        // SAFETY: By the type invariants, nobody else writes to the batch.
+        unsafe { (*self.batch).nr }
+    }
+
+    // Callers see to what the count stands for. Other CPUs may read it.
+    #[inline]
+    fn set_count(&self, nr: u8) {
+        // SAFETY: By the type invariants, nobody else writes to the batch.
+        unsafe { (&raw mut (*self.batch).nr).write_volatile(nr) };
+    }
+
     /// Returns whether no folio is in the batch.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        // SAFETY: By the type invariants, nobody else writes to the batch.
-        unsafe { (*self.batch).nr == 0 }
+        self.count() == 0
     }
 
-    /// Adds a folio to be mlocked; returns how many more there is room for.
+    /// Adds a folio to be mlocked; `first` if `PG_mlocked` was set for that, and is not counted
+    /// yet. Returns how many more there is room for.
     #[inline]
-    pub fn push_mlock(&self, folio: FolioRef) -> usize {
+    pub fn push_mlock(&self, folio: FolioRef, first: bool) -> u8 {
         // INVARIANT: Any folio may be mlocked.
-        self.push(folio, MLOCK)
+        self.push(folio, if first { MLOCK_FIRST } else { MLOCK })
     }
 
     /// Adds a folio to be mlocked that is not on an LRU list yet; returns how many more there is
     /// room for.
     #[inline]
-    pub fn push_mlock_new(&self, new: NewFolio<'_>) -> usize {
+    pub fn push_mlock_new(&self, new: NewFolio<'_>) -> u8 {
         // INVARIANT: It is a `NewFolio`, and is given up here.
         self.push(new.folio().get(), MLOCK_NEW)
     }
 
     /// Adds a folio to be munlocked; returns how many more there is room for.
     #[inline]
-    pub fn push_munlock(&self, folio: FolioRef) -> usize {
+    pub fn push_munlock(&self, folio: FolioRef) -> u8 {
         // INVARIANT: Any folio may be munlocked.
         self.push(folio, MUNLOCK)
     }
 
     // Callers see to the tag. A batch that is full puts the folio again, and warns: it should have
-    // been drained by who filled it.
+    // been drained by who filled it, and nothing is to be added while it is drained.
     #[inline]
-    fn push(&self, folio: FolioRef, tag: usize) -> usize {
-        // SAFETY: By the type invariants, nobody else looks at the batch; this reference is gone
-        // when we return, and nobody is called in between.
-        let batch = unsafe { &mut *self.batch };
-        let nr = usize::from(batch.nr);
-
-        let Some(slot) = batch.folios.get_mut(nr) else {
+    fn push(&self, folio: FolioRef, tag: usize) -> u8 {
+        let nr = self.count();
+        if nr >= SIZE {
             warn_on!(true);
             return 0;
-        };
+        }
+        // SAFETY: `nr` is below the size of the array; by the type invariants, nobody else looks at
+        // the batch.
+        //
         // INVARIANT: The entry has a reference of its own, and a tag.
-        *slot = folio.into_raw().as_ptr().wrapping_byte_add(tag);
-        batch.nr = batch.nr.wrapping_add(1);
+        unsafe {
+            let slot = (&raw mut (*self.batch).folios).cast::<*mut bindings::folio>();
+            slot.add(nr.into())
+                .write(folio.into_raw().as_ptr().wrapping_byte_add(tag));
+        }
+        self.set_count(nr.wrapping_add(1));
         SIZE.wrapping_sub(nr).wrapping_sub(1)
     }
 
+    // Reads an entry: the folio, and its tag.
+    //
+    // # Safety
+    //
+    // There must be that many entries.
+    #[inline]
+    unsafe fn entry(&self, i: u8) -> (*mut bindings::folio, usize) {
+        // SAFETY: The caller promises that the entry is there; by the type invariants, nobody else
+        // looks at the batch.
+        let entry = unsafe {
+            let slot = (&raw const (*self.batch).folios).cast::<*mut bindings::folio>();
+            slot.add(i.into()).read()
+        };
+        let tag = entry.addr() & MASK;
+        (entry.wrapping_byte_sub(tag), tag)
+    }
+
     /// Calls `work` for each folio, with an lruvec lock that stays from one to the next, unlocks,
-    /// and puts the folios. The batch is empty afterwards.
+    /// puts the folios, and empties the batch.
     ///
-    /// Takes the folios out first: `work` may do with the batch what it likes.
+    /// Until then others see that it is not empty, as they do in C: who wants its references to be
+    /// gone waits for us.
     #[inline]
     pub fn drain(&self, mut work: impl FnMut(&mut LruvecGuard, Entry<'_>)) {
-        // SAFETY: By the type invariants, nobody else looks at the batch.
-        //
-        // INVARIANT: The batch is left without entries; theirs are the references of the copy.
-        let mut taken = unsafe {
-            let taken = *self.batch;
-            (*self.batch).nr = 0;
-            taken
-        };
+        let nr = self.count();
+        if nr > SIZE {
+            warn_on!(true);
+            return;
+        }
+        // INVARIANT: `work` has no way to add to the batch, or to drain it, meanwhile.
+        self.set_count(DRAINING);
+
         let mut lruvec = LruvecGuard::new();
-
-        for slot in taken.folios.iter_mut().take(usize::from(taken.nr)) {
-            let tag = slot.addr() & MASK;
-            *slot = slot.wrapping_byte_sub(tag);
-
+        for i in 0..nr {
+            // SAFETY: There are `nr` entries, which nobody changes while we drain.
+            let (folio, tag) = unsafe { self.entry(i) };
             // SAFETY: By the type invariants, the entry has a reference, which is not put before
             // all are done with.
-            let folio = unsafe { Folio::from_raw(*slot) };
+            let folio = unsafe { Folio::from_raw(folio) };
             let entry = match tag {
-                MLOCK => Entry::Mlock(folio),
+                MLOCK | MLOCK_FIRST => Entry::Mlock(folio, tag == MLOCK_FIRST),
                 // SAFETY: By the type invariants, the folio is new, and this is the only entry that
                 // says so.
                 MLOCK_NEW => Entry::MlockNew(unsafe { NewFolio::new(folio) }),
@@ -162,8 +222,12 @@ impl FolioBatch {
         // Putting the last reference takes the lock of the folio's lruvec.
         drop(lruvec);
 
-        // SAFETY: The entries are plain pointers now, and the references are given up.
-        unsafe { bindings::folios_put(&mut taken) };
+        for i in 0..nr {
+            // SAFETY: As above. The reference is the batch's, which gives it up.
+            unsafe { bindings::folio_put(self.entry(i).0) };
+        }
+        // INVARIANT: No entry is left.
+        self.set_count(0);
     }
 }
 
@@ -179,12 +243,13 @@ pub struct LocalBatch {
 impl LocalBatch {
     /// Locks this CPU's batch.
     ///
-    /// May be called in task context with spinlocks held, but not with interrupts off. Who holds it
-    /// already gets the same batch again, or deadlocks on PREEMPT_RT.
+    /// May be called with spinlocks held. Who holds it already gets the same batch again, or
+    /// deadlocks on PREEMPT_RT. Must not sleep while it is held.
     #[inline]
-    pub fn lock() -> Self {
+    pub fn lock(_context: TaskContext) -> Self {
         // INVARIANT: The helper takes the lock and returns the batch that is under it. With it,
-        // nobody else runs on this CPU who looks at the batch.
+        // no other task runs on this CPU that looks at the batch; and interrupts do not, since only
+        // tasks get here.
         Self {
             batch: FolioBatch {
                 // SAFETY: No preconditions.

@@ -27,6 +27,7 @@ use crate::{
     },
     mm::{
         folio::Folio,
+        folio_batch::TaskContext,
         mmap_write::{
             is_part_of,
             PublishedVma, //
@@ -52,18 +53,20 @@ pub enum Table<'t> {
 ///
 /// # Invariants
 ///
-/// `pmd` is a huge entry of a vma, the lock of which is held for 't.
+/// `pmd` is the huge entry for `addr` of `vma`, and the lock of it is held for 't.
 pub struct HugeEntry<'t> {
+    vma: *mut bindings::vm_area_struct,
     pmd: *mut bindings::pmd_t,
+    addr: usize,
     _lock: PhantomData<&'t ()>,
 }
 
 impl<'t> HugeEntry<'t> {
-    /// Returns the folio that is mapped; `None` if none is present, or it is the huge zero page.
+    /// Returns the folio that is mapped, as `vm_normal_folio_pmd()`; `None` if none is present.
     #[inline]
     pub fn folio(&self) -> Option<&'t Folio> {
-        // SAFETY: By the type invariants, the entry is huge and its lock is held.
-        let folio = unsafe { bindings::huge_pmd_folio(self.pmd) };
+        // SAFETY: By the type invariants, the entry is huge, the vma's, and its lock is held.
+        let folio = unsafe { bindings::huge_pmd_folio(self.vma, self.addr, self.pmd) };
         if folio.is_null() {
             return None;
         }
@@ -76,8 +79,9 @@ impl<'t> HugeEntry<'t> {
 ///
 /// # Invariants
 ///
-/// The table's lock is held for 't. `pte` is the entry for `addr`, and `addr..end`, page aligned,
-/// is in `vma` and in this table; if it is empty, then `pte` is past the table's last entry.
+/// The table's lock is held for 't. `start..end`, page aligned, is in `vma` and in this table.
+/// `addr` is in it, and `pte` is the entry for that; or `addr` is `end`, and `pte` is past the last
+/// entry of the range.
 pub struct PageTable<'t> {
     vma: *mut bindings::vm_area_struct,
     pte: *mut bindings::pte_t,
@@ -194,7 +198,8 @@ impl PublishedVma<'_> {
     /// Calls `visit` for each page table that there is for `start..end` (bytes), under its lock.
     ///
     /// Takes and drops the lock for each table, and lets other tasks run in between. A table that
-    /// goes away while it is looked for is looked for again. Huge pages are not split.
+    /// goes away while it is looked for is looked for again. Huge pages are not split. `visit` runs
+    /// in task context, and must not sleep.
     ///
     /// # Errors
     ///
@@ -202,7 +207,7 @@ impl PublishedVma<'_> {
     #[inline]
     pub fn walk_tables<F>(&self, start: usize, end: usize, mut visit: F) -> Result
     where
-        F: FnMut(Table<'_>),
+        F: FnMut(Table<'_>, TaskContext),
     {
         if !is_part_of(self.vma(), start, end) {
             return Err(EINVAL);
@@ -224,7 +229,7 @@ impl PublishedVma<'_> {
 
 struct Walker<F>(PhantomData<F>);
 
-impl<F: FnMut(Table<'_>)> Walker<F> {
+impl<F: FnMut(Table<'_>, TaskContext)> Walker<F> {
     const OPS: bindings::mm_walk_ops = bindings::mm_walk_ops {
         pmd_entry: Some(Self::pmd_entry),
         walk_lock: bindings::page_walk_lock_PGWALK_WRLOCK_VERIFY,
@@ -247,15 +252,20 @@ impl<F: FnMut(Table<'_>)> Walker<F> {
         // else calls it meanwhile.
         let (vma, visit) = unsafe { ((*walk).vma, &mut *(*walk).private.cast::<F>()) };
         let mut ptl = ptr::null_mut();
+        // SAFETY: The mmap lock is held, which only tasks can take.
+        let context = unsafe { TaskContext::new() };
 
         // SAFETY: `pmd` is an entry of the vma, which is locked.
         let huge_ptl = unsafe { bindings::pmd_trans_huge_lock(pmd, vma) };
         if !huge_ptl.is_null() {
             // INVARIANT: The entry is huge, and we just took its lock.
-            visit(Table::Huge(HugeEntry {
+            let entry = HugeEntry {
+                vma,
                 pmd,
+                addr,
                 _lock: PhantomData,
-            }));
+            };
+            visit(Table::Huge(entry), context);
             // SAFETY: We took the lock, and what the closure got ends with the call.
             unsafe { bindings::spin_unlock(huge_ptl) };
             cond_resched();
@@ -272,14 +282,15 @@ impl<F: FnMut(Table<'_>)> Walker<F> {
         }
         // INVARIANT: We just took the lock of the table. The caller promises that the range is in
         // the vma and in one table.
-        visit(Table::Pages(PageTable {
+        let table = PageTable {
             vma,
             pte,
             start: addr,
             addr,
             end,
             _lock: PhantomData,
-        }));
+        };
+        visit(Table::Pages(table), context);
         // SAFETY: We mapped and locked the table, and what the closure got ends with the call.
         unsafe { bindings::pte_unmap_unlock(pte, ptl) };
         cond_resched();

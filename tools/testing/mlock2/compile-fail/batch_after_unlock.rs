@@ -4,11 +4,12 @@
 
 use kernel::mm::folio_batch::{
     FolioBatch,
-    LocalBatch, //
+    LocalBatch,
+    TaskContext, //
 };
 
-pub fn is_idle() -> bool {
-    let lock = LocalBatch::lock();
+pub fn is_idle(context: TaskContext) -> bool {
+    let lock = LocalBatch::lock(context);
     let batch: &FolioBatch = &lock;
     let idle = batch.is_empty();
     // error: E0505 cannot move out of `lock` because it is borrowed

@@ -4,14 +4,15 @@
 
 use kernel::mm::folio_batch::{
     Entry,
-    LocalBatch, //
+    LocalBatch,
+    TaskContext, //
 };
 
-pub fn last_size() -> usize {
+pub fn last_size(context: TaskContext) -> usize {
     let mut last = None;
 
-    LocalBatch::lock().drain(|_, entry| {
-        if let Entry::Mlock(folio) = entry {
+    LocalBatch::lock(context).drain(|_, entry| {
+        if let Entry::Mlock(folio, _) = entry {
             #[cfg(not(mistake))]
             let folio = folio.get();
             // error: E0521 borrowed data escapes outside of closure

@@ -4,11 +4,14 @@
 
 use kernel::mm::{
     folio::NewFolio,
-    folio_batch::LocalBatch, //
+    folio_batch::{
+        LocalBatch,
+        TaskContext, //
+    },
 };
 
-pub fn add(new: NewFolio<'_>) {
-    let batch = LocalBatch::lock();
+pub fn add(new: NewFolio<'_>, context: TaskContext) {
+    let batch = LocalBatch::lock(context);
 
     batch.push_mlock_new(new);
     #[cfg(mistake)]

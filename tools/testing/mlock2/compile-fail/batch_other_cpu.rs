@@ -2,19 +2,23 @@
 
 //! The batch of this CPU does not leave it.
 
-use kernel::mm::folio_batch::LocalBatch;
+use kernel::mm::folio_batch::{
+    LocalBatch,
+    TaskContext, //
+};
 
-fn on_other_cpu(work: impl FnOnce() -> bool + Send) -> bool {
-    work()
+fn on_other_cpu(work: impl FnOnce(TaskContext) -> bool + Send, context: TaskContext) -> bool {
+    work(context)
 }
 
-pub fn is_idle() -> bool {
+pub fn is_idle(context: TaskContext) -> bool {
     #[cfg(mistake)]
-    let batch = LocalBatch::lock();
-    // error: E0277 cannot be sent between threads safely
-    on_other_cpu(move || {
+    let batch = LocalBatch::lock(context);
+    let work = move |_here| {
         #[cfg(not(mistake))]
-        let batch = LocalBatch::lock();
+        let batch = LocalBatch::lock(_here);
         batch.is_empty()
-    })
+    };
+    // error: E0277 cannot be sent between threads safely
+    on_other_cpu(work, context)
 }

@@ -13,7 +13,7 @@ use kernel::{
 pub fn is_large(vma: &PublishedVma<'_>, start: usize, end: usize) -> Result<bool> {
     let mut last = None;
 
-    vma.walk_tables(start, end, |table| {
+    vma.walk_tables(start, end, |table, _| {
         if let Table::Huge(entry) = table {
             let folio = entry.folio();
             #[cfg(not(mistake))]

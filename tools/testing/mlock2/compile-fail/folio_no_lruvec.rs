@@ -3,6 +3,7 @@
 //! To move a folio to another LRU list takes its lruvec's lock.
 
 use kernel::mm::folio::{
+    Fate,
     Folio,
     LruvecGuard, //
 };
@@ -11,9 +12,9 @@ pub fn cull(folio: &Folio, lruvec: &mut LruvecGuard) {
     #[cfg(mistake)]
     let _ = lruvec;
     #[cfg(mistake)]
-    // error: E0599 no method named `make_unevictable` found for reference `&Folio`
-    folio.make_unevictable();
+    // error: E0599 no method named `with_claimed` found for reference `&Folio`
+    folio.with_claimed(false, |_| Fate::Culled);
 
     #[cfg(not(mistake))]
-    lruvec.with_claimed(folio, |folio| folio.make_unevictable());
+    lruvec.with_claimed(folio, false, |_| Fate::Culled);
 }

@@ -3,6 +3,7 @@
 //! Nor does the lock do without claiming the folio: what is put on a list is claimed, or new.
 
 use kernel::mm::folio::{
+    Fate,
     Folio,
     LruvecGuard, //
 };
@@ -10,8 +11,8 @@ use kernel::mm::folio::{
 pub fn cull(folio: &Folio, lruvec: &mut LruvecGuard) {
     #[cfg(mistake)]
     // error: E0308 expected `NewFolio<'_>`, found `&Folio`
-    lruvec.add_new(folio, |_| ());
+    lruvec.add_new_mlocked(folio, |_| true);
 
     #[cfg(not(mistake))]
-    lruvec.with_claimed(folio, |folio| folio.make_unevictable());
+    lruvec.with_claimed(folio, false, |_| Fate::Culled);
 }

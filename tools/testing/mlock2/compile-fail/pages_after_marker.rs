@@ -11,7 +11,7 @@ pub fn lock(vma: ModifiedVma<'_>, start: usize, end: usize) {
     let mut published = None;
 
     vma.publish_lock_flags(VmaFlags::LOCKED, |vma| {
-        let _ = vma.walk_tables(start, end, |_| ());
+        let _ = vma.walk_tables(start, end, |_, _| ());
         #[cfg(not(mistake))]
         let vma = vma.vma().start();
         // error: E0521 borrowed data escapes outside of closure
@@ -19,7 +19,7 @@ pub fn lock(vma: ModifiedVma<'_>, start: usize, end: usize) {
     });
 
     #[cfg(mistake)]
-    let _ = published.map(|vma| vma.walk_tables(start, end, |_| ()));
+    let _ = published.map(|vma| vma.walk_tables(start, end, |_, _| ()));
     #[cfg(not(mistake))]
     let _ = published;
 }

@@ -10,9 +10,9 @@ use kernel::mm::{
 pub fn lock(vma: ModifiedVma<'_>, start: usize, end: usize) {
     #[cfg(mistake)]
     // error: E0599 no method named `walk_tables` found for struct `ModifiedVma
-    let _ = vma.walk_tables(start, end, |_| ());
+    let _ = vma.walk_tables(start, end, |_, _| ());
 
     vma.publish_lock_flags(VmaFlags::LOCKED, |vma| {
-        let _ = vma.walk_tables(start, end, |_| ());
+        let _ = vma.walk_tables(start, end, |_, _| ());
     });
 }
