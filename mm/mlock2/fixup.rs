@@ -14,7 +14,7 @@ use super::{
         LockAll,
         LockMode, //
     },
-    walk,
+    walk::PageWalk, //
 };
 use kernel::{
     mm::{
@@ -46,7 +46,13 @@ fn lock_flags(mode: LockMode) -> VmaFlags {
 /// # Errors
 ///
 /// `ENOMEM` if the vma would have to be split and cannot be. Its flags and the count are as before.
-fn mlock_fixup(vma: VmaMut<'_>, start: usize, end: usize, lock: VmaFlags) -> Result {
+fn mlock_fixup(
+    vma: VmaMut<'_>,
+    start: usize,
+    end: usize,
+    lock: VmaFlags,
+    walk: &mut PageWalk,
+) -> Result {
     let old = vma.vma_flags();
 
     if old == old.with_lock(lock) || vma.is_secretmem() || !vma.supports_mlock() {
@@ -73,9 +79,13 @@ fn mlock_fixup(vma: VmaMut<'_>, start: usize, end: usize, lock: VmaFlags) -> Res
         pages.wrapping_neg()
     });
 
-    // It is all right if reclaim unmaps a page right after the flags are set: populating brings it
-    // back.
-    vma.publish_lock_flags(lock, |vma| walk::mlock_vma_pages_range(vma, start, end));
+    if vma.maps_folios() {
+        // It is all right if reclaim unmaps a page right after the flags are set: populating
+        // brings it back.
+        vma.publish_lock_flags(lock, |vma| walk.mlock_vma_pages_range(vma, start, end));
+    } else {
+        vma.set_lock_flags(lock);
+    }
     Ok(())
 }
 
@@ -99,6 +109,7 @@ pub(crate) fn apply_vma_lock_flags(
     let lock = lock_flags(mode);
     let mut vmas = mm.vmas_mut_at(range.start()).ok_or(ENOMEM)?;
     let mut next = range.start();
+    let mut walk = PageWalk::new();
 
     while let Some(vma) = vmas.next_below(end) {
         // The first vma contains the start; each later one must begin where the last one ended.
@@ -106,7 +117,7 @@ pub(crate) fn apply_vma_lock_flags(
             return Err(ENOMEM);
         }
         let vma_end = vma.end().min(end);
-        mlock_fixup(vma, next, vma_end, lock)?;
+        mlock_fixup(vma, next, vma_end, lock, &mut walk)?;
         // Not `vma_end`: the vma may have been merged with one that reaches further.
         next = vmas.end();
     }
@@ -153,10 +164,11 @@ pub(crate) fn apply_mlockall_flags(mm: &mut MmapWriteGuard<'_>, request: LockAll
     };
     let lock = lock_flags(mode);
 
+    let mut walk = PageWalk::new();
     let mut vmas = mm.vmas_mut();
     while let Some(vma) = vmas.next() {
         let (start, end) = (vma.start(), vma.end());
-        let _ = mlock_fixup(vma, start, end, lock);
+        let _ = mlock_fixup(vma, start, end, lock, &mut walk);
         cond_resched();
     }
 }

@@ -25,31 +25,60 @@ use kernel::mm::{
     vma_flags::VmaFlags, //
 };
 
-/// Locks the pages that are present in `start..end` (bytes) of a vma, or unlocks them, as its
-/// `VMA_LOCKED_BIT` says. The C function of the same name.
-///
-/// Sleeps.
-pub(crate) fn mlock_vma_pages_range(vma: &PublishedVma<'_>, start: usize, end: usize) {
-    // Folios that wait in this CPU's batches have to be on the LRU lists to be moved.
-    lru_add_drain();
+/// The walks of one system call.
+pub(crate) struct PageWalk {
+    drained: bool,
+    left: bool,
+}
 
-    let lock = vma.vma().vma_flags().contains(VmaFlags::LOCKED);
-    let mut left = false;
-    // The vma was just made for the range, so there is nothing to report.
-    let _ = if lock {
-        vma.walk_tables(start, end, |table, context| {
-            mlock_pte_range(table, context, true, |folio, lruvec| {
-                left |= batch::mlock_mapped_folio(folio, lruvec, context);
-            });
-        })
-    } else {
-        vma.walk_tables(start, end, |table, context| {
-            mlock_pte_range(table, context, false, batch::munlock_mapped_folio);
-        })
-    };
-    // What could not be done at once is not to linger.
-    if left {
-        lru_add_drain();
+impl PageWalk {
+    pub(crate) fn new() -> Self {
+        Self {
+            drained: false,
+            left: false,
+        }
+    }
+
+    /// Locks the pages that are present in `start..end` (bytes) of a vma, or unlocks them, as its
+    /// `VMA_LOCKED_BIT` says. The C function of the same name.
+    ///
+    /// Sleeps.
+    pub(crate) fn mlock_vma_pages_range(
+        &mut self,
+        vma: &PublishedVma<'_>,
+        start: usize,
+        end: usize,
+    ) {
+        // Folios that wait in this CPU's batches have to be on the LRU lists to be moved. What is
+        // faulted in between two vmas of one call is like what waits on other CPUs: it comes to
+        // the list that PG_mlocked says when it leaves its batch.
+        if !self.drained {
+            lru_add_drain();
+            self.drained = true;
+        }
+
+        let lock = vma.vma().vma_flags().contains(VmaFlags::LOCKED);
+        // The vma was just made for the range, so there is nothing to report.
+        let _ = if lock {
+            vma.walk_tables(start, end, |table, context| {
+                mlock_pte_range(table, context, true, |folio, lruvec| {
+                    self.left |= batch::mlock_mapped_folio(folio, lruvec, context);
+                });
+            })
+        } else {
+            vma.walk_tables(start, end, |table, context| {
+                mlock_pte_range(table, context, false, batch::munlock_mapped_folio);
+            })
+        };
+    }
+}
+
+impl Drop for PageWalk {
+    fn drop(&mut self) {
+        // What could not be done at once is not to linger.
+        if self.left {
+            lru_add_drain();
+        }
     }
 }
 

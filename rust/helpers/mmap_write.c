@@ -78,6 +78,11 @@ rust_helper_vma_supports_mlock(const struct vm_area_struct *vma)
 	return vma_supports_mlock(vma);
 }
 
+__rust_helper bool rust_helper_vma_is_anonymous(struct vm_area_struct *vma)
+{
+	return vma_is_anonymous(vma);
+}
+
 #ifndef CONFIG_SECRETMEM
 __rust_helper bool rust_helper_vma_is_secretmem(struct vm_area_struct *vma)
 {

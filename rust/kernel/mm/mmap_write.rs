@@ -419,6 +419,19 @@ impl ModifiedVma<'_> {
         unsafe { VmaRef::from_raw(self.vma) }
     }
 
+    /// Returns whether pages of folios may be mapped in the vma.
+    ///
+    /// A private anonymous vma gets its `anon_vma` before its first folio is mapped; until then, it
+    /// maps the zero page at most. fork() relies on the same, in `vma_needs_copy()`. No fault can
+    /// change that meanwhile, with the vma's lock or without: `anon_vma` is set with the mmap lock
+    /// held for reading.
+    #[inline]
+    pub fn maps_folios(&self) -> bool {
+        // SAFETY: By the type invariants, the vma is valid, and nobody sets `anon_vma` since the
+        // mmap lock is held for writing.
+        unsafe { !bindings::vma_is_anonymous(self.vma) || !(*self.vma).anon_vma.is_null() }
+    }
+
     /// Adds to the count of locked pages of the address space (`mm->locked_vm`).
     ///
     /// Wraps as the C does.
