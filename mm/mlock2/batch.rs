@@ -201,6 +201,7 @@ pub(crate) fn munlock_folio(folio: &Folio, context: TaskContext) {
 }
 
 /// Works on the batch of this CPU. The C function of the same name.
+#[inline]
 pub(crate) fn mlock_drain_local(context: TaskContext) {
     let batch = LocalBatch::lock(context);
 

@@ -259,9 +259,20 @@ __rust_helper pte_t rust_helper_ptep_get(pte_t *pte)
 	return ptep_get(pte);
 }
 
-__rust_helper bool rust_helper_pte_present(pte_t pte)
+/*
+ * vm_normal_folio() of a present entry. Where a bit in the entry says that it
+ * is special, one that is not needs no look at the vma, and no call.
+ */
+__rust_helper struct folio *
+rust_helper_pte_normal_folio(struct vm_area_struct *vma, unsigned long addr,
+			     pte_t pte)
 {
-	return pte_present(pte);
+	if (!pte_present(pte))
+		return NULL;
+	if (IS_ENABLED(CONFIG_ARCH_HAS_PTE_SPECIAL) && !pte_special(pte) &&
+	    pte_pfn(pte) <= highest_memmap_pfn)
+		return page_folio(pte_page(pte));
+	return vm_normal_folio(vma, addr, pte);
 }
 
 __rust_helper bool rust_helper_cpu_online(unsigned int cpu)

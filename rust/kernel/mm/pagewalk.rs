@@ -115,20 +115,16 @@ impl<'t> PageTable<'t> {
         while self.addr != self.end {
             // SAFETY: By the type invariants, this is an entry of a table whose lock is held.
             let ptent = unsafe { bindings::ptep_get(self.pte) };
-            // SAFETY: No preconditions.
-            if unsafe { bindings::pte_present(ptent) } {
-                // SAFETY: The entry is present, and it is the vma's for this address.
-                let folio = unsafe { bindings::vm_normal_folio(self.vma, self.addr, ptent) };
-                if !folio.is_null() {
-                    // INVARIANT: We just found the folio there.
-                    return Some(MappedPage {
-                        // SAFETY: The folio is mapped, and cannot be unmapped while the lock is
-                        // held.
-                        folio: unsafe { Folio::from_raw(folio) },
-                        ptent,
-                        table: self,
-                    });
-                }
+            // SAFETY: It is the vma's entry for this address.
+            let folio = unsafe { bindings::pte_normal_folio(self.vma, self.addr, ptent) };
+            if !folio.is_null() {
+                // INVARIANT: We just found the folio there.
+                return Some(MappedPage {
+                    // SAFETY: The folio is mapped, and cannot be unmapped while the lock is held.
+                    folio: unsafe { Folio::from_raw(folio) },
+                    ptent,
+                    table: self,
+                });
             }
             self.advance(1);
         }
