@@ -43,6 +43,7 @@ help:
 	@echo 'make run        set up, build and boot the kernel; demonstration and selftests'
 	@echo 'make test       all tests (host, KUnit, selftests on this kernel and on the C one)'
 	@echo 'make bench      instructions for each operation, in C and in Rust (two minutes)'
+	@echo 'make profile ROW=...  where the instructions of one row of it are, function by function'
 	@echo 'make test-configs  compile mm/mlock2 in other configurations (an hour; CONFIGS="up rt" selects)'
 	@echo 'make shell      a shell in that kernel, with the files of this machine'
 	@echo 'make kernel     build the kernel with CONFIG_MLOCK2=y in build/$(ARCH)'
@@ -208,22 +209,24 @@ test-built: kernel-c-built guest tool
 
 BENCH = $(BUILD)/bench
 BENCH_BIN = $(BENCH)/target/$(RUST_TARGET)/release
-bench_boot = $(TOOL) boot --image $(1)/$(KIMAGE_FILE) --gen-init-cpio $(1)/usr/gen_init_cpio \
-	--qemu $(QEMU) --qemu-args='$(QEMU_ARGS) -icount shift=0,sleep=off' --console $(CONSOLE) --accel tcg --cpus 1 \
-	--init $(GUEST)/init --bin $(BENCH_BIN) --plan tools/mlock2/guest/bench.plan --work $(1)/bench \
-	--name '$(ARCH) $(2)' --append '$(KPARAMS) $(KICOUNT) norandmaps'
+BENCH_TOOL = $(TOOL) bench --c $(O_C) --rust $(O) --image-file $(KIMAGE_FILE) \
+	--qemu $(QEMU) --console $(CONSOLE) --accel $(ACCEL) \
+	--init $(GUEST)/init --bin $(BENCH_BIN) --append '$(KPARAMS)' --append-icount '$(KICOUNT)' --out $(BENCH)
 
-.PHONY: bench bench-built
-bench: linux
-	@$(MAKE) bench-built
-bench-built: kernel-c-built guest tool
+# static, so that the guest needs no libraries
+.PHONY: bench-programs
+bench-programs:
 	@RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release --locked --target $(RUST_TARGET) \
 		--manifest-path tools/mlock2/bench/Cargo.toml --target-dir $(BENCH)/target
-	@$(call bench_boot,$(O),MLOCK2=y) >$(BENCH)/rust.log || { tail -n 20 $(BENCH)/rust.log; exit 1; }
-	@$(call bench_boot,$(O_C),MLOCK2=n) >$(BENCH)/c.log || { tail -n 20 $(BENCH)/c.log; exit 1; }
-	@awk -f tools/mlock2/bench/table.awk $(O_C)/bench/bench.log $(O)/bench/bench.log >$(BENCH)/results.tsv
-	@awk -F'\t' '{ printf "%-30s %-8s %10s %10s %7s\n", $$1, $$2, $$3, $$4, $$5 }' $(BENCH)/results.tsv
-	@echo 'instructions; one run; in $(BENCH)/results.tsv'
+
+# Where the instructions of one row are
+PROFILE_ARGS ?= --size 1M --rounds 3 --calls 11
+.PHONY: profile profile-built
+profile: linux
+	@[ -n '$(ROW)' ] || { echo "profile: error: which row? ROW=mlock_resident_page, or another of 'make bench'" >&2; exit 1; }
+	@$(MAKE) profile-built
+profile-built: kernel-c-built $(GUEST)/init tool bench-programs
+	@$(BENCH_TOOL) --qemu-args='$(PROFILE_QEMU_ARGS)' profile --row '$(ROW)' --objdump $(KOBJDUMP) -- $(PROFILE_ARGS)
 
 .PHONY: test-configs test-configs-built
 test-configs: linux

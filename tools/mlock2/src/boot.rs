@@ -2,12 +2,13 @@
 
 //! Boots a kernel with a plan of programs, watches the console and judges.
 
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ const LAST_LINES: usize = 20;
 const MOST_SHOWN: usize = 20;
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Accel {
+pub enum Accel {
     /// KVM, if a trial boot with it works
     Auto,
     Kvm,
@@ -37,71 +38,78 @@ enum Accel {
 /// Boot a kernel, run a plan of programs in it, and judge
 #[derive(clap::Args)]
 pub struct Args {
-    /// The kernel
-    #[arg(long)]
-    image: PathBuf,
-    /// The machine emulator
-    #[arg(long)]
-    qemu: String,
-    /// Its arguments for this architecture, such as "-M q35 -cpu max"
-    #[arg(long, default_value = "", allow_hyphen_values = true)]
-    qemu_args: String,
-    /// The guest's serial console, such as "ttyS0"
-    #[arg(long)]
-    console: String,
-    #[arg(long, value_enum, default_value_t = Accel::Auto)]
-    accel: Accel,
-    /// usr/gen_init_cpio of the kernel's build tree
-    #[arg(long)]
-    gen_init_cpio: PathBuf,
-    /// The guest's PID 1
-    #[arg(long)]
-    init: PathBuf,
+    #[command(flatten)]
+    kernel: Kernel,
+    #[command(flatten)]
+    setup: Setup,
     /// What to run: lines of "name root|nobody program args..."
     #[arg(long)]
     plan: PathBuf,
-    /// Where the plan's programs are; may be given several times, the first one that has it wins
-    #[arg(long, required = true)]
-    bin: Vec<PathBuf>,
     /// Where the initramfs, the logs and results.tsv go
     #[arg(long)]
     work: PathBuf,
     /// What to call this kernel in the results
     #[arg(long)]
     name: String,
-    /// More kernel parameters
-    #[arg(long, default_value = "", allow_hyphen_values = true)]
-    append: String,
-    /// Memory of the guest in MiB
-    #[arg(long, default_value_t = 1024)]
-    mem: u32,
-    #[arg(long, default_value_t = 2)]
-    cpus: u32,
-    /// Seconds for the whole boot
-    #[arg(long, default_value_t = 900)]
-    timeout: u64,
-    /// Seconds for one program
-    #[arg(long, default_value_t = 300)]
-    limit: u64,
     /// Run only this entry of the plan; may be given several times
     #[arg(long)]
     only: Vec<String>,
+}
+
+/// What comes from the kernel's build tree
+#[derive(clap::Args)]
+pub struct Kernel {
+    /// The kernel
+    #[arg(long)]
+    pub image: PathBuf,
+    /// usr/gen_init_cpio of the kernel's build tree
+    #[arg(long)]
+    pub gen_init_cpio: PathBuf,
+}
+
+/// How a guest is set up, whichever kernel it runs
+#[derive(Clone, clap::Args)]
+pub struct Setup {
+    /// The machine emulator
+    #[arg(long)]
+    qemu: String,
+    /// Its arguments for this architecture, such as "-M q35 -cpu max"
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    pub qemu_args: String,
+    /// The guest's serial console, such as "ttyS0"
+    #[arg(long)]
+    console: String,
+    #[arg(long, value_enum, default_value_t = Accel::Auto)]
+    pub accel: Accel,
+    /// The guest's PID 1
+    #[arg(long)]
+    init: PathBuf,
+    /// Where the plan's programs are; may be given several times, the first one that has it wins
+    #[arg(long, required = true)]
+    bin: Vec<PathBuf>,
+    /// More kernel parameters
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    pub append: String,
+    /// Memory of the guest in MiB
+    #[arg(long, default_value_t = 1024)]
+    pub mem: u32,
+    #[arg(long, default_value_t = 2)]
+    pub cpus: u32,
+    /// Seconds for the whole boot
+    #[arg(long, default_value_t = 900)]
+    pub timeout: u64,
+    /// Seconds for one program
+    #[arg(long, default_value_t = 300)]
+    pub limit: u64,
     /// Show the console as it comes
     #[arg(long)]
     verbose: bool,
+    /// More files for the guest, as gen_init_cpio takes them
+    #[arg(skip)]
+    pub files: String,
 }
 
 pub fn run(args: &Args) -> Result<bool> {
-    for (file, hint) in [
-        (&args.image, "build the kernel first"),
-        (
-            &args.gen_init_cpio,
-            "it comes with a kernel that has CONFIG_BLK_DEV_INITRD=y",
-        ),
-        (&args.init, "build guest/init.c first"),
-    ] {
-        ensure!(file.is_file(), "no file {}: {hint}", file.display());
-    }
     let plan = Plan::read(&args.plan, &args.only)?;
     fs::create_dir_all(&args.work)
         .with_context(|| format!("cannot make {}", args.work.display()))?;
@@ -112,21 +120,17 @@ pub fn run(args: &Args) -> Result<bool> {
         fs::remove_file(&results)?;
     }
 
-    println!("{}: booting {}", args.name, args.image.display());
-    let probe = Probe::new(args, &work);
-    let accel = choose_accel(args, &work, &probe)?;
+    println!("{}: booting {}", args.name, args.kernel.image.display());
+    let probe = Probe::new(&args.setup, &work);
+    let accel = choose_accel(&args.kernel, &args.setup, &args.name, &work, &probe)?;
     println!("{}: running with {accel}", args.name);
 
     let start = Instant::now();
     let mut session = Session::new(args, &plan, &work);
-    let guest = prepare(args, &work, &plan, accel.name())?;
-    let ending = watch(
-        guest,
-        &work,
-        Duration::from_secs(args.timeout),
-        args.verbose,
-        &mut |line| session.line(line),
-    )?;
+    let guest = prepare(&args.kernel, &args.setup, &work, &plan, accel.name())?;
+    let machine = Machine::start(guest, &work, args.setup.verbose)?;
+    let limit = Duration::from_secs(args.setup.timeout);
+    let ending = machine.watch(limit, &mut |line| session.line(line))?;
     let rows = session.finish(ending, start.elapsed().as_secs_f64());
     if matches!(accel, Chosen::Failed(_)) && ending == Ending::Done {
         // Only now is it known that KVM, not the kernel, was to blame.
@@ -153,7 +157,7 @@ struct Entry {
     line: String,
 }
 
-struct Plan(Vec<Entry>);
+pub struct Plan(Vec<Entry>);
 
 impl Plan {
     fn read(file: &Path, only: &[String]) -> Result<Self> {
@@ -164,7 +168,7 @@ impl Plan {
         Ok(plan)
     }
 
-    fn parse(text: &str, only: &[String]) -> Result<Self> {
+    pub fn parse(text: &str, only: &[String]) -> Result<Self> {
         let mut plan: Vec<Entry> = Vec::new();
         for line in text.lines().map(str::trim) {
             if line.is_empty() || line.starts_with('#') {
@@ -207,7 +211,23 @@ impl Plan {
 }
 
 /// Makes the initramfs in `work` and the command that boots it.
-fn prepare(args: &Args, work: &Path, plan: &Plan, accel: &str) -> Result<Command> {
+pub fn prepare(
+    kernel: &Kernel,
+    setup: &Setup,
+    work: &Path,
+    plan: &Plan,
+    accel: &str,
+) -> Result<Command> {
+    for (file, hint) in [
+        (&kernel.image, "build the kernel first"),
+        (
+            &kernel.gen_init_cpio,
+            "it comes with a kernel that has CONFIG_BLK_DEV_INITRD=y",
+        ),
+        (&setup.init, "build guest/init.c first"),
+    ] {
+        ensure!(file.is_file(), "no file {}: {hint}", file.display());
+    }
     let absolute = |path: &Path| -> Result<String> {
         let path = path.canonicalize()?;
         match path.to_str() {
@@ -231,14 +251,14 @@ fn prepare(args: &Args, work: &Path, plan: &Plan, accel: &str) -> Result<Command
         list += &format!("dir {dir} 755 0 0\n");
     }
     list += "nod /dev/console 600 0 0 c 5 1\n";
-    list += &format!("file /init {} 755 0 0\n", absolute(&args.init)?);
+    list += &format!("file /init {} 755 0 0\n", absolute(&setup.init)?);
     list += &format!("file /plan {} 644 0 0\n", absolute(&plan_file)?);
     let mut programs: Vec<&str> = plan.0.iter().map(|e| e.program.as_str()).collect();
     programs.sort_unstable();
     programs.dedup();
     for program in programs {
         // The guest reports the ones that are missing.
-        if let Some(path) = args
+        if let Some(path) = setup
             .bin
             .iter()
             .map(|dir| dir.join(program))
@@ -247,40 +267,41 @@ fn prepare(args: &Args, work: &Path, plan: &Plan, accel: &str) -> Result<Command
             list += &format!("file /bin/{program} {} 755 0 0\n", absolute(&path)?);
         }
     }
+    list += &setup.files;
     let list = write("initramfs.list", &list)?;
 
     let initramfs = work.join("initramfs.cpio");
-    let status = Command::new(&args.gen_init_cpio)
+    let status = Command::new(&kernel.gen_init_cpio)
         .arg(&list)
         .stdout(File::create(&initramfs)?)
         .status()
-        .with_context(|| format!("cannot run {}", args.gen_init_cpio.display()))?;
+        .with_context(|| format!("cannot run {}", kernel.gen_init_cpio.display()))?;
     ensure!(
         status.success(),
         "{} {} failed: {status}",
-        args.gen_init_cpio.display(),
+        kernel.gen_init_cpio.display(),
         list.display()
     );
-    Ok(guest_command(args, &initramfs, accel))
+    Ok(guest_command(kernel, setup, &initramfs, accel))
 }
 
 /// The one place that knows how a guest is started.
-fn guest_command(args: &Args, initramfs: &Path, accel: &str) -> Command {
+fn guest_command(kernel: &Kernel, setup: &Setup, initramfs: &Path, accel: &str) -> Command {
     // The time stamps tell kernel messages from the programs' output. A panic must end QEMU.
     let append = format!(
         "console={} printk.time=1 panic=-1 mlock2.limit={} {}",
-        args.console, args.limit, args.append
+        setup.console, setup.limit, setup.append
     );
-    let mut command = Command::new(&args.qemu);
+    let mut command = Command::new(&setup.qemu);
     command
-        .args(args.qemu_args.split_whitespace())
+        .args(setup.qemu_args.split_whitespace())
         .args(["-accel", accel])
-        .args(["-m", &args.mem.to_string()])
-        .args(["-smp", &args.cpus.to_string()])
+        .args(["-m", &setup.mem.to_string()])
+        .args(["-smp", &setup.cpus.to_string()])
         .args(["-nodefaults", "-display", "none", "-serial", "stdio"])
         .arg("-no-reboot")
         .arg("-kernel")
-        .arg(&args.image)
+        .arg(&kernel.image)
         .arg("-initrd")
         .arg(initramfs)
         .args(["-append", append.trim_end()]);
@@ -306,7 +327,7 @@ struct Guest(Child);
 impl Guest {
     fn spawn(mut command: Command, errors: &Path) -> Result<Self> {
         command
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(errors)?);
         // SAFETY: `prctl(PR_SET_PDEATHSIG)` is one system call that touches no memory, so it may
@@ -335,59 +356,114 @@ impl Drop for Guest {
     }
 }
 
-/// Runs a guest to its end, passing every line of its console to `sink`, which returns true when
-/// init is done.
-fn watch(
-    command: Command,
-    work: &Path,
-    limit: Duration,
+/// What comes next from a machine.
+pub enum Event {
+    Line(Line),
+    TimedOut,
+    /// It has stopped.
+    End,
+}
+
+/// A guest that runs, and its console.
+pub struct Machine {
+    guest: Guest,
+    keyboard: ChildStdin,
+    screen: Receiver<Vec<u8>>,
+    splitter: Splitter,
+    lines: VecDeque<Line>,
+    log: File,
     verbose: bool,
-    sink: &mut dyn FnMut(Line) -> Result<bool>,
-) -> Result<Ending> {
-    let mut log = File::create(work.join("console.log"))?;
-    let mut deadline = Instant::now() + limit;
-    let mut guest = Guest::spawn(command, &work.join("qemu.log"))?;
-    let mut pipe = guest.0.stdout.take().context("no pipe to the console")?;
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        let mut buffer = [0; 4096];
-        while let Ok(len @ 1..) = pipe.read(&mut buffer) {
-            if sender.send(buffer[..len].to_vec()).is_err() {
-                break;
+}
+
+impl Machine {
+    /// Starts what `prepare()` made; console.log and qemu.log go to `work`.
+    pub fn start(command: Command, work: &Path, verbose: bool) -> Result<Self> {
+        let log = File::create(work.join("console.log"))?;
+        let mut guest = Guest::spawn(command, &work.join("qemu.log"))?;
+        let keyboard = guest.0.stdin.take().context("no pipe to the console")?;
+        let mut pipe = guest.0.stdout.take().context("no pipe to the console")?;
+        let (sender, screen) = mpsc::channel();
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(len @ 1..) = pipe.read(&mut buffer) {
+                if sender.send(buffer[..len].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Self {
+            guest,
+            keyboard,
+            screen,
+            splitter: Splitter::default(),
+            lines: VecDeque::new(),
+            log,
+            verbose,
+        })
+    }
+
+    /// Types a line on the console.
+    pub fn send(&mut self, line: &str) -> Result<()> {
+        writeln!(self.keyboard, "{line}").context("the guest's console is closed")
+    }
+
+    /// Waits for the next line of the console.
+    pub fn next(&mut self, deadline: Instant) -> Result<Event> {
+        loop {
+            if let Some(line) = self.lines.pop_front() {
+                return Ok(Event::Line(line));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.screen.recv_timeout(left) {
+                Ok(bytes) => {
+                    self.log.write_all(&bytes)?;
+                    if self.verbose {
+                        io::stdout().write_all(&bytes)?;
+                    }
+                    self.lines.extend(self.splitter.push(&bytes));
+                }
+                Err(RecvTimeoutError::Timeout) => return Ok(Event::TimedOut),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Ok(self.splitter.finish().map_or(Event::End, Event::Line));
+                }
             }
         }
-    });
+    }
 
-    let mut splitter = Splitter::default();
-    let mut done = false;
-    let timed_out = loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match receiver.recv_timeout(left) {
-            Ok(bytes) => {
-                log.write_all(&bytes)?;
-                if verbose {
-                    io::stdout().write_all(&bytes)?;
-                }
-                for line in splitter.push(&bytes) {
+    /// Lets it run to its end, passing every line of its console to `sink`, which returns true
+    /// when init is done.
+    fn watch(
+        mut self,
+        limit: Duration,
+        sink: &mut dyn FnMut(Line) -> Result<bool>,
+    ) -> Result<Ending> {
+        let mut deadline = Instant::now() + limit;
+        let mut done = false;
+        loop {
+            match self.next(deadline)? {
+                Event::Line(line) => {
                     if sink(line)? && !done {
                         done = true;
                         deadline = Instant::now() + POWER_OFF_LIMIT;
                     }
                 }
+                Event::TimedOut => {
+                    if let Some(line) = self.splitter.finish() {
+                        done |= sink(line)?;
+                    }
+                    let ending = if done { Ending::Done } else { Ending::TimedOut };
+                    return Ok(ending);
+                }
+                Event::End if done => return Ok(Ending::Done),
+                Event::End => return Ok(Ending::Stopped),
             }
-            Err(RecvTimeoutError::Timeout) => break true,
-            Err(RecvTimeoutError::Disconnected) => break false,
         }
-    };
-    drop(guest);
-    if let Some(line) = splitter.finish() {
-        done |= sink(line)?;
     }
-    Ok(match (done, timed_out) {
-        (true, _) => Ending::Done,
-        (false, true) => Ending::TimedOut,
-        (false, false) => Ending::Stopped,
-    })
+
+    /// Ends it where it is.
+    pub fn stop(self) {
+        drop(self.guest);
+    }
 }
 
 //
@@ -436,12 +512,12 @@ struct Probe {
 }
 
 impl Probe {
-    fn new(args: &Args, work: &Path) -> Self {
+    fn new(setup: &Setup, work: &Path) -> Self {
         let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let qemu_args: Vec<&str> = args.qemu_args.split_whitespace().collect();
+        let qemu_args: Vec<&str> = setup.qemu_args.split_whitespace().collect();
         Self {
             file: work.parent().unwrap_or(work).join("kvm-probe"),
-            key: format!("{} {} {}", boot_id.trim(), args.qemu, qemu_args.join(" ")),
+            key: format!("{} {} {}", boot_id.trim(), setup.qemu, qemu_args.join(" ")),
         }
     }
 
@@ -467,8 +543,14 @@ impl Probe {
     }
 }
 
-fn choose_accel(args: &Args, work: &Path, probe: &Probe) -> Result<Chosen> {
-    match args.accel {
+fn choose_accel(
+    kernel: &Kernel,
+    setup: &Setup,
+    name: &str,
+    work: &Path,
+    probe: &Probe,
+) -> Result<Chosen> {
+    match setup.accel {
         Accel::Kvm => return Ok(Chosen::Asked("kvm")),
         Accel::Tcg => return Ok(Chosen::Asked("tcg")),
         Accel::Auto => {}
@@ -480,15 +562,12 @@ fn choose_accel(args: &Args, work: &Path, probe: &Probe) -> Result<Chosen> {
         return Ok(Chosen::Known(known));
     }
     // A /dev/kvm that opens can still hang the guest.
-    println!(
-        "{}: trying kvm (at most {} s)",
-        args.name,
-        PROBE_LIMIT.as_secs()
-    );
+    println!("{name}: trying kvm (at most {} s)", PROBE_LIMIT.as_secs());
     let work = work.join("kvm-probe");
     fs::create_dir_all(&work)?;
-    let guest = prepare(args, &work, &Plan(Vec::new()), "kvm")?;
-    let ending = watch(guest, &work, PROBE_LIMIT, false, &mut |line| {
+    let guest = prepare(kernel, setup, &work, &Plan(Vec::new()), "kvm")?;
+    let machine = Machine::start(guest, &work, false)?;
+    let ending = machine.watch(PROBE_LIMIT, &mut |line| {
         Ok(matches!(line, Line::Program(text) if Marker::parse(&text) == Some(Marker::Done)))
     })?;
     Ok(match ending {
@@ -632,10 +711,10 @@ impl<'a> Session<'a> {
             self.add_trouble(&format!("{name:?} was begun, but is not in the plan"));
             return Ok(());
         }
-        let shown = name == SHOWN && !self.args.verbose;
+        let shown = name == SHOWN && !self.args.setup.verbose;
         if shown {
             println!();
-        } else if !self.args.verbose {
+        } else if !self.args.setup.verbose {
             print!("{name:<24} ");
             io::stdout().flush()?;
         }
@@ -659,7 +738,7 @@ impl<'a> Session<'a> {
         if running.shown {
             println!();
         }
-        if running.shown || self.args.verbose {
+        if running.shown || self.args.setup.verbose {
             print!("{:<24} ", running.name);
         }
         let is_ktap = running.ktap.is_ktap();
@@ -722,7 +801,7 @@ impl<'a> Session<'a> {
             match ending {
                 Ending::TimedOut => println!(
                     "\nThe boot took more than {} s and was ended (--timeout).",
-                    self.args.timeout
+                    self.args.setup.timeout
                 ),
                 _ => println!("\nThe machine stopped before init was done."),
             }

@@ -2,6 +2,7 @@
 
 //! Boots a kernel in QEMU, runs a plan of tests in it and reports.
 
+mod bench;
 mod boot;
 mod console;
 mod ktap;
@@ -18,6 +19,7 @@ use clap::Parser;
 #[derive(Parser)]
 enum Command {
     Boot(Box<boot::Args>),
+    Bench(Box<bench::Args>),
     Report(results::ReportArgs),
     Record(results::RecordArgs),
 }
@@ -25,6 +27,7 @@ enum Command {
 fn main() -> ExitCode {
     let good = match Command::parse() {
         Command::Boot(args) => boot::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Report(args) => results::report(&args),
         Command::Record(args) => results::record(&args).map(|()| true),
     };
