@@ -50,18 +50,12 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "vm_util.h"
+#include "mlock-helpers.h"
 #include "hugepage_settings.h"
 
 /* What a C library may not have yet. */
-#ifndef MLOCK_ONFAULT
-#define MLOCK_ONFAULT 0x01
-#endif
 #ifndef MAP_DROPPABLE
 #define MAP_DROPPABLE 0x08
-#endif
-#ifndef MADV_DONTNEED_LOCKED
-#define MADV_DONTNEED_LOCKED 24
 #endif
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
@@ -76,73 +70,16 @@
 #ifndef SHM_LOCKED
 #define SHM_LOCKED 02000
 #endif
-/*
- * Bits of /proc/kpageflags. vm_util.h defines some itself, which does not go
- * with the header, and the last one is in no header for user space.
- */
-#ifndef KPF_UNEVICTABLE
-#define KPF_UNEVICTABLE 18
-#endif
+/* A bit of /proc/kpageflags. */
 #ifndef KPF_KSM
 #define KPF_KSM 21
 #endif
-#ifndef KPF_MLOCKED
-#define KPF_MLOCKED 33
-#endif
-
-#define RW (PROT_READ | PROT_WRITE)
-#define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
 
 /* Any user and group that owns nothing; SHM tests count up from here. */
 #define SOMEBODY 54321
 
 /* The argument that makes this program report on itself after an exec. */
 #define AFTER_EXEC "after-exec"
-
-static unsigned long P(unsigned long pages)
-{
-	return pages * psize();
-}
-
-/* The five system calls: 0, or a negative error. */
-
-static long neg_errno(long ret)
-{
-	return ret == -1 ? -errno : ret;
-}
-
-static long do_mlock(const void *addr, unsigned long len)
-{
-	return neg_errno(syscall(__NR_mlock, addr, len));
-}
-
-static long do_mlock2(const void *addr, unsigned long len, unsigned long flags)
-{
-	return neg_errno(syscall(__NR_mlock2, addr, len, flags));
-}
-
-static long do_munlock(const void *addr, unsigned long len)
-{
-	return neg_errno(syscall(__NR_munlock, addr, len));
-}
-
-static long do_mlockall(unsigned int flags)
-{
-	return neg_errno(syscall(__NR_mlockall, flags));
-}
-
-static long do_munlockall(void)
-{
-	return neg_errno(syscall(__NR_munlockall));
-}
-
-/* mmap() of anonymous memory at @addr: 0, or a negative error. */
-static long map_anon(char *addr, unsigned long pages, int prot, int flags)
-{
-	void *p = mmap(addr, P(pages), prot, ANON | MAP_FIXED | flags, -1, 0);
-
-	return p == MAP_FAILED ? -errno : 0;
-}
 
 /* mremap() that has to fail: the negative error. */
 static long remap_error(char *addr, unsigned long old, unsigned long new,
@@ -153,205 +90,9 @@ static long remap_error(char *addr, unsigned long old, unsigned long new,
 	return p == MAP_FAILED ? -errno : 0;
 }
 
-/*
- * An unmapped range with an inaccessible page on either side, so that what is
- * mapped there neither merges with a neighbour nor is found by mmap() first.
- */
-static char *hole(unsigned long pages)
-{
-	char *p = mmap(NULL, P(pages + 2), PROT_NONE, ANON, -1, 0);
-
-	if (p == MAP_FAILED)
-		return NULL;
-	munmap(p + P(1), P(pages));
-	return p + P(1);
-}
-
-/* One anonymous, private and writable vma in such a hole. */
-static char *region(unsigned long pages)
-{
-	char *p = hole(pages);
-
-	if (!p || map_anon(p, pages, RW, 0))
-		return NULL;
-	return p;
-}
-
-static void touch(char *addr, unsigned long pages)
-{
-	for (unsigned long i = 0; i < pages; i++)
-		*(volatile char *)(addr + P(i)) = 1;
-}
-
-/* A line at a time, without allocating: mlockall(MCL_FUTURE) may be on. */
-struct reader {
-	int fd;
-	size_t pos, len;
-	char buf[4096];
-};
-
-static struct reader reader;
-
-static bool read_open(const char *path)
-{
-	reader.pos = 0;
-	reader.len = 0;
-	reader.fd = open(path, O_RDONLY | O_CLOEXEC);
-	return reader.fd >= 0;
-}
-
-static bool read_line(char *line, size_t size)
-{
-	size_t n = 0;
-
-	for (;;) {
-		if (reader.pos == reader.len) {
-			ssize_t got = read(reader.fd, reader.buf,
-					   sizeof(reader.buf));
-
-			if (got <= 0) {
-				close(reader.fd);
-				return false;
-			}
-			reader.pos = 0;
-			reader.len = got;
-		}
-
-		char c = reader.buf[reader.pos++];
-
-		if (c == '\n')
-			break;
-		if (n + 1 < size)
-			line[n++] = c;
-	}
-	line[n] = '\0';
-	return true;
-}
-
-/* The number that follows @key at the start of a line, or -1. */
-static long find_number(const char *path, const char *key)
-{
-	char line[512];
-	long val = -1;
-	size_t n = strlen(key);
-
-	if (!read_open(path))
-		return -1;
-	while (read_line(line, sizeof(line))) {
-		if (val == -1 && !strncmp(line, key, n))
-			val = strtol(line + n, NULL, 10);
-	}
-	return val;
-}
-
-static bool file_says(const char *path, const char *word)
-{
-	char line[512];
-	bool found = false;
-
-	if (!read_open(path))
-		return false;
-	while (read_line(line, sizeof(line)))
-		found |= !!strstr(line, word);
-	return found;
-}
-
-static long status_pages(const char *key)
-{
-	long kb = find_number("/proc/self/status", key);
-
-	return kb < 0 ? kb : kb / (long)(psize() / 1024);
-}
-
-/* What this process is charged for locked memory, in pages. */
-static long charged(void)
-{
-	return status_pages("VmLck:");
-}
-
 static long total_vm(void)
 {
 	return status_pages("VmSize:");
-}
-
-/* What smaps says of the vmas that a range touches; sizes in pages. */
-struct range {
-	unsigned int vmas;
-	unsigned int lo;
-	unsigned int lf;
-	unsigned long rss;
-	unsigned long locked;
-	unsigned long hugetlb;
-	unsigned long thp;
-	unsigned long start;
-	unsigned long end;
-};
-
-static struct range look_bytes(unsigned long from, unsigned long to)
-{
-	struct range r = { 0 };
-	const struct {
-		const char *key;
-		unsigned long *sum;
-	} sizes[] = {
-		{ "Rss:", &r.rss },
-		{ "Locked:", &r.locked },
-		{ "AnonHugePages:", &r.thp },
-		{ "Private_Hugetlb:", &r.hugetlb },
-		{ "Shared_Hugetlb:", &r.hugetlb },
-	};
-	bool inside = false;
-	char line[512];
-
-	if (!read_open("/proc/self/smaps"))
-		ksft_exit_fail_msg("cannot open smaps: %s\n", strerror(errno));
-	while (read_line(line, sizeof(line))) {
-		/* Only the first line of a vma begins with a small letter. */
-		if (line[0] < 'A' || line[0] > 'Z') {
-			char *next;
-			unsigned long start = strtoul(line, &next, 16);
-			unsigned long end = strtoul(next + 1, NULL, 16);
-
-			if (start >= to) {
-				close(reader.fd);
-				break;
-			}
-			inside = end > from;
-			if (inside) {
-				if (!r.vmas++)
-					r.start = start;
-				r.end = end;
-			}
-			continue;
-		}
-		if (!inside)
-			continue;
-		if (!strncmp(line, "VmFlags:", 8)) {
-			r.lo += !!strstr(line, " lo");
-			r.lf += !!strstr(line, " lf");
-			continue;
-		}
-		for (unsigned int i = 0; i < ARRAY_SIZE(sizes); i++) {
-			size_t n = strlen(sizes[i].key);
-
-			if (strncmp(line, sizes[i].key, n))
-				continue;
-			*sizes[i].sum += strtoul(line + n, NULL, 10) /
-					 (psize() / 1024);
-		}
-	}
-	return r;
-}
-
-static struct range look(const void *addr, unsigned long pages)
-{
-	return look_bytes((unsigned long)addr, (unsigned long)addr + P(pages));
-}
-
-/* The whole process. */
-static struct range look_all(void)
-{
-	return look_bytes(0, ULONG_MAX);
 }
 
 /* Where a mapping such as "[vvar]" is; false if there is none. */
@@ -368,80 +109,6 @@ static bool find_mapping(const char *name, unsigned long *start,
 			found = sscanf(line, "%lx-%lx ", start, end) == 2;
 	}
 	return found;
-}
-
-static unsigned long count_pagemap(char *addr, unsigned long pages, uint64_t bit)
-{
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	unsigned long n = 0;
-
-	for (unsigned long i = 0; i < pages; i++)
-		n += !!(pagemap_get_entry(fd, addr + P(i)) & bit);
-	close(fd);
-	return n;
-}
-
-static unsigned long present(char *addr, unsigned long pages)
-{
-	return count_pagemap(addr, pages, PM_PRESENT);
-}
-
-/* How many present pages of the range have the bit in /proc/kpageflags. */
-static unsigned long count_kpageflag(char *addr, unsigned long pages, int bit)
-{
-	int map = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	int kpf = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
-	unsigned long n = 0;
-
-	for (unsigned long i = 0; i < pages; i++) {
-		unsigned long pfn = pagemap_get_pfn(map, addr + P(i));
-		uint64_t flags;
-
-		if (pfn != -1UL && !pageflags_get(pfn, kpf, &flags))
-			n += !!(flags & BIT_ULL(bit));
-	}
-	close(map);
-	close(kpf);
-	return n;
-}
-
-static unsigned long unevictable(char *addr, unsigned long pages)
-{
-	return count_kpageflag(addr, pages, KPF_UNEVICTABLE);
-}
-
-static unsigned long mlocked(char *addr, unsigned long pages)
-{
-	return count_kpageflag(addr, pages, KPF_MLOCKED);
-}
-
-static int write_str(const char *path, const char *str)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	ssize_t ret;
-
-	if (fd < 0)
-		return -errno;
-	ret = write(fd, str, strlen(str));
-	ret = ret < 0 ? -errno : 0;
-	close(fd);
-	return ret;
-}
-
-static int write_ulong(const char *path, unsigned long val)
-{
-	char buf[32];
-
-	snprintf(buf, sizeof(buf), "%lu", val);
-	return write_str(path, buf);
-}
-
-/* Soft limit only, so that it can be raised again without privilege. */
-static int set_limit(unsigned long bytes)
-{
-	struct rlimit lim = { .rlim_cur = bytes, .rlim_max = RLIM_INFINITY };
-
-	return setrlimit(RLIMIT_MEMLOCK, &lim);
 }
 
 static int set_cap_ipc_lock(bool on)
@@ -479,24 +146,6 @@ static int become(unsigned int id)
 	return prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
 }
 
-static int reap(pid_t pid)
-{
-	int status;
-
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		return -1;
-	return status;
-}
-
-static int run_on_cpu(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	return sched_setaffinity(0, sizeof(set), &set);
-}
-
 #define EXPECT_VMAS(addr, pages, nr, nr_lo, nr_lf) do {			\
 	struct range range_ = look(addr, pages);			\
 									\
@@ -508,10 +157,6 @@ static int run_on_cpu(int cpu)
 #define UNLOCKED(addr, pages)	EXPECT_VMAS(addr, pages, 1, 0, 0)
 #define LOCKED(addr, pages)	EXPECT_VMAS(addr, pages, 1, 1, 0)
 #define ONFAULT(addr, pages)	EXPECT_VMAS(addr, pages, 1, 1, 1)
-
-/* In a forked child of a test: end it, and in the test: expect a good end. */
-#define CHILD_DONE()	_exit(_metadata->exit_code)
-#define REAP(pid)	EXPECT_EQ(0, reap(pid))
 
 /* Most tests: a process that is root, may lock anything and has not yet. */
 FIXTURE(mlock_behaviour)
@@ -3471,23 +3116,7 @@ TEST_F(mlock_knobs, shm_hugetlb_is_not_locked_by_shm_lock)
  * The counters of the machine
  */
 
-/*
- * The pages on their way to an LRU list wait in batches of each CPU, and the
- * counters of the zones in deltas of each CPU. Empty both.
- *
- * drop_caches drains the batches everywhere, and the page cache that it drops
- * is not what these tests look at. compact_memory drains them as well, but
- * then moves locked pages about.
- */
-static bool drain(void)
-{
-	if (write_str("/proc/sys/vm/drop_caches", "1") &&
-	    write_str("/proc/sys/vm/compact_memory", "1"))
-		return false;
-	return !write_str("/proc/sys/vm/stat_refresh", "1");
-}
-
-struct counters {
+struct events {
 	long nr_mlock;
 	long mlocked;
 	long munlocked;
@@ -3497,14 +3126,9 @@ struct counters {
 	long stranded;
 };
 
-static long read_vmstat(const char *key)
+static struct events count_events(void)
 {
-	return find_number("/proc/vmstat", key);
-}
-
-static struct counters count(void)
-{
-	struct counters c = { .nr_mlock = -1 };
+	struct events c = { .nr_mlock = -1 };
 
 	if (!drain())
 		return c;
@@ -3520,7 +3144,7 @@ static struct counters count(void)
 
 FIXTURE(mlock_counters)
 {
-	struct counters base;
+	struct events base;
 };
 
 FIXTURE_SETUP(mlock_counters)
@@ -3531,8 +3155,8 @@ FIXTURE_SETUP(mlock_counters)
 	/* Ask drop_caches not to log each time. */
 	write_str("/proc/sys/vm/drop_caches", "4");
 	/* Let the code and data of the helpers be there from now on. */
-	self->base = count();
-	self->base = count();
+	self->base = count_events();
+	self->base = count_events();
 	ASSERT_LE(0, self->base.nr_mlock);
 }
 
@@ -3541,7 +3165,7 @@ FIXTURE_TEARDOWN(mlock_counters)
 }
 
 #define NR_MLOCK_IS(n) do {						\
-	struct counters now_ = count();					\
+	struct events now_ = count_events();					\
 									\
 	EXPECT_EQ((long)(n), now_.nr_mlock - self->base.nr_mlock);	\
 } while (0)
@@ -3552,13 +3176,13 @@ FIXTURE_TEARDOWN(mlock_counters)
 TEST_F(mlock_counters, pages_present_when_locked)
 {
 	char *p = region(MANY);
-	struct counters c;
+	struct events c;
 
 	ASSERT_NE(NULL, p);
 	touch(p, MANY);
-	self->base = count();
+	self->base = count_events();
 	EXPECT_EQ(0, do_mlock2(p, P(MANY), MLOCK_ONFAULT));
-	c = count();
+	c = count_events();
 	EXPECT_EQ(MANY, c.nr_mlock - self->base.nr_mlock);
 	EXPECT_EQ(MANY, c.mlocked - self->base.mlocked);
 	EXPECT_EQ(MANY, c.culled - self->base.culled);
@@ -3568,7 +3192,7 @@ TEST_F(mlock_counters, pages_present_when_locked)
 	EXPECT_EQ(MANY, unevictable(p, MANY));
 
 	EXPECT_EQ(0, do_munlock(p, P(MANY)));
-	c = count();
+	c = count_events();
 	EXPECT_EQ(0, c.nr_mlock - self->base.nr_mlock);
 	EXPECT_EQ(MANY, c.mlocked - self->base.mlocked);
 	EXPECT_EQ(MANY, c.culled - self->base.culled);
@@ -3583,11 +3207,11 @@ TEST_F(mlock_counters, pages_present_when_locked)
 TEST_F(mlock_counters, pages_populated_by_mlock)
 {
 	char *p = region(MANY);
-	struct counters c;
+	struct events c;
 
 	ASSERT_NE(NULL, p);
 	EXPECT_EQ(0, do_mlock(p, P(MANY)));
-	c = count();
+	c = count_events();
 	EXPECT_EQ(MANY, c.nr_mlock - self->base.nr_mlock);
 	EXPECT_EQ(MANY, c.mlocked - self->base.mlocked);
 	EXPECT_EQ(MANY, c.culled - self->base.culled);
@@ -3595,7 +3219,7 @@ TEST_F(mlock_counters, pages_populated_by_mlock)
 	EXPECT_EQ(MANY, unevictable(p, MANY));
 	/* Unmapped instead of unlocked. */
 	EXPECT_EQ(0, munmap(p, P(MANY)));
-	c = count();
+	c = count_events();
 	EXPECT_EQ(0, c.nr_mlock - self->base.nr_mlock);
 	EXPECT_EQ(MANY, c.munlocked - self->base.munlocked +
 			c.cleared - self->base.cleared);
@@ -3702,7 +3326,7 @@ TEST_F(mlock_counters, page_locked_by_two_mappings)
 {
 	int fd = memfd_create("mlock", MFD_CLOEXEC);
 	char *p = hole(MANY), *q = hole(MANY);
-	struct counters c;
+	struct events c;
 
 	ASSERT_NE(NULL, p);
 	ASSERT_NE(NULL, q);
@@ -3716,7 +3340,7 @@ TEST_F(mlock_counters, page_locked_by_two_mappings)
 	EXPECT_EQ(0, do_mlock(p, P(MANY)));
 	NR_MLOCK_IS(MANY);
 	EXPECT_EQ(0, do_mlock(q, P(MANY)));
-	c = count();
+	c = count_events();
 	EXPECT_EQ(MANY, c.nr_mlock - self->base.nr_mlock);
 	EXPECT_EQ(MANY, c.mlocked - self->base.mlocked);
 	/* The one keeps what the other gives up. */
@@ -3944,16 +3568,16 @@ static char *thp_new(unsigned long n)
 TEST_F(mlock_counters, huge_page_counts_as_a_whole)
 {
 	unsigned long n = thp_size();
-	struct counters c;
+	struct events c;
 	char *p;
 
 	if (!n)
 		SKIP(return, "no transparent huge pages");
 	p = thp_new(n);
 	ASSERT_NE(NULL, p);
-	self->base = count();
+	self->base = count_events();
 	EXPECT_EQ(0, do_mlock(p, P(n)));
-	c = count();
+	c = count_events();
 	EXPECT_EQ((long)n, c.nr_mlock - self->base.nr_mlock);
 	EXPECT_EQ((long)n, c.mlocked - self->base.mlocked);
 	EXPECT_EQ((long)n, c.culled - self->base.culled);
@@ -3961,7 +3585,7 @@ TEST_F(mlock_counters, huge_page_counts_as_a_whole)
 	EXPECT_EQ(n, look(p, n).locked);
 	EXPECT_EQ(n, look(p, n).thp);
 	EXPECT_EQ(0, do_munlock(p, P(n)));
-	c = count();
+	c = count_events();
 	EXPECT_EQ(0, c.nr_mlock - self->base.nr_mlock);
 	EXPECT_EQ((long)n, c.munlocked - self->base.munlocked);
 	EXPECT_EQ((long)n, c.rescued - self->base.rescued);
@@ -4087,7 +3711,7 @@ TEST_F(mlock_counters, huge_page_locked_by_two_processes)
 
 FIXTURE(mlock_memcg)
 {
-	struct counters base;
+	struct events base;
 	char mnt[64];
 	char group[96];
 	char stat[128];
@@ -4118,7 +3742,7 @@ FIXTURE_SETUP(mlock_memcg)
 		 self->group);
 	if (access(self->stat, R_OK))
 		SKIP(return, "no memory controller");
-	self->base = count();
+	self->base = count_events();
 }
 
 FIXTURE_TEARDOWN_PARENT(mlock_memcg)

@@ -36,40 +36,18 @@
 #include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "vm_util.h"
+#include "mlock-helpers.h"
 
 /* What a C library may not have yet. */
-#ifndef MLOCK_ONFAULT
-#define MLOCK_ONFAULT 0x01
-#endif
-#ifndef MCL_ONFAULT
-#define MCL_ONFAULT 4
-#endif
 #ifndef MADV_COLD
 #define MADV_COLD 20
 #endif
 #ifndef MADV_PAGEOUT
 #define MADV_PAGEOUT 21
 #endif
-#ifndef MADV_DONTNEED_LOCKED
-#define MADV_DONTNEED_LOCKED 24
-#endif
 #ifndef MPOL_MF_MOVE
 #define MPOL_MF_MOVE (1 << 1)
 #endif
-/*
- * Bits of /proc/kpageflags. vm_util.h defines some itself, which does not go
- * with the header, and the last one is in no header for user space.
- */
-#ifndef KPF_UNEVICTABLE
-#define KPF_UNEVICTABLE 18
-#endif
-#ifndef KPF_MLOCKED
-#define KPF_MLOCKED 33
-#endif
-
-#define RW (PROT_READ | PROT_WRITE)
-#define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
 
 #define MB (1UL << 20)
 
@@ -79,161 +57,14 @@
 /* More memory than this is not filled. */
 #define MOST_MEMORY (2048 * MB)
 
-static unsigned long P(unsigned long pages)
-{
-	return pages * psize();
-}
-
-/* The system calls: 0, or a negative error. */
-
-static long neg_errno(long ret)
-{
-	return ret == -1 ? -errno : ret;
-}
-
-static long do_mlock(const void *addr, unsigned long len)
-{
-	return neg_errno(syscall(__NR_mlock, addr, len));
-}
-
-static long do_mlock2(const void *addr, unsigned long len, unsigned long flags)
-{
-	return neg_errno(syscall(__NR_mlock2, addr, len, flags));
-}
-
-static long do_munlock(const void *addr, unsigned long len)
-{
-	return neg_errno(syscall(__NR_munlock, addr, len));
-}
-
-static long do_mlockall(unsigned int flags)
-{
-	return neg_errno(syscall(__NR_mlockall, flags));
-}
-
-/* A line at a time, without allocating: mlockall(MCL_FUTURE) may be on. */
-struct reader {
-	int fd;
-	size_t pos, len;
-	char buf[4096];
-};
-
-static struct reader reader;
-
-static bool read_open(const char *path)
-{
-	reader.pos = 0;
-	reader.len = 0;
-	reader.fd = open(path, O_RDONLY | O_CLOEXEC);
-	return reader.fd >= 0;
-}
-
-static bool read_line(char *line, size_t size)
-{
-	size_t n = 0;
-
-	for (;;) {
-		if (reader.pos == reader.len) {
-			ssize_t got = read(reader.fd, reader.buf,
-					   sizeof(reader.buf));
-
-			if (got <= 0) {
-				close(reader.fd);
-				return false;
-			}
-			reader.pos = 0;
-			reader.len = got;
-		}
-
-		char c = reader.buf[reader.pos++];
-
-		if (c == '\n')
-			break;
-		if (n + 1 < size)
-			line[n++] = c;
-	}
-	line[n] = '\0';
-	return true;
-}
-
-/* The number that follows @key at the start of a line, or -1. */
-static long find_number(const char *path, const char *key)
-{
-	char line[512];
-	long val = -1;
-	size_t n = strlen(key);
-
-	if (!read_open(path))
-		return -1;
-	while (read_line(line, sizeof(line))) {
-		if (val == -1 && !strncmp(line, key, n))
-			val = strtol(line + n, NULL, 10);
-	}
-	return val;
-}
-
-static bool file_says(const char *path, const char *word)
-{
-	char line[512];
-	bool found = false;
-
-	if (!read_open(path))
-		return false;
-	while (read_line(line, sizeof(line)))
-		found |= !!strstr(line, word);
-	return found;
-}
-
-/* A line of /proc/meminfo, in pages. */
 static long meminfo(const char *key)
 {
-	long kb = find_number("/proc/meminfo", key);
-
-	return kb < 0 ? kb : kb / (long)(psize() / 1024);
+	return find_pages("/proc/meminfo", key);
 }
 
 static long vm_swap(void)
 {
-	long kb = find_number("/proc/self/status", "VmSwap:");
-
-	return kb < 0 ? kb : kb / (long)(psize() / 1024);
-}
-
-static int write_str(const char *path, const char *str)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	ssize_t ret;
-
-	if (fd < 0)
-		return -errno;
-	ret = write(fd, str, strlen(str));
-	ret = ret < 0 ? -errno : 0;
-	close(fd);
-	return ret;
-}
-
-static int write_ulong(const char *path, unsigned long val)
-{
-	char buf[32];
-
-	snprintf(buf, sizeof(buf), "%lu", val);
-	return write_str(path, buf);
-}
-
-static int set_limit(unsigned long bytes)
-{
-	struct rlimit lim = { .rlim_cur = bytes, .rlim_max = RLIM_INFINITY };
-
-	return setrlimit(RLIMIT_MEMLOCK, &lim);
-}
-
-static int reap(pid_t pid)
-{
-	int status;
-
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		return -1;
-	return status;
+	return status_pages("VmSwap:");
 }
 
 /* One of the CPUs there are, or -1. */
@@ -249,152 +80,6 @@ static int some_cpu(unsigned int n)
 			return cpu;
 	}
 	return -1;
-}
-
-static int run_on_cpu(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	return sched_setaffinity(0, sizeof(set), &set);
-}
-
-/* What smaps says of the vmas that a range touches; sizes in pages. */
-struct range {
-	unsigned int vmas;
-	unsigned int lo;
-	unsigned long rss;
-	unsigned long locked;
-	unsigned long swap;
-};
-
-static struct range look(const void *addr, unsigned long pages)
-{
-	unsigned long from = (unsigned long)addr, to = from + P(pages);
-	struct range r = { 0 };
-	const struct {
-		const char *key;
-		unsigned long *sum;
-	} sizes[] = {
-		{ "Rss:", &r.rss },
-		{ "Locked:", &r.locked },
-		{ "Swap:", &r.swap },
-	};
-	bool inside = false;
-	char line[512];
-
-	if (!read_open("/proc/self/smaps"))
-		ksft_exit_fail_msg("cannot open smaps: %s\n", strerror(errno));
-	while (read_line(line, sizeof(line))) {
-		/* Only the first line of a vma begins with a small letter. */
-		if (line[0] < 'A' || line[0] > 'Z') {
-			char *next;
-			unsigned long start = strtoul(line, &next, 16);
-			unsigned long end = strtoul(next + 1, NULL, 16);
-
-			if (start >= to) {
-				close(reader.fd);
-				break;
-			}
-			inside = end > from;
-			r.vmas += inside;
-			continue;
-		}
-		if (!inside)
-			continue;
-		if (!strncmp(line, "VmFlags:", 8)) {
-			r.lo += !!strstr(line, " lo");
-			continue;
-		}
-		for (unsigned int i = 0; i < ARRAY_SIZE(sizes); i++) {
-			size_t n = strlen(sizes[i].key);
-
-			if (strncmp(line, sizes[i].key, n))
-				continue;
-			*sizes[i].sum += strtoul(line + n, NULL, 10) /
-					 (psize() / 1024);
-		}
-	}
-	return r;
-}
-
-static int open_pagemap(void)
-{
-	return open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-}
-
-/* Entries of /proc/PID/pagemap that are read at once. */
-#define ENTRIES 256
-
-static unsigned long read_pagemap(int map, char *addr, unsigned long pages,
-				  uint64_t *entry)
-{
-	off_t at = (unsigned long)addr / psize() * sizeof(*entry);
-	ssize_t len;
-
-	if (pages > ENTRIES)
-		pages = ENTRIES;
-	len = pages * sizeof(*entry);
-	if (pread(map, entry, len, at) != len)
-		ksft_exit_fail_msg("cannot read pagemap: %s\n", strerror(errno));
-	return pages;
-}
-
-/* Present pages of the process that opened @map, which may be another one. */
-static unsigned long present_in(int map, char *addr, unsigned long pages)
-{
-	unsigned long n = 0, got;
-	uint64_t entry[ENTRIES];
-
-	for (; pages; pages -= got, addr += P(got)) {
-		got = read_pagemap(map, addr, pages, entry);
-		for (unsigned long i = 0; i < got; i++)
-			n += !!(entry[i] & PM_PRESENT);
-	}
-	return n;
-}
-
-static unsigned long present(char *addr, unsigned long pages)
-{
-	int map = open_pagemap();
-	unsigned long n = present_in(map, addr, pages);
-
-	close(map);
-	return n;
-}
-
-/* How many present pages of the range have the bit in /proc/kpageflags. */
-static unsigned long count_kpageflag(char *addr, unsigned long pages, int bit)
-{
-	int kpf = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
-	int map = open_pagemap();
-	unsigned long n = 0, got;
-	uint64_t entry[ENTRIES];
-
-	for (; pages; pages -= got, addr += P(got)) {
-		got = read_pagemap(map, addr, pages, entry);
-		for (unsigned long i = 0; i < got; i++) {
-			uint64_t flags;
-
-			if (entry[i] & PM_PRESENT &&
-			    !pageflags_get(PAGEMAP_PFN(entry[i]), kpf, &flags))
-				n += !!(flags & BIT_ULL(bit));
-		}
-	}
-	close(map);
-	close(kpf);
-	return n;
-}
-
-static unsigned long unevictable(char *addr, unsigned long pages)
-{
-	return count_kpageflag(addr, pages, KPF_UNEVICTABLE);
-}
-
-static unsigned long mlocked(char *addr, unsigned long pages)
-{
-	return count_kpageflag(addr, pages, KPF_MLOCKED);
 }
 
 /* How many pages mincore() has found. */
@@ -419,23 +104,6 @@ static unsigned long in_core(char *addr, unsigned long pages)
 /*
  * The counters of the machine
  */
-
-/*
- * The pages on their way to an LRU list wait in batches of each CPU, and the
- * counters in deltas of each CPU. Empty both. See mlock-behaviour.c.
- */
-static bool drain(void)
-{
-	if (write_str("/proc/sys/vm/drop_caches", "1") &&
-	    write_str("/proc/sys/vm/compact_memory", "1"))
-		return false;
-	return !write_str("/proc/sys/vm/stat_refresh", "1");
-}
-
-static long read_vmstat(const char *key)
-{
-	return find_number("/proc/vmstat", key);
-}
 
 /* All in pages. */
 struct counters {
@@ -474,10 +142,6 @@ static struct counters baseline(void)
 	EXPECT_EQ((base).nr_unevictable, now_.nr_unevictable);		\
 	EXPECT_EQ((base).unevictable, now_.unevictable);		\
 } while (0)
-
-/* In a forked child of a test: end it, and in the test: expect a good end. */
-#define CHILD_DONE()	_exit(_metadata->exit_code)
-#define REAP(pid)	EXPECT_EQ(0, reap(pid))
 
 /*
  * Areas of memory whose contents are known
@@ -627,7 +291,7 @@ static unsigned long area_broken(const struct area *a)
 /* How many pages the process that opened @map has not got present. */
 static unsigned long area_gone(const struct area *a, int map)
 {
-	return a->pages - present_in(map, a->p, a->pages);
+	return a->pages - count_entries(map, a->p, a->pages, PM_PRESENT);
 }
 
 enum way {
@@ -970,15 +634,66 @@ static int group_join(const struct group *g)
 }
 
 /*
+ * What tests of pressure within a cgroup stand on
+ */
+
+struct stage {
+	struct swap swap;
+	struct group group;
+	struct counters base;
+	unsigned long pages;	/* of an area */
+};
+
+/*
+ * In pages: large against what each CPU may charge in advance. The group has
+ * room for an area that is locked, another, and what else a process needs.
+ */
+static unsigned long area_size(void)
+{
+	return 4 * MB / psize() > 512 ? 4 * MB / psize() : 512;
+}
+
+static unsigned long group_max(void)
+{
+	return 3 * area_size();
+}
+
+/* There is no teardown after a setup that gave up, so leave nothing behind. */
+static const char *stage_start(struct stage *s)
+{
+	const char *why = swap_start(&s->swap, 1024 * MB / psize());
+
+	if (why)
+		return why;
+	why = group_start(&s->group, group_max());
+	if (why) {
+		swap_stop(&s->swap);
+		return why;
+	}
+	s->pages = area_size();
+	s->base = baseline();
+	return NULL;
+}
+
+static void stage_stop(struct stage *s)
+{
+	group_stop(&s->group);
+	swap_stop(&s->swap);
+}
+
+/* Pressure within it that an area, if not locked, does not withstand. */
+static bool squeeze_group(const struct area *victim)
+{
+	return squeeze(victim, 1, 1, group_max(), 8 * group_max());
+}
+
+/*
  * Pressure within a cgroup: for each kind of memory and each way to lock it
  */
 
 FIXTURE(mlock_squeezed)
 {
-	struct swap swap;
-	struct group group;
-	struct counters base;
-	unsigned long pages;	/* of an area */
+	struct stage stage;
 };
 
 FIXTURE_VARIANT(mlock_squeezed)
@@ -1003,33 +718,6 @@ VARIANT(file_onfault, PRIVATE_TMPFS, ONFAULT);
 VARIANT(file_mlock, PRIVATE_TMPFS, MLOCK);
 VARIANT(file_mlockall, PRIVATE_TMPFS, MLOCKALL);
 
-/*
- * In pages: large against what each CPU may charge in advance. The group has
- * room for an area that is locked, another, and what else a process needs.
- */
-static unsigned long area_size(void)
-{
-	return 4 * MB / psize() > 512 ? 4 * MB / psize() : 512;
-}
-
-static unsigned long group_max(void)
-{
-	return 3 * area_size();
-}
-
-/* There is no teardown after a setup that gave up, so leave nothing behind. */
-static const char *squeeze_start(struct swap *s, struct group *g)
-{
-	const char *why = swap_start(s, 1024 * MB / psize());
-
-	if (why)
-		return why;
-	why = group_start(g, group_max());
-	if (why)
-		swap_stop(s);
-	return why;
-}
-
 FIXTURE_SETUP(mlock_squeezed)
 {
 	const char *why;
@@ -1038,23 +726,14 @@ FIXTURE_SETUP(mlock_squeezed)
 		SKIP(return, "needs root");
 	ASSERT_EQ(0, set_limit(RLIM_INFINITY));
 	ASSERT_LE(0, baseline().nr_mlock);
-	why = squeeze_start(&self->swap, &self->group);
+	why = stage_start(&self->stage);
 	if (why)
 		SKIP(return, "%s", why);
-	self->pages = area_size();
-	self->base = baseline();
 }
 
 FIXTURE_TEARDOWN_PARENT(mlock_squeezed)
 {
-	group_stop(&self->group);
-	swap_stop(&self->swap);
-}
-
-/* Pressure that an area of this test, if not locked, does not withstand. */
-static bool squeeze_group(const struct area *victim)
-{
-	return squeeze(victim, 1, 1, group_max(), 8 * group_max());
+	stage_stop(&self->stage);
 }
 
 TEST_F_TIMEOUT(mlock_squeezed, locked_stays_and_unlocked_goes, TIMEOUT)
@@ -1064,13 +743,13 @@ TEST_F_TIMEOUT(mlock_squeezed, locked_stays_and_unlocked_goes, TIMEOUT)
 	if (!pid) {
 		struct area plain, locked;
 
-		ASSERT_EQ(0, group_join(&self->group));
-		ASSERT_EQ(true, area_plain(&plain, variant->kind, self->pages));
+		ASSERT_EQ(0, group_join(&self->stage.group));
+		ASSERT_EQ(true, area_plain(&plain, variant->kind, self->stage.pages));
 		ASSERT_EQ(true, area_locked(&locked, variant->kind,
-					    variant->way, self->pages));
+					    variant->way, self->stage.pages));
 		EXPECT_EQ(true, squeeze_group(&plain));
 		EXPECT_RESIDENT(&locked);
-		EXPECT_UNEVICTABLE(&locked, self->pages);
+		EXPECT_UNEVICTABLE(&locked, self->stage.pages);
 		EXPECT_SWAPPED(&plain);
 
 		/* The other way around. */
@@ -1080,13 +759,13 @@ TEST_F_TIMEOUT(mlock_squeezed, locked_stays_and_unlocked_goes, TIMEOUT)
 		area_touch(&plain);
 		EXPECT_EQ(true, squeeze_group(&locked));
 		EXPECT_RESIDENT(&plain);
-		EXPECT_UNEVICTABLE(&plain, self->pages);
+		EXPECT_UNEVICTABLE(&plain, self->stage.pages);
 		EXPECT_SWAPPED(&locked);
 		/* It ends with memory locked. */
 		CHILD_DONE();
 	}
 	REAP(pid);
-	EXPECT_BASELINE(self->base);
+	EXPECT_BASELINE(self->stage.base);
 }
 
 /*
@@ -1095,10 +774,7 @@ TEST_F_TIMEOUT(mlock_squeezed, locked_stays_and_unlocked_goes, TIMEOUT)
 
 FIXTURE(mlock_swapped)
 {
-	struct swap swap;
-	struct group group;
-	struct counters base;
-	unsigned long pages;
+	struct stage stage;
 };
 
 FIXTURE_VARIANT(mlock_swapped)
@@ -1124,30 +800,27 @@ FIXTURE_SETUP(mlock_swapped)
 		SKIP(return, "needs root");
 	ASSERT_EQ(0, set_limit(RLIM_INFINITY));
 	ASSERT_LE(0, baseline().nr_mlock);
-	why = squeeze_start(&self->swap, &self->group);
+	why = stage_start(&self->stage);
 	if (why)
 		SKIP(return, "%s", why);
-	self->pages = area_size();
-	self->base = baseline();
 }
 
 FIXTURE_TEARDOWN_PARENT(mlock_swapped)
 {
-	group_stop(&self->group);
-	swap_stop(&self->swap);
+	stage_stop(&self->stage);
 }
 
 TEST_F_TIMEOUT(mlock_swapped, mlock_brings_it_back, TIMEOUT)
 {
-	unsigned long half = self->pages / 2;
+	unsigned long half = self->stage.pages / 2;
 	pid_t pid = fork();
 
 	if (!pid) {
 		struct area a, b;
 		unsigned long there;
 
-		ASSERT_EQ(0, group_join(&self->group));
-		ASSERT_EQ(true, area_plain(&a, variant->kind, self->pages));
+		ASSERT_EQ(0, group_join(&self->stage.group));
+		ASSERT_EQ(true, area_plain(&a, variant->kind, self->stage.pages));
 		EXPECT_EQ(true, squeeze_group(&a));
 
 		/* On fault, the flag alone brings nothing back. */
@@ -1163,7 +836,7 @@ TEST_F_TIMEOUT(mlock_swapped, mlock_brings_it_back, TIMEOUT)
 		for (unsigned long i = 0; i < half; i++)
 			FORCE_READ(a.p[P(i)]);
 		EXPECT_EQ(half, present(a.p, half));
-		ASSERT_EQ(true, area_plain(&b, variant->kind, self->pages));
+		ASSERT_EQ(true, area_plain(&b, variant->kind, self->stage.pages));
 		EXPECT_EQ(true, squeeze_group(&b));
 		EXPECT_EQ(half, present(a.p, half));
 		EXPECT_EQ(0, area_unmap(&b));
@@ -1171,7 +844,7 @@ TEST_F_TIMEOUT(mlock_swapped, mlock_brings_it_back, TIMEOUT)
 		/* All of it comes back, and stays. */
 		EXPECT_EQ(0, do_mlock(a.p, P(a.pages)));
 		EXPECT_EQ(a.pages, present(a.p, a.pages));
-		ASSERT_EQ(true, area_plain(&b, variant->kind, self->pages));
+		ASSERT_EQ(true, area_plain(&b, variant->kind, self->stage.pages));
 		EXPECT_EQ(true, squeeze_group(&b));
 		EXPECT_RESIDENT(&a);
 		EXPECT_EQ(0, area_unmap(&b));
@@ -1182,7 +855,7 @@ TEST_F_TIMEOUT(mlock_swapped, mlock_brings_it_back, TIMEOUT)
 		CHILD_DONE();
 	}
 	REAP(pid);
-	EXPECT_BASELINE(self->base);
+	EXPECT_BASELINE(self->stage.base);
 }
 
 /* A process that has locked the area, and holds it until told. */
@@ -1238,9 +911,9 @@ TEST_F_TIMEOUT(mlock_swapped, the_last_locker_counts, TIMEOUT)
 		struct locker first, second;
 
 		/* Anonymous memory is shared by fork, before it is written. */
-		ASSERT_EQ(0, group_join(&self->group));
-		ASSERT_EQ(true, area_plain(&plain, variant->kind, self->pages));
-		ASSERT_EQ(true, area_plain(&a, variant->kind, self->pages));
+		ASSERT_EQ(0, group_join(&self->stage.group));
+		ASSERT_EQ(true, area_plain(&plain, variant->kind, self->stage.pages));
+		ASSERT_EQ(true, area_plain(&a, variant->kind, self->stage.pages));
 		/* A page that is on its way to a list is not counted twice. */
 		ASSERT_EQ(true, drain());
 		ASSERT_EQ(true, locker_start(&first, &a));
@@ -1270,7 +943,7 @@ TEST_F_TIMEOUT(mlock_swapped, the_last_locker_counts, TIMEOUT)
 		CHILD_DONE();
 	}
 	REAP(pid);
-	EXPECT_BASELINE(self->base);
+	EXPECT_BASELINE(self->stage.base);
 }
 
 /*

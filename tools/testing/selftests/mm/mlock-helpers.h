@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the tests of the mlock family have in common: the system calls as they
+ * answer, mappings to try them on, and readers of what /proc says of them.
+ *
+ * To be included after kselftest_harness.h. What vm_util.h has is used from
+ * there. mlock2_() of mlock2.h is not: it loses the error.
+ */
+#ifndef MLOCK_HELPERS_H
+#define MLOCK_HELPERS_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/mman.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "vm_util.h"
+
+/* What a C library may not have yet. */
+#ifndef MLOCK_ONFAULT
+#define MLOCK_ONFAULT 0x01
+#endif
+#ifndef MCL_ONFAULT
+#define MCL_ONFAULT 4
+#endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
+/*
+ * Bits of /proc/kpageflags. vm_util.h defines some itself, which does not go
+ * with the header, and the last one is in no header for user space.
+ */
+#ifndef KPF_UNEVICTABLE
+#define KPF_UNEVICTABLE 18
+#endif
+#ifndef KPF_MLOCKED
+#define KPF_MLOCKED 33
+#endif
+
+#define RW (PROT_READ | PROT_WRITE)
+#define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
+
+static inline unsigned long P(unsigned long pages)
+{
+	return pages * psize();
+}
+
+/* The five system calls: 0, or a negative error. */
+
+static inline long neg_errno(long ret)
+{
+	return ret == -1 ? -errno : ret;
+}
+
+static inline long do_mlock(const void *addr, unsigned long len)
+{
+	return neg_errno(syscall(__NR_mlock, addr, len));
+}
+
+static inline long do_mlock2(const void *addr, unsigned long len, unsigned long flags)
+{
+	return neg_errno(syscall(__NR_mlock2, addr, len, flags));
+}
+
+static inline long do_munlock(const void *addr, unsigned long len)
+{
+	return neg_errno(syscall(__NR_munlock, addr, len));
+}
+
+static inline long do_mlockall(unsigned int flags)
+{
+	return neg_errno(syscall(__NR_mlockall, flags));
+}
+
+static inline long do_munlockall(void)
+{
+	return neg_errno(syscall(__NR_munlockall));
+}
+
+/* mmap() of anonymous memory at @addr: 0, or a negative error. */
+static inline long map_anon(char *addr, unsigned long pages, int prot, int flags)
+{
+	void *p = mmap(addr, P(pages), prot, ANON | MAP_FIXED | flags, -1, 0);
+
+	return p == MAP_FAILED ? -errno : 0;
+}
+
+/*
+ * An unmapped range with an inaccessible page on either side, so that what is
+ * mapped there neither merges with a neighbour nor is found by mmap() first.
+ */
+static inline char *hole(unsigned long pages)
+{
+	char *p = mmap(NULL, P(pages + 2), PROT_NONE, ANON, -1, 0);
+
+	if (p == MAP_FAILED)
+		return NULL;
+	munmap(p + P(1), P(pages));
+	return p + P(1);
+}
+
+/* One anonymous, private and writable vma in such a hole. */
+static inline char *region(unsigned long pages)
+{
+	char *p = hole(pages);
+
+	if (!p || map_anon(p, pages, RW, 0))
+		return NULL;
+	return p;
+}
+
+static inline void touch(char *addr, unsigned long pages)
+{
+	for (unsigned long i = 0; i < pages; i++)
+		*(volatile char *)(addr + P(i)) = 1;
+}
+
+/* A line at a time, without allocating: mlockall(MCL_FUTURE) may be on. */
+struct reader {
+	int fd;
+	size_t pos, len;
+	char buf[4096];
+};
+
+static struct reader reader;
+
+static inline bool read_open(const char *path)
+{
+	reader.pos = 0;
+	reader.len = 0;
+	reader.fd = open(path, O_RDONLY | O_CLOEXEC);
+	return reader.fd >= 0;
+}
+
+static inline bool read_line(char *line, size_t size)
+{
+	size_t n = 0;
+
+	for (;;) {
+		if (reader.pos == reader.len) {
+			ssize_t got = read(reader.fd, reader.buf,
+					   sizeof(reader.buf));
+
+			if (got <= 0) {
+				close(reader.fd);
+				return false;
+			}
+			reader.pos = 0;
+			reader.len = got;
+		}
+
+		char c = reader.buf[reader.pos++];
+
+		if (c == '\n')
+			break;
+		if (n + 1 < size)
+			line[n++] = c;
+	}
+	line[n] = '\0';
+	return true;
+}
+
+/* The number that follows @key at the start of a line, or -1. */
+static inline long find_number(const char *path, const char *key)
+{
+	char line[512];
+	long val = -1;
+	size_t n = strlen(key);
+
+	if (!read_open(path))
+		return -1;
+	while (read_line(line, sizeof(line))) {
+		if (val == -1 && !strncmp(line, key, n))
+			val = strtol(line + n, NULL, 10);
+	}
+	return val;
+}
+
+static inline bool file_says(const char *path, const char *word)
+{
+	char line[512];
+	bool found = false;
+
+	if (!read_open(path))
+		return false;
+	while (read_line(line, sizeof(line)))
+		found |= !!strstr(line, word);
+	return found;
+}
+
+/* The same where it is in kB, in pages. */
+static inline long find_pages(const char *path, const char *key)
+{
+	long kb = find_number(path, key);
+
+	return kb < 0 ? kb : kb / (long)(psize() / 1024);
+}
+
+static inline long status_pages(const char *key)
+{
+	return find_pages("/proc/self/status", key);
+}
+
+/* What this process is charged for locked memory, in pages. */
+static inline long charged(void)
+{
+	return status_pages("VmLck:");
+}
+
+static inline int write_str(const char *path, const char *str)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	ssize_t ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = write(fd, str, strlen(str));
+	ret = ret < 0 ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+static inline int write_ulong(const char *path, unsigned long val)
+{
+	char buf[32];
+
+	snprintf(buf, sizeof(buf), "%lu", val);
+	return write_str(path, buf);
+}
+
+/* Soft limit only, so that it can be raised again without privilege. */
+static inline int set_limit(unsigned long bytes)
+{
+	struct rlimit lim = { .rlim_cur = bytes, .rlim_max = RLIM_INFINITY };
+
+	return setrlimit(RLIMIT_MEMLOCK, &lim);
+}
+
+static inline int reap(pid_t pid)
+{
+	int status;
+
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return -1;
+	return status;
+}
+
+static inline int run_on_cpu(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return sched_setaffinity(0, sizeof(set), &set);
+}
+
+/* What smaps says of the vmas that a range touches; sizes in pages. */
+struct range {
+	unsigned int vmas;
+	unsigned int lo;
+	unsigned int lf;
+	unsigned long rss;
+	unsigned long locked;
+	unsigned long hugetlb;
+	unsigned long thp;
+	unsigned long swap;
+	unsigned long start;
+	unsigned long end;
+};
+
+static inline struct range look_bytes(unsigned long from, unsigned long to)
+{
+	struct range r = { 0 };
+	const struct {
+		const char *key;
+		unsigned long *sum;
+	} sizes[] = {
+		{ "Rss:", &r.rss },
+		{ "Locked:", &r.locked },
+		{ "AnonHugePages:", &r.thp },
+		{ "Swap:", &r.swap },
+		{ "Private_Hugetlb:", &r.hugetlb },
+		{ "Shared_Hugetlb:", &r.hugetlb },
+	};
+	bool inside = false;
+	char line[512];
+
+	if (!read_open("/proc/self/smaps"))
+		ksft_exit_fail_msg("cannot open smaps: %s\n", strerror(errno));
+	while (read_line(line, sizeof(line))) {
+		/* Only the first line of a vma begins with a small letter. */
+		if (line[0] < 'A' || line[0] > 'Z') {
+			char *next;
+			unsigned long start = strtoul(line, &next, 16);
+			unsigned long end = strtoul(next + 1, NULL, 16);
+
+			if (start >= to) {
+				close(reader.fd);
+				break;
+			}
+			inside = end > from;
+			if (inside) {
+				if (!r.vmas++)
+					r.start = start;
+				r.end = end;
+			}
+			continue;
+		}
+		if (!inside)
+			continue;
+		if (!strncmp(line, "VmFlags:", 8)) {
+			r.lo += !!strstr(line, " lo");
+			r.lf += !!strstr(line, " lf");
+			continue;
+		}
+		for (unsigned int i = 0; i < ARRAY_SIZE(sizes); i++) {
+			size_t n = strlen(sizes[i].key);
+
+			if (strncmp(line, sizes[i].key, n))
+				continue;
+			*sizes[i].sum += strtoul(line + n, NULL, 10) /
+					 (psize() / 1024);
+		}
+	}
+	return r;
+}
+
+static inline struct range look(const void *addr, unsigned long pages)
+{
+	return look_bytes((unsigned long)addr, (unsigned long)addr + P(pages));
+}
+
+/* The whole process. */
+static inline struct range look_all(void)
+{
+	return look_bytes(0, ULONG_MAX);
+}
+
+static inline int open_pagemap(void)
+{
+	return open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+}
+
+/* Entries of /proc/PID/pagemap that are read at once. */
+#define ENTRIES 256
+
+static inline unsigned long read_pagemap(int map, char *addr, unsigned long pages,
+					 uint64_t *entry)
+{
+	off_t at = (unsigned long)addr / psize() * sizeof(*entry);
+	ssize_t len;
+
+	if (pages > ENTRIES)
+		pages = ENTRIES;
+	len = pages * sizeof(*entry);
+	if (pread(map, entry, len, at) != len)
+		ksft_exit_fail_msg("cannot read pagemap: %s\n", strerror(errno));
+	return pages;
+}
+
+/*
+ * How many pages of the range have the bit in the pagemap of the process that
+ * opened @map, which may be another one.
+ */
+static inline unsigned long count_entries(int map, char *addr, unsigned long pages,
+					  uint64_t bit)
+{
+	unsigned long n = 0, got;
+	uint64_t entry[ENTRIES];
+
+	for (; pages; pages -= got, addr += P(got)) {
+		got = read_pagemap(map, addr, pages, entry);
+		for (unsigned long i = 0; i < got; i++)
+			n += !!(entry[i] & bit);
+	}
+	return n;
+}
+
+static inline unsigned long count_pagemap(char *addr, unsigned long pages, uint64_t bit)
+{
+	int map = open_pagemap();
+	unsigned long n = count_entries(map, addr, pages, bit);
+
+	close(map);
+	return n;
+}
+
+static inline unsigned long present(char *addr, unsigned long pages)
+{
+	return count_pagemap(addr, pages, PM_PRESENT);
+}
+
+/* How many present pages of the range have the bit in /proc/kpageflags. */
+static inline unsigned long count_kpageflag(char *addr, unsigned long pages, int bit)
+{
+	int kpf = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	int map = open_pagemap();
+	unsigned long n = 0, got;
+	uint64_t entry[ENTRIES];
+
+	for (; pages; pages -= got, addr += P(got)) {
+		got = read_pagemap(map, addr, pages, entry);
+		for (unsigned long i = 0; i < got; i++) {
+			uint64_t flags;
+
+			if (entry[i] & PM_PRESENT &&
+			    !pageflags_get(PAGEMAP_PFN(entry[i]), kpf, &flags))
+				n += !!(flags & BIT_ULL(bit));
+		}
+	}
+	close(map);
+	close(kpf);
+	return n;
+}
+
+static inline unsigned long unevictable(char *addr, unsigned long pages)
+{
+	return count_kpageflag(addr, pages, KPF_UNEVICTABLE);
+}
+
+static inline unsigned long mlocked(char *addr, unsigned long pages)
+{
+	return count_kpageflag(addr, pages, KPF_MLOCKED);
+}
+
+/*
+ * The pages on their way to an LRU list wait in batches of each CPU, and the
+ * counters of the zones in deltas of each CPU. Empty both.
+ *
+ * drop_caches drains the batches everywhere, and the page cache that it drops
+ * is not what these tests look at. compact_memory drains them as well, but
+ * then moves locked pages about.
+ */
+static inline bool drain(void)
+{
+	if (write_str("/proc/sys/vm/drop_caches", "1") &&
+	    write_str("/proc/sys/vm/compact_memory", "1"))
+		return false;
+	return !write_str("/proc/sys/vm/stat_refresh", "1");
+}
+
+static inline long read_vmstat(const char *key)
+{
+	return find_number("/proc/vmstat", key);
+}
+
+/* In a forked child of a test: end it, and in the test: expect a good end. */
+#define CHILD_DONE()	_exit(_metadata->exit_code)
+#define REAP(pid)	EXPECT_EQ(0, reap(pid))
+
+#endif
