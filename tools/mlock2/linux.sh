@@ -137,9 +137,9 @@ export GIT_INDEX_FILE=$LINUX/.git/overlay.index
 git read-tree pristine
 overlay() {
 	# 'Kconfig' at the top is ours and has its place in the kernel; the other
-	# files at the top are the project's own.
+	# files at the top but patches are the project's own.
 	git -C "$TOP" ls-files --cached --others --exclude-standard |
-		grep '/' | grep -v '^\.'
+		grep -e '/' -e '\.patch$' | grep -v '^\.'
 }
 put() {
 	local mode=100644
