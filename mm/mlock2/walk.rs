@@ -57,19 +57,56 @@ impl PageWalk {
             self.drained = true;
         }
 
-        let lock = vma.vma().vma_flags().contains(VmaFlags::LOCKED);
         // The vma was just made for the range, so there is nothing to report.
-        let _ = if lock {
+        let _ = if vma.vma().vma_flags().contains(VmaFlags::LOCKED) {
             vma.walk_tables(start, end, |table, context| {
-                mlock_pte_range(table, context, true, |folio, lruvec| {
-                    self.left |= batch::mlock_mapped_folio(folio, lruvec, context);
-                });
+                self.mlock_pte_range::<true>(table, context);
             })
         } else {
             vma.walk_tables(start, end, |table, context| {
-                mlock_pte_range(table, context, false, batch::munlock_mapped_folio);
+                self.mlock_pte_range::<false>(table, context);
             })
         };
+    }
+
+    /// Locks or unlocks what one page table maps. The C function of the same name.
+    ///
+    /// Called with the table's lock held; must not sleep.
+    #[inline(always)]
+    fn mlock_pte_range<const LOCK: bool>(&mut self, table: Table<'_>, context: TaskContext) {
+        // What other tasks have left in this CPU's batch came before us: an mlock that waits there
+        // must not find that we have taken off its mlock_count.
+        batch::mlock_drain_local(context);
+
+        // Locked for all folios of the table that belong to one lruvec. No references are needed:
+        // what is mapped stays while the table is locked.
+        let mut lruvec = LruvecGuard::new();
+        let mut mark = |folio: &Folio| {
+            if LOCK {
+                self.left |= batch::mlock_mapped_folio(folio, &mut lruvec, context);
+            } else {
+                batch::munlock_mapped_folio(folio, &mut lruvec);
+            }
+        };
+
+        match table {
+            Table::Huge(entry) => match entry.folio() {
+                Some(folio) if !folio.is_zone_device() => mark(folio),
+                _ => (),
+            },
+            Table::Pages(mut table) => {
+                while let Some(page) = table.find() {
+                    let mut step = 1;
+                    if !page.folio().is_zone_device() {
+                        step = page.batch();
+                        if allow_mlock_munlock(&page, step, LOCK) {
+                            mark(page.folio());
+                        }
+                    }
+                    page.skip(step);
+                }
+            }
+        }
     }
 }
 
@@ -78,45 +115,6 @@ impl Drop for PageWalk {
         // What could not be done at once is not to linger.
         if self.left {
             lru_add_drain();
-        }
-    }
-}
-
-/// Calls `mark` for the folios that one page table maps, to lock or unlock them. The C function of
-/// the same name.
-///
-/// Called with the table's lock held; must not sleep.
-#[inline]
-fn mlock_pte_range(
-    table: Table<'_>,
-    context: TaskContext,
-    lock: bool,
-    mut mark: impl FnMut(&Folio, &mut LruvecGuard),
-) {
-    // What other tasks have left in this CPU's batch came before us: an mlock that waits there must
-    // not find that we have taken off its mlock_count.
-    batch::mlock_drain_local(context);
-
-    // Locked for all folios of the table that belong to one lruvec. No references are needed: what
-    // is mapped stays while the table is locked.
-    let mut lruvec = LruvecGuard::new();
-
-    match table {
-        Table::Huge(entry) => match entry.folio() {
-            Some(folio) if !folio.is_zone_device() => mark(folio, &mut lruvec),
-            _ => (),
-        },
-        Table::Pages(mut table) => {
-            while let Some(page) = table.find() {
-                let mut step = 1;
-                if !page.folio().is_zone_device() {
-                    step = page.batch();
-                    if allow_mlock_munlock(&page, step, lock) {
-                        mark(page.folio(), &mut lruvec);
-                    }
-                }
-                page.skip(step);
-            }
         }
     }
 }

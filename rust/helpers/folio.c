@@ -170,10 +170,12 @@ __rust_helper enum zone_type rust_helper_folio_zonenum(const struct folio *folio
 	return folio_zonenum(folio);
 }
 
+/* With the lruvec locked, as update_lru_size() */
 __rust_helper void rust_helper_lruvec_mod_nr_mlock(struct lruvec *lruvec,
 						   enum zone_type zid, long nr)
 {
-	mod_zone_page_state(&lruvec_pgdat(lruvec)->node_zones[zid], NR_MLOCK, nr);
+	__mod_zone_page_state(&lruvec_pgdat(lruvec)->node_zones[zid], NR_MLOCK,
+			      nr);
 }
 
 /* Returns the flags as they were */
@@ -237,18 +239,6 @@ rust_helper_pmd_trans_huge_lock(pmd_t *pmd, struct vm_area_struct *vma)
 	return pmd_trans_huge_lock(pmd, vma);
 }
 
-/* The folio of a huge entry that is locked, if there is one */
-__rust_helper struct folio *
-rust_helper_huge_pmd_folio(struct vm_area_struct *vma, unsigned long addr,
-			   pmd_t *pmd)
-{
-#ifdef CONFIG_PGTABLE_HAS_HUGE_LEAVES
-	if (pmd_present(*pmd))
-		return vm_normal_folio_pmd(vma, addr, *pmd);
-#endif
-	return NULL;
-}
-
 __rust_helper void rust_helper_pte_unmap_unlock(pte_t *pte, spinlock_t *ptl)
 {
 	pte_unmap_unlock(pte, ptl);
@@ -273,6 +263,25 @@ rust_helper_pte_normal_folio(struct vm_area_struct *vma, unsigned long addr,
 	    pte_pfn(pte) <= highest_memmap_pfn)
 		return page_folio(pte_page(pte));
 	return vm_normal_folio(vma, addr, pte);
+}
+
+/* The same for a huge entry */
+__rust_helper struct folio *
+rust_helper_pmd_normal_folio(struct vm_area_struct *vma, unsigned long addr,
+			     pmd_t *pmdp)
+{
+#ifdef CONFIG_PGTABLE_HAS_HUGE_LEAVES
+	pmd_t pmd = *pmdp;
+
+	if (!pmd_present(pmd))
+		return NULL;
+	if (IS_ENABLED(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP) && !pmd_special(pmd) &&
+	    pmd_pfn(pmd) <= highest_memmap_pfn)
+		return pmd_folio(pmd);
+	return vm_normal_folio_pmd(vma, addr, pmd);
+#else
+	return NULL;
+#endif
 }
 
 __rust_helper bool rust_helper_cpu_online(unsigned int cpu)

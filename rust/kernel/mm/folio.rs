@@ -443,43 +443,39 @@ impl LruvecGuard {
     }
 
     fn count(&mut self) {
-        let pending = mem::replace(&mut self.pending, Pending::NONE);
+        let pending = &mut self.pending;
         if pending.moved == 0 {
             return;
         }
+        let moved = mem::take(&mut pending.moved);
+        let mlocked = mem::take(&mut pending.mlocked);
+        let munlocked = mem::take(&mut pending.munlocked);
 
-        let (from, to, zone) = (pending.from(), pending.to(), pending.zone());
-        let mlocked = pending.mlocked.wrapping_sub(pending.munlocked);
-        // SAFETY: By the type invariants, something is pending, so the lruvec is locked; lists and
+        // SAFETY: By the type invariants, something was pending, so the lruvec is locked; lists and
         // zone are those of its folios.
         unsafe {
-            if from != NO_LRU {
-                let pages = pending.moved.wrapping_neg();
-                bindings::update_lru_size(self.lruvec, from, zone, pages);
+            if pending.from() != NO_LRU {
+                let (lru, pages) = (pending.from(), moved.wrapping_neg());
+                bindings::update_lru_size(self.lruvec, lru, pending.zone(), pages);
             }
-            if to != NO_LRU {
-                bindings::update_lru_size(self.lruvec, to, zone, pending.moved);
+            if pending.to() != NO_LRU {
+                bindings::update_lru_size(self.lruvec, pending.to(), pending.zone(), moved);
             }
-            if mlocked != 0 {
-                bindings::lruvec_mod_nr_mlock(self.lruvec, zone, mlocked);
+            if mlocked != munlocked {
+                let pages = mlocked.wrapping_sub(munlocked);
+                bindings::lruvec_mod_nr_mlock(self.lruvec, pending.zone(), pages);
             }
         }
-        if to == bindings::lru_list_LRU_UNEVICTABLE {
-            count_events(bindings::vm_event_item_UNEVICTABLE_PGCULLED, pending.moved);
-        } else if from == bindings::lru_list_LRU_UNEVICTABLE {
-            count_events(bindings::vm_event_item_UNEVICTABLE_PGRESCUED, pending.moved);
+        if pending.to() == bindings::lru_list_LRU_UNEVICTABLE {
+            count_events(bindings::vm_event_item_UNEVICTABLE_PGCULLED, moved);
+        } else if pending.from() == bindings::lru_list_LRU_UNEVICTABLE {
+            count_events(bindings::vm_event_item_UNEVICTABLE_PGRESCUED, moved);
         }
-        if pending.mlocked != 0 {
-            count_events(
-                bindings::vm_event_item_UNEVICTABLE_PGMLOCKED,
-                pending.mlocked,
-            );
+        if mlocked != 0 {
+            count_events(bindings::vm_event_item_UNEVICTABLE_PGMLOCKED, mlocked);
         }
-        if pending.munlocked != 0 {
-            count_events(
-                bindings::vm_event_item_UNEVICTABLE_PGMUNLOCKED,
-                pending.munlocked,
-            );
+        if munlocked != 0 {
+            count_events(bindings::vm_event_item_UNEVICTABLE_PGMUNLOCKED, munlocked);
         }
     }
 

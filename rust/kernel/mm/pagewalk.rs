@@ -66,7 +66,7 @@ impl<'t> HugeEntry<'t> {
     #[inline]
     pub fn folio(&self) -> Option<&'t Folio> {
         // SAFETY: By the type invariants, the entry is huge, the vma's, and its lock is held.
-        let folio = unsafe { bindings::huge_pmd_folio(self.vma, self.addr, self.pmd) };
+        let folio = unsafe { bindings::pmd_normal_folio(self.vma, self.addr, self.pmd) };
         if folio.is_null() {
             return None;
         }
@@ -253,42 +253,45 @@ impl<F: FnMut(Table<'_>, TaskContext)> Walker<F> {
 
         // SAFETY: `pmd` is an entry of the vma, which is locked.
         let huge_ptl = unsafe { bindings::pmd_trans_huge_lock(pmd, vma) };
-        if !huge_ptl.is_null() {
+        let mut pte = ptr::null_mut();
+        let table = if !huge_ptl.is_null() {
             // INVARIANT: The entry is huge, and we just took its lock.
-            let entry = HugeEntry {
+            Table::Huge(HugeEntry {
                 vma,
                 pmd,
                 addr,
                 _lock: PhantomData,
-            };
-            visit(Table::Huge(entry), context);
-            // SAFETY: We took the lock, and what the closure got ends with the call.
-            unsafe { bindings::spin_unlock(huge_ptl) };
-            cond_resched();
-            return 0;
-        }
-
-        // SAFETY: `pmd` is an entry of the vma, which is locked.
-        let pte = unsafe { bindings::pte_offset_map_lock((*vma).vm_mm, pmd, addr, &mut ptl) };
-        if pte.is_null() {
-            // The table is gone: what stands there now is to be looked at.
-            // SAFETY: The caller promises that `walk` is ours.
-            unsafe { (*walk).action = bindings::page_walk_action_ACTION_AGAIN };
-            return 0;
-        }
-        // INVARIANT: We just took the lock of the table. The caller promises that the range is in
-        // the vma and in one table.
-        let table = PageTable {
-            vma,
-            pte,
-            start: addr,
-            addr,
-            end,
-            _lock: PhantomData,
+            })
+        } else {
+            // SAFETY: `pmd` is an entry of the vma, which is locked.
+            pte = unsafe { bindings::pte_offset_map_lock((*vma).vm_mm, pmd, addr, &mut ptl) };
+            if pte.is_null() {
+                // The table is gone: what stands there now is to be looked at.
+                // SAFETY: The caller promises that `walk` is ours.
+                unsafe { (*walk).action = bindings::page_walk_action_ACTION_AGAIN };
+                return 0;
+            }
+            // INVARIANT: We just took the lock of the table. The caller promises that the range is
+            // in the vma and in one table.
+            Table::Pages(PageTable {
+                vma,
+                pte,
+                start: addr,
+                addr,
+                end,
+                _lock: PhantomData,
+            })
         };
-        visit(Table::Pages(table), context);
-        // SAFETY: We mapped and locked the table, and what the closure got ends with the call.
-        unsafe { bindings::pte_unmap_unlock(pte, ptl) };
+        visit(table, context);
+        // SAFETY: We took the one lock or the other, and mapped the table with that. What the
+        // closure got ended with the call.
+        unsafe {
+            if !huge_ptl.is_null() {
+                bindings::spin_unlock(huge_ptl);
+            } else {
+                bindings::pte_unmap_unlock(pte, ptl);
+            }
+        }
         cond_resched();
         0
     }
