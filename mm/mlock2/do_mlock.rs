@@ -62,9 +62,13 @@ pub(crate) fn do_mlock(addr: usize, len: usize, mode: LockMode) -> Result {
 
     let mut mm = mm_of(current)?.mmap_write_lock_killable()?;
     memlock::check_range(&mm, &range, limit)?;
-    fixup::apply_vma_lock_flags(&mut mm, &range, mode)?;
+    let populated = fixup::apply_vma_lock_flags(&mut mm, &range, mode)?;
     drop(mm);
 
+    // C populates in any case, and finds nothing to do.
+    if populated == range.pages() {
+        return Ok(());
+    }
     // A vma that is locked on fault is left alone by this.
     populate(current, range.start(), range.len()).map_err(posix_error)
 }
@@ -90,7 +94,7 @@ pub(crate) fn munlock(addr: usize, len: usize) -> Result {
     let current = current!();
 
     let mut mm = mm_of(current)?.mmap_write_lock_killable()?;
-    fixup::apply_vma_lock_flags(&mut mm, &range, LockMode::Unlocked)
+    fixup::apply_vma_lock_flags(&mut mm, &range, LockMode::Unlocked).map(|_| ())
 }
 
 /// mlockall(2).

@@ -60,6 +60,9 @@ fn mlock_fixup(
     }
 
     let mut vma = vma.modify_flags(start, end, lock)?;
+    if lock == VmaFlags::LOCKED_ONFAULT {
+        walk.pass_by(start, end);
+    }
 
     let was_locked = old.contains(VmaFlags::LOCKED);
     let is_locked = lock.contains(VmaFlags::LOCKED);
@@ -91,6 +94,9 @@ fn mlock_fixup(
 
 /// Locks or unlocks a range that may span vmas. The C function of the same name.
 ///
+/// Returns for how many pages of the range there is nothing left to be populated (see
+/// [`PageWalk::populated`]).
+///
 /// # Errors
 ///
 /// `EINVAL` if the range reaches past the end of the address space. `ENOMEM` if a part of it is not
@@ -100,10 +106,10 @@ pub(crate) fn apply_vma_lock_flags(
     mm: &mut MmapWriteGuard<'_>,
     range: &PageRange,
     mode: LockMode,
-) -> Result {
+) -> Result<PageCount> {
     let end = range.end().ok_or(EINVAL)?;
     if end == range.start() {
-        return Ok(());
+        return Ok(PageCount::new(0));
     }
 
     let lock = lock_flags(mode);
@@ -125,7 +131,7 @@ pub(crate) fn apply_vma_lock_flags(
     if next < end {
         return Err(ENOMEM);
     }
-    Ok(())
+    Ok(walk.populated())
 }
 
 /// Counts the pages of a range that are in locked vmas, whether they are present or not.

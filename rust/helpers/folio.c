@@ -284,6 +284,32 @@ rust_helper_pmd_normal_folio(struct vm_area_struct *vma, unsigned long addr,
 #endif
 }
 
+/* Whether a write by populate_vma_page_range() would find nothing to do */
+__rust_helper bool rust_helper_pte_written(pte_t pte, struct folio *folio)
+{
+	return pte_write(pte) && (pte_dirty(pte) || folio_test_dirty(folio));
+}
+
+/* The same for a huge entry, which it also makes young */
+__rust_helper bool rust_helper_pmd_touched(pmd_t *pmd, bool write)
+{
+	return pmd_young(*pmd) && (!write || (pmd_write(*pmd) && pmd_dirty(*pmd)));
+}
+
+/*
+ * Does what folio_mark_accessed() does to an unevictable folio. If that is not
+ * what the folio is, or it has more to do, returns false.
+ */
+__rust_helper bool rust_helper_folio_mark_accessed_unevictable(struct folio *folio)
+{
+	if (!folio_test_unevictable(folio) || folio_test_idle(folio) ||
+	    folio_test_dropbehind(folio))
+		return false;
+	if (!folio_test_referenced(folio) && !lru_gen_enabled())
+		folio_set_referenced(folio);
+	return true;
+}
+
 __rust_helper bool rust_helper_cpu_online(unsigned int cpu)
 {
 	return cpu_online(cpu);

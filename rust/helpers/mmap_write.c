@@ -2,6 +2,7 @@
 
 #include <linux/mm.h>
 #include <linux/mmap_lock.h>
+#include <linux/mmu_context.h>
 #include <linux/secretmem.h>
 #include <linux/uaccess.h>
 
@@ -89,6 +90,17 @@ __rust_helper bool rust_helper_vma_is_secretmem(struct vm_area_struct *vma)
 	return vma_is_secretmem(vma);
 }
 #endif
+
+/*
+ * Whether populate_vma_page_range() may look for all pages of the vma: the part
+ * of check_vma_flags() that a vma which can be locked may fail
+ */
+__rust_helper bool rust_helper_vma_populate_allowed(struct vm_area_struct *vma,
+						    bool write)
+{
+	return (vma->vm_flags & (VM_READ | VM_SHADOW_STACK)) == VM_READ &&
+	       arch_vma_access_permitted(vma, write, false, false);
+}
 
 __rust_helper unsigned long rust_helper_untagged_addr(unsigned long addr)
 {

@@ -166,6 +166,16 @@ impl Folio {
         }
     }
 
+    /// Marks an unevictable folio as accessed, as `folio_mark_accessed()`.
+    ///
+    /// Returns `false`, and does nothing, if the folio is not unevictable or there would be more to
+    /// do about it.
+    #[inline]
+    pub fn mark_accessed_unevictable(&self) -> bool {
+        // SAFETY: The folio is valid by the type invariants; the bit is set atomically.
+        unsafe { bindings::folio_mark_accessed_unevictable(self.as_ptr()) }
+    }
+
     /// Clears and sets flags in one step, fully ordered, and returns what they were.
     ///
     /// # Safety

@@ -31,7 +31,10 @@ use crate::{
         Result, //
     },
     mm::{
-        virt::VmaRef,
+        virt::{
+            flags,
+            VmaRef, //
+        },
         vma_flags::VmaFlags,
         Mm,
         MmWithUser, //
@@ -503,6 +506,17 @@ impl ModifiedVma<'_> {
     }
 }
 
+/// How pages of a vma are populated, by `populate_vma_page_range()`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Populate {
+    /// As by a read.
+    Read,
+    /// As by a write: what is private and can be written to is not left to be copied later.
+    Write,
+    /// In another way, or not at all.
+    Other,
+}
+
 /// A vma whose lock flags have just been published, and whose pages are to follow.
 ///
 /// # Invariants
@@ -515,5 +529,24 @@ impl PublishedVma<'_> {
     #[inline]
     pub fn vma(&self) -> &VmaRef {
         self.0
+    }
+
+    /// Returns how `populate_vma_page_range()` is going to populate the pages of the vma.
+    #[inline]
+    pub fn populate(&self) -> Populate {
+        // They are left to be faulted in.
+        if self.0.vma_flags().contains(VmaFlags::LOCKED_ONFAULT) {
+            return Populate::Other;
+        }
+        let write = self.0.flags() & (flags::WRITE | flags::SHARED) == flags::WRITE;
+
+        // SAFETY: By the type invariants, the vma is valid and locked.
+        if !unsafe { bindings::vma_populate_allowed(self.0.as_ptr(), write) } {
+            Populate::Other
+        } else if write {
+            Populate::Write
+        } else {
+            Populate::Read
+        }
     }
 }

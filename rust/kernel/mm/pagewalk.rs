@@ -53,11 +53,13 @@ pub enum Table<'t> {
 ///
 /// # Invariants
 ///
-/// `pmd` is the huge entry for `addr` of `vma`, and the lock of it is held for 't.
+/// `pmd` is the huge entry for `addr` of `vma`, and the lock of it is held for 't. It is for
+/// `addr..end` of the range.
 pub struct HugeEntry<'t> {
     vma: *mut bindings::vm_area_struct,
     pmd: *mut bindings::pmd_t,
     addr: usize,
+    end: usize,
     _lock: PhantomData<&'t ()>,
 }
 
@@ -72,6 +74,20 @@ impl<'t> HugeEntry<'t> {
         }
         // SAFETY: The folio is mapped, and cannot be unmapped while the lock is held.
         Some(unsafe { Folio::from_raw(folio) })
+    }
+
+    /// Returns how many pages of the range the entry is for.
+    #[inline]
+    pub fn pages(&self) -> usize {
+        self.end.wrapping_sub(self.addr) / PAGE_SIZE
+    }
+
+    /// Returns whether populating the entry, for writing or not, would find nothing to do:
+    /// `follow_huge_pmd()` with `FOLL_TOUCH`. Only if the entry maps a folio.
+    #[inline]
+    pub fn is_populated(&self, write: bool) -> bool {
+        // SAFETY: By the type invariants, the entry is huge and its lock is held.
+        unsafe { bindings::pmd_touched(self.pmd, write) }
     }
 }
 
@@ -183,6 +199,16 @@ impl<'t> MappedPage<'_, 't> {
         }
     }
 
+    /// Returns whether populating the page, for writing or not, would find nothing to do but mark
+    /// the folio as accessed: `follow_page_pte()` with `FOLL_TOUCH`.
+    ///
+    /// A page that is present but must not be written to is to be copied or unshared first.
+    #[inline]
+    pub fn is_populated(&self, write: bool) -> bool {
+        // SAFETY: By the type invariants, the folio is valid.
+        !write || unsafe { bindings::pte_written(self.ptent, self.folio.as_ptr()) }
+    }
+
     /// Steps over `pages` entries, or to the end if there are fewer.
     #[inline]
     pub fn skip(self, pages: usize) {
@@ -260,6 +286,7 @@ impl<F: FnMut(Table<'_>, TaskContext)> Walker<F> {
                 vma,
                 pmd,
                 addr,
+                end,
                 _lock: PhantomData,
             })
         } else {

@@ -2017,6 +2017,95 @@ TEST_F(mlock_behaviour, private_file_breaks_cow_when_locked)
 	EXPECT_EQ(before.ru_majflt, after.ru_majflt);
 }
 
+TEST_F(mlock_behaviour, pages_shared_by_fork_are_copied_when_locked)
+{
+	struct rusage before, after;
+	char *p = region(6), c;
+	int until[2];
+	pid_t pid;
+
+	ASSERT_NE(NULL, p);
+	ASSERT_EQ(0, pipe(until));
+	touch(p, 6);
+	pid = fork();
+	if (!pid) {
+		close(until[1]);
+		EXPECT_EQ(0, read(until[0], &c, 1));
+		CHILD_DONE();
+	}
+	EXPECT_EQ(0, count_pagemap(p, 6, PM_MMAP_EXCLUSIVE));
+	/* One page is written to, and so is the parent's own. */
+	touch(p + P(2), 1);
+	EXPECT_EQ(1, count_pagemap(p, 6, PM_MMAP_EXCLUSIVE));
+	/* Locking on fault takes what is present as it is. */
+	EXPECT_EQ(0, do_mlock2(p + P(4), P(2), MLOCK_ONFAULT));
+	EXPECT_EQ(0, count_pagemap(p + P(4), 2, PM_MMAP_EXCLUSIVE));
+	EXPECT_EQ(2, mlocked(p + P(4), 2));
+	/* Locking in full leaves nothing to be copied later. */
+	EXPECT_EQ(0, do_mlock(p, P(4)));
+	EXPECT_EQ(4, count_pagemap(p, 4, PM_MMAP_EXCLUSIVE));
+	EXPECT_EQ(4, look(p, 4).locked);
+	EXPECT_EQ(4, mlocked(p, 4));
+	EXPECT_EQ(0, do_mlock(p, P(6)));
+	EXPECT_EQ(6, count_pagemap(p, 6, PM_MMAP_EXCLUSIVE));
+	EXPECT_EQ(6, mlocked(p, 6));
+	close(until[1]);
+	REAP(pid);
+	close(until[0]);
+
+	/* The same once the child is gone: a write has to find nothing to do. */
+	EXPECT_EQ(0, do_munlock(p, P(6)));
+	pid = fork();
+	if (!pid)
+		CHILD_DONE();
+	REAP(pid);
+	EXPECT_EQ(0, do_mlock(p, P(6)));
+	getrusage(RUSAGE_SELF, &after);
+	getrusage(RUSAGE_SELF, &before);
+	touch(p, 6);
+	getrusage(RUSAGE_SELF, &after);
+	EXPECT_EQ(before.ru_minflt, after.ru_minflt);
+}
+
+TEST_F(mlock_behaviour, present_pages_count_as_referenced_when_locked)
+{
+	char *p = region(4), *q = region(4);
+
+	ASSERT_NE(NULL, p);
+	ASSERT_NE(NULL, q);
+	touch(p, 4);
+	touch(q, 4);
+	ASSERT_EQ(0, write_str("/proc/self/clear_refs", "1"));
+	EXPECT_EQ(0, look(p, 4).referenced);
+	EXPECT_EQ(0, do_mlock(p, P(4)));
+	EXPECT_EQ(4, look(p, 4).referenced);
+	/* Nobody has used what is only locked on fault. */
+	EXPECT_EQ(0, do_mlock2(q, P(4), MLOCK_ONFAULT));
+	EXPECT_EQ(0, look(q, 4).referenced);
+	EXPECT_EQ(4, look(q, 4).locked);
+}
+
+TEST_F(mlock_behaviour, locking_again_brings_back_what_was_dropped)
+{
+	char *p = region(6);
+
+	ASSERT_NE(NULL, p);
+	/* Present and locked, absent and locked, and two that are new. */
+	EXPECT_EQ(0, do_mlock2(p, P(4), MLOCK_ONFAULT));
+	touch(p, 2);
+	EXPECT_EQ(0, do_mlock(p, P(2)));
+	touch(p + P(4), 1);
+	EXPECT_EQ(3, present(p, 6));
+	EXPECT_EQ(0, do_mlock(p, P(6)));
+	EXPECT_EQ(6, present(p, 6));
+	EXPECT_EQ(6, look(p, 6).locked);
+	ASSERT_EQ(0, do_munlock(p, P(6)));
+	ASSERT_EQ(0, madvise(p + P(1), P(2), MADV_DONTNEED));
+	EXPECT_EQ(0, do_mlock(p, P(6)));
+	EXPECT_EQ(6, present(p, 6));
+	EXPECT_EQ(6, look(p, 6).locked);
+}
+
 TEST_F(mlock_behaviour, read_only_private_file_keeps_the_file_pages)
 {
 	int fd = memfd_create("mlock", MFD_CLOEXEC);

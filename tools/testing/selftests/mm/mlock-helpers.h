@@ -270,6 +270,7 @@ struct range {
 	unsigned int lo;
 	unsigned int lf;
 	unsigned long rss;
+	unsigned long referenced;
 	unsigned long locked;
 	unsigned long hugetlb;
 	unsigned long thp;
@@ -286,6 +287,7 @@ static inline struct range look_bytes(unsigned long from, unsigned long to)
 		unsigned long *sum;
 	} sizes[] = {
 		{ "Rss:", &r.rss },
+		{ "Referenced:", &r.referenced },
 		{ "Locked:", &r.locked },
 		{ "AnonHugePages:", &r.thp },
 		{ "Swap:", &r.swap },
