@@ -17,7 +17,7 @@ use kernel::{
     mm::{
         user::{
             populate,
-            populate_all,
+            populate_ignoring_errors,
             untagged_addr, //
         },
         MmWithUser,
@@ -62,15 +62,14 @@ pub(crate) fn do_mlock(addr: usize, len: usize, mode: LockMode) -> Result {
 
     let mut mm = mm_of(current)?.mmap_write_lock_killable()?;
     memlock::check_range(&mm, &range, limit)?;
-    let populated = fixup::apply_vma_lock_flags(&mut mm, &range, mode)?;
+    let unpopulated = fixup::apply_vma_lock_flags(&mut mm, &range, mode)?;
     drop(mm);
 
-    // C populates in any case, and finds nothing to do.
-    if populated == range.pages() {
-        return Ok(());
+    match unpopulated {
+        Some(range) => populate(current, range.start(), range.len()).map_err(posix_error),
+        // C populates the whole range in any case, and finds nothing to do.
+        None => Ok(()),
     }
-    // A vma that is locked on fault is left alone by this.
-    populate(current, range.start(), range.len()).map_err(posix_error)
 }
 
 /// mlock2(2).
@@ -116,12 +115,12 @@ pub(crate) fn mlockall(flags: i32) -> Result {
     if request.current.is_some() {
         memlock::check_all(&mm, limit)?;
     }
-    fixup::apply_mlockall_flags(&mut mm, request);
+    let unpopulated = fixup::apply_mlockall_flags(&mut mm, request);
     drop(mm);
 
-    if request.current.is_some() {
+    if let Some(range) = unpopulated {
         // The vmas are locked, whether or not all of their pages can be had now.
-        populate_all(current);
+        populate_ignoring_errors(current, range.start(), range.len());
     }
     Ok(())
 }

@@ -43,6 +43,8 @@ fn lock_flags(mode: LockMode) -> VmaFlags {
 /// nothing is counted. So are vmas that have the flags already, and secret memory, which is locked
 /// for good.
 ///
+/// Returns whether populating the range afterwards would find nothing to do, as far as is known.
+///
 /// # Errors
 ///
 /// `ENOMEM` if the vma would have to be split and cannot be. Its flags and the count are as before.
@@ -52,26 +54,25 @@ fn mlock_fixup(
     end: usize,
     lock: VmaFlags,
     walk: &mut PageWalk,
-) -> Result {
+) -> Result<bool> {
     let old = vma.vma_flags();
 
     if old == old.with_lock(lock) || vma.is_secretmem() || !vma.supports_mlock() {
-        return Ok(());
+        return Ok(false);
     }
 
     let mut vma = vma.modify_flags(start, end, lock)?;
-    if lock == VmaFlags::LOCKED_ONFAULT {
-        walk.pass_by(start, end);
-    }
 
     let was_locked = old.contains(VmaFlags::LOCKED);
     let is_locked = lock.contains(VmaFlags::LOCKED);
+    // What is locked on fault is not populated.
+    let on_fault = lock == VmaFlags::LOCKED_ONFAULT;
 
     if was_locked && is_locked {
         // Only how the pages are locked changes. What is present is marked already, and marking a
         // folio twice would keep it unevictable after the vma is unlocked.
         vma.set_lock_flags(lock);
-        return Ok(());
+        return Ok(on_fault);
     }
 
     // A vma is a part of the address space, so its pages fit in an isize.
@@ -82,20 +83,19 @@ fn mlock_fixup(
         pages.wrapping_neg()
     });
 
-    if vma.maps_folios() {
-        // It is all right if reclaim unmaps a page right after the flags are set: populating
-        // brings it back.
-        vma.publish_lock_flags(lock, |vma| walk.mlock_vma_pages_range(vma, start, end));
-    } else {
+    if !vma.maps_folios() {
         vma.set_lock_flags(lock);
+        return Ok(on_fault);
     }
-    Ok(())
+    // It is all right if reclaim unmaps a page right after the flags are set: populating brings it
+    // back.
+    let populated = vma.publish_lock_flags(lock, |vma| walk.mlock_vma_pages_range(vma, start, end));
+    Ok(populated || on_fault)
 }
 
 /// Locks or unlocks a range that may span vmas. The C function of the same name.
 ///
-/// Returns for how many pages of the range there is nothing left to be populated (see
-/// [`PageWalk::populated`]).
+/// Returns the part of the range that is to be populated, if it is locked.
 ///
 /// # Errors
 ///
@@ -106,15 +106,16 @@ pub(crate) fn apply_vma_lock_flags(
     mm: &mut MmapWriteGuard<'_>,
     range: &PageRange,
     mode: LockMode,
-) -> Result<PageCount> {
+) -> Result<Option<PageRange>> {
     let end = range.end().ok_or(EINVAL)?;
     if end == range.start() {
-        return Ok(PageCount::new(0));
+        return Ok(None);
     }
 
     let lock = lock_flags(mode);
     let mut vmas = mm.vmas_mut_at(range.start()).ok_or(ENOMEM)?;
     let mut next = range.start();
+    let mut unpopulated = None;
     let mut walk = PageWalk::new();
 
     while let Some(vma) = vmas.next_below(end) {
@@ -123,7 +124,9 @@ pub(crate) fn apply_vma_lock_flags(
             return Err(ENOMEM);
         }
         let vma_end = vma.end().min(end);
-        mlock_fixup(vma, next, vma_end, lock, &mut walk)?;
+        if !mlock_fixup(vma, next, vma_end, lock, &mut walk)? {
+            unpopulated = Some(PageRange::spanning(unpopulated, next, vma_end));
+        }
         // Not `vma_end`: the vma may have been merged with one that reaches further.
         next = vmas.end();
     }
@@ -131,7 +134,7 @@ pub(crate) fn apply_vma_lock_flags(
     if next < end {
         return Err(ENOMEM);
     }
-    Ok(walk.populated())
+    Ok(unpopulated)
 }
 
 /// Counts the pages of a range that are in locked vmas, whether they are present or not.
@@ -161,20 +164,25 @@ pub(crate) fn count_mm_mlocked_pages(mm: &MmapWriteGuard<'_>, range: &PageRange)
 
 /// Locks or unlocks every vma, and says how later ones start out. The C function of the same name.
 ///
-/// A vma that cannot be changed stays as it is: mlockall(2) does not fail for it.
-pub(crate) fn apply_mlockall_flags(mm: &mut MmapWriteGuard<'_>, request: LockAll) {
+/// A vma that cannot be changed stays as it is: mlockall(2) does not fail for it. Returns what is to
+/// be populated, if the vmas are locked.
+pub(crate) fn apply_mlockall_flags(
+    mm: &mut MmapWriteGuard<'_>,
+    request: LockAll,
+) -> Option<PageRange> {
     mm.set_def_lock_flags(lock_flags(request.future));
 
-    let Some(mode) = request.current else {
-        return;
-    };
-    let lock = lock_flags(mode);
+    let lock = lock_flags(request.current?);
 
+    let mut unpopulated = None;
     let mut walk = PageWalk::new();
     let mut vmas = mm.vmas_mut();
     while let Some(vma) = vmas.next() {
         let (start, end) = (vma.start(), vma.end());
-        let _ = mlock_fixup(vma, start, end, lock, &mut walk);
+        if mlock_fixup(vma, start, end, lock, &mut walk) != Ok(true) {
+            unpopulated = Some(PageRange::spanning(unpopulated, start, end));
+        }
         cond_resched();
     }
+    unpopulated
 }

@@ -116,4 +116,21 @@ impl PageRange {
     pub(crate) const fn saturating_end(&self) -> usize {
         self.start.saturating_add(self.len)
     }
+
+    /// From the start of `first`, if there is one, else from `start`, to `end`; in bytes, rounded
+    /// down to whole pages. Empty if that is not above the start.
+    #[inline]
+    pub(crate) const fn spanning(first: Option<Self>, start: usize, end: usize) -> Self {
+        let start = match first {
+            Some(range) => range.start,
+            None => start,
+        };
+
+        // INVARIANT: Both are masked.
+        let start = start & !OFFSET_MASK;
+        Self {
+            start,
+            len: end.saturating_sub(start) & !OFFSET_MASK,
+        }
+    }
 }

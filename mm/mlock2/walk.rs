@@ -25,25 +25,21 @@ use kernel::mm::{
     },
     pagewalk::{
         MappedPage,
-        Table, //
+        Table,
+        PTRS_PER_PTE, //
     },
     user::lru_add_drain,
     vma_flags::VmaFlags, //
 };
 
+/// How many folios are handled under one hold of the lruvec lock: as many as a page table of 4 KiB
+/// has entries. Larger tables are handled in parts.
+const MOST_HELD: usize = 512;
+
 /// The walks of one system call.
-///
-/// # Populated pages
-///
-/// mlock() populates its range after the vmas have got their flags. Where the walk has found a page
-/// that is present and locked, and in the state in which populating would leave it, that is
-/// nothing new: the page table's lock was held, so reclaim either saw the vma's new flags after
-/// that, and leaves the page alone, or had unmapped it before. What another thread does to the
-/// vma once the mmap lock is dropped, it could as well do after populating.
 pub(crate) struct PageWalk {
     drained: bool,
     left: bool,
-    populated: PageCount,
 }
 
 impl PageWalk {
@@ -51,27 +47,17 @@ impl PageWalk {
         Self {
             drained: false,
             left: false,
-            populated: PageCount::new(0),
         }
-    }
-
-    /// How many pages there are in the vmas that were locked, for which populating would find
-    /// nothing to do. Fewer than there are, if in doubt.
-    pub(crate) fn populated(&self) -> PageCount {
-        self.populated
-    }
-
-    fn add_populated(&mut self, pages: PageCount) {
-        self.populated = self.populated.wrapping_add(pages);
-    }
-
-    /// Takes note of `start..end` (bytes) of a vma that is locked on fault, and so is not populated.
-    pub(crate) fn pass_by(&mut self, start: usize, end: usize) {
-        self.add_populated(PageCount::of_bytes(end.wrapping_sub(start)));
     }
 
     /// Locks the pages that are present in `start..end` (bytes) of a vma, or unlocks them, as its
     /// `VMA_LOCKED_BIT` says. The C function of the same name.
+    ///
+    /// Returns whether populating the range would find nothing to do: all of its pages are present,
+    /// locked, and in the state in which populating would leave them. It stays so: the page
+    /// table's lock was held, so reclaim had unmapped a page before we came by, or sees the vma's
+    /// new flags and leaves it alone. What another thread does to the vma once the mmap lock is
+    /// dropped, it could as well do after populating.
     ///
     /// Sleeps.
     pub(crate) fn mlock_vma_pages_range(
@@ -79,7 +65,7 @@ impl PageWalk {
         vma: &PublishedVma<'_>,
         start: usize,
         end: usize,
-    ) {
+    ) -> bool {
         // Folios that wait in this CPU's batches have to be on the LRU lists to be moved. What is
         // faulted in between two vmas of one call is like what waits on other CPUs: it comes to
         // the list that PG_mlocked says when it leaves its batch.
@@ -88,20 +74,25 @@ impl PageWalk {
             self.drained = true;
         }
 
+        let mut populated = 0usize;
         // The vma was just made for the range, so there is nothing to report.
         let _ = if vma.vma().vma_flags().contains(VmaFlags::LOCKED) {
             let populate = vma.populate();
             vma.walk_tables(start, end, |table, context| {
-                self.mlock_pte_range::<true>(table, context, populate);
+                let pages = self.mlock_pte_range::<true>(table, context, populate);
+                populated = populated.wrapping_add(pages);
             })
         } else {
             vma.walk_tables(start, end, |table, context| {
                 self.mlock_pte_range::<false>(table, context, Populate::Other);
             })
         };
+        PageCount::new(populated) == PageCount::of_bytes(end.wrapping_sub(start))
     }
 
     /// Locks or unlocks what one page table maps. The C function of the same name.
+    ///
+    /// Returns for how many pages populating would find nothing to do.
     ///
     /// Called with the table's lock held; must not sleep.
     #[inline(always)]
@@ -110,7 +101,7 @@ impl PageWalk {
         table: Table<'_>,
         context: TaskContext,
         populate: Populate,
-    ) {
+    ) -> usize {
         // What other tasks have left in this CPU's batch came before us: an mlock that waits there
         // must not find that we have taken off its mlock_count.
         batch::mlock_drain_local(context);
@@ -119,20 +110,14 @@ impl PageWalk {
         // what is mapped stays while the table is locked.
         let mut lruvec = LruvecGuard::new();
         let mut populated = 0usize;
-        let mut mark = |folio: &Folio| {
-            if LOCK {
-                self.left |= batch::mlock_mapped_folio(folio, &mut lruvec, context);
-            } else {
-                batch::munlock_mapped_folio(folio, &mut lruvec);
-            }
-        };
+        let mut held = 0usize;
         let look = LOCK && matches!(populate, Populate::Read | Populate::Write);
         let write = populate == Populate::Write;
 
         match table {
             Table::Huge(entry) => match entry.folio() {
                 Some(folio) if !folio.is_zone_device() => {
-                    mark(folio);
+                    self.left |= mark::<LOCK>(folio, &mut lruvec, context);
                     if look && entry.is_populated(write) {
                         populated = entry.pages();
                     }
@@ -141,12 +126,16 @@ impl PageWalk {
             },
             Table::Pages(mut table) => {
                 while let Some(page) = table.find() {
+                    held = held.wrapping_add(1);
+                    if PTRS_PER_PTE > MOST_HELD && held % MOST_HELD == 0 {
+                        lruvec.unlock();
+                    }
                     let mut step = 1;
                     let folio = page.folio();
                     if !folio.is_zone_device() {
                         step = page.batch();
                         if allow_mlock_munlock(&page, step, LOCK) {
-                            mark(folio);
+                            self.left |= mark::<LOCK>(folio, &mut lruvec, context);
                             // Only this entry was looked at of those that are stepped over.
                             if look
                                 && step == 1
@@ -161,7 +150,7 @@ impl PageWalk {
                 }
             }
         }
-        self.add_populated(PageCount::new(populated));
+        populated
     }
 }
 
@@ -171,6 +160,17 @@ impl Drop for PageWalk {
         if self.left {
             lru_add_drain();
         }
+    }
+}
+
+// A function, since a closure that is called twice would not be inlined.
+#[inline(always)]
+fn mark<const LOCK: bool>(folio: &Folio, lruvec: &mut LruvecGuard, context: TaskContext) -> bool {
+    if LOCK {
+        batch::mlock_mapped_folio(folio, lruvec, context)
+    } else {
+        batch::munlock_mapped_folio(folio, lruvec);
+        false
     }
 }
 

@@ -107,11 +107,6 @@ __rust_helper unsigned long rust_helper_untagged_addr(unsigned long addr)
 	return untagged_addr(addr);
 }
 
-__rust_helper unsigned long rust_helper_task_size(void)
-{
-	return TASK_SIZE;
-}
-
 __rust_helper void rust_helper_mm_populate(unsigned long addr,
 					   unsigned long len)
 {

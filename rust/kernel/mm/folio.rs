@@ -438,7 +438,9 @@ impl LruvecGuard {
     ) {
         let key = Pending::key(from, to, folio.zonenum());
         if key != self.pending.key {
-            self.count();
+            if self.pending.moved != 0 {
+                self.count();
+            }
             self.pending.key = key;
         }
 
@@ -454,12 +456,12 @@ impl LruvecGuard {
 
     fn count(&mut self) {
         let pending = &mut self.pending;
-        if pending.moved == 0 {
-            return;
-        }
         let moved = mem::take(&mut pending.moved);
         let mlocked = mem::take(&mut pending.mlocked);
         let munlocked = mem::take(&mut pending.munlocked);
+        if moved == 0 {
+            return;
+        }
 
         // SAFETY: By the type invariants, something was pending, so the lruvec is locked; lists and
         // zone are those of its folios.

@@ -464,6 +464,7 @@ impl ModifiedVma<'_> {
     }
 
     /// Replaces the lock flags of the vma and calls `pages` to bring its pages in line with them.
+    /// Returns what that returns.
     ///
     /// The rmap walks of reclaim and migration look at the flags without the mmap lock. They see
     /// the new flags before `pages` is called; and if the vma is being locked, they see
@@ -473,7 +474,11 @@ impl ModifiedVma<'_> {
     ///
     /// Only the lock flags of `lock` count. Takes the vma write lock.
     #[inline]
-    pub fn publish_lock_flags(self, lock: VmaFlags, pages: impl FnOnce(&PublishedVma<'_>)) {
+    pub fn publish_lock_flags<R>(
+        self,
+        lock: VmaFlags,
+        pages: impl FnOnce(&PublishedVma<'_>) -> R,
+    ) -> R {
         let flags = self.as_ref().vma_flags().with_lock(lock);
 
         // SAFETY: By the type invariants, the vma is valid and the mmap write lock is held.
@@ -484,11 +489,12 @@ impl ModifiedVma<'_> {
         // just taken the vma write lock.
         unsafe { self.reset_flags_once(if locking { flags | VmaFlags::IO } else { flags }) };
         // INVARIANT: The vma's write lock is held until the mmap lock is dropped.
-        pages(&PublishedVma(self.as_ref()));
+        let result = pages(&PublishedVma(self.as_ref()));
         if locking {
             // SAFETY: As above. Nobody has changed the flags since.
             unsafe { self.reset_flags_once(flags) };
         }
+        result
     }
 
     /// Writes the flags of the vma in one go.

@@ -38,8 +38,12 @@ use crate::{
 };
 use core::{
     marker::PhantomData,
+    mem,
     ptr, //
 };
+
+/// The number of entries of a page table.
+pub const PTRS_PER_PTE: usize = PAGE_SIZE / mem::size_of::<bindings::pte_t>();
 
 /// What a walk found, with the lock of the page table held.
 pub enum Table<'t> {

@@ -44,16 +44,13 @@ pub fn populate(current: &CurrentTask, start: usize, len: usize) -> Result {
     to_result(unsafe { bindings::__mm_populate(start, len, 0) })
 }
 
-/// Faults in all pages of the address space of `current`, as far as that is possible, as
-/// `mm_populate(0, TASK_SIZE)`.
-///
-/// Takes the mmap lock for reading, and sleeps. The caller must not hold the mmap lock, or it
-/// deadlocks.
+/// Faults in the pages of `start..start + len` (bytes) as far as that is possible, as
+/// `mm_populate()`. Otherwise as [`populate`]; does nothing where that returns [`EINVAL`].
 #[inline]
-pub fn populate_all(current: &CurrentTask) {
-    if current.mm().is_some() {
-        // SAFETY: `current` has an address space, and no vma reaches past its end.
-        unsafe { bindings::mm_populate(0, bindings::task_size()) };
+pub fn populate_ignoring_errors(current: &CurrentTask, start: usize, len: usize) {
+    if (start | len) & !PAGE_MASK == 0 && current.mm().is_some() {
+        // SAFETY: As in `populate()`.
+        unsafe { bindings::mm_populate(start, len) };
     }
 }
 
