@@ -9,9 +9,10 @@
 //! - `VMA_LOCKED_BIT` of a vma that maps it: set and cleared by `fixup.rs`, under the mmap lock and
 //!   the vma's lock. It is what keeps reclaim from unmapping the folio: `try_to_unmap_one()` and
 //!   `folio_referenced_one()` look at it under the page table lock.
-//! - `PG_mlocked`, and `nr_mlock` with it: set by [`mlock_folio`] and [`mlock_new_folio`], cleared
-//!   when a munlock is worked on, all atomically. Splitting a folio copies it. If it is still set
-//!   when the folio is freed, then `free_pages_prepare()` clears it.
+//! - `PG_mlocked`: set by [`mlock_folio`], [`mlock_new_folio`] and [`mlock_mapped_folio`], cleared
+//!   when a munlock is worked on, all atomically. `nr_mlock` follows when the batch or the page
+//!   table is done with. Splitting a folio copies the flag. If it is still set when the folio is
+//!   freed, then `free_pages_prepare()` clears it.
 //! - `PG_unevictable`, and being on no list that reclaim scans: changed here with `PG_lru` cleared
 //!   and the lruvec locked; by `lru_add()` when a folio is put on a list, whoever had taken it off;
 //!   by `check_move_unevictable_folios()` for `SHM_UNLOCK`; copied by migration and split.
@@ -24,9 +25,9 @@
 //! reclaim passes it by. The rest waits in this CPU's batch, with a reference; only the walk, which
 //! comes by many folios of one lruvec, does it at once. When it is done, the folio becomes
 //! unevictable with an `mlock_count` of 1; another mlock adds 1. Unmapping it from a locked vma
-//! queues a munlock, unlocking the vma does it at once: it takes 1 off. At 0,
-//! or if there is no count, `PG_mlocked` is cleared, and the folio goes back to an evictable list
-//! unless something else (`SHM_LOCK`, ramfs) makes it unevictable.
+//! queues a munlock, unlocking the vma does it at once: it takes 1 off. At 0, or if there is no
+//! count, `PG_mlocked` is cleared, and in the same step the folio becomes evictable, unless
+//! something else (`SHM_LOCK`, ramfs) makes it unevictable.
 //!
 //! `mlock_count` errs on the low side: a folio that is claimed by somebody else when its mlock is
 //! worked on is not counted, being put back sets the count to 0, and a large folio that is mapped in
@@ -49,10 +50,14 @@
 //!   moves in an order. An mlock and a munlock cancel out in either order, if no other vma has it
 //!   locked; if one has, then the munlock may come first and take off what was that vma's: the
 //!   count is too low then.
-//! - *Setting `PG_mlocked` while a munlock is worked on*: the munlock asks whether the folio is
-//!   evictable after it cleared the flag, and both are fully ordered. If it sees the flag set
-//!   again, it leaves the folio unevictable; if not, then the mlock that sets it has its entry in a
-//!   batch yet, which finds the folio evictable and moves it.
+//! - *Setting `PG_mlocked` while a munlock is worked on*: the munlock clears the flag together with
+//!   `PG_unevictable`. What was set before is lost, as the mlock's entry in the batch finds out.
+//!   What is set after that belongs to an mlock that can claim the folio now, or has its entry in a
+//!   batch yet: it finds the folio evictable and moves it. So does the walk, which leaves an entry
+//!   in the batch if it cannot claim the folio.
+//! - *A walk, and what waits in this CPU's batch*: the walk works on the batch before each page
+//!   table. Otherwise a munlock by the walk would come before an mlock that another task of this
+//!   CPU has queued, and take off the count of a third.
 //! - *Migration or reclaim while a vma is being locked*: both may mlock a folio because of the
 //!   vma's new flag, before the walk gets there and does so too. `VMA_IO_BIT` beside
 //!   `VMA_LOCKED_BIT` tells them to leave it to the walk (see `ModifiedVma::publish_lock_flags()`).
