@@ -42,7 +42,8 @@ KMAKE = env -u MAKEFLAGS -u MFLAGS CCACHE_BASEDIR=$(CURDIR) CCACHE_NOHASHDIR=1 $
 help:
 	@echo 'make run        set up, build and boot the kernel; demonstration and selftests'
 	@echo 'make test       all tests (host, KUnit, selftests on this kernel and on the C one)'
-	@echo 'make bench      instructions for each operation, in C and in Rust (two minutes)'
+	@echo 'make bench      instructions for each operation in C and in Rust, how they grow, several CPUs (6 minutes)'
+	@echo 'make bench-paper   the experiment of the 2015 cover letter; SCALE=1/32 of its size (5 minutes)'
 	@echo 'make profile ROW=...  where the instructions of one row of it are, function by function'
 	@echo 'make test-configs  compile mm/mlock2 in other configurations (an hour; CONFIGS="up rt" selects)'
 	@echo 'make shell      a shell in that kernel, with the files of this machine'
@@ -209,15 +210,41 @@ test-built: kernel-c-built guest tool
 
 BENCH = $(BUILD)/bench
 BENCH_BIN = $(BENCH)/target/$(RUST_TARGET)/release
-BENCH_TOOL = $(TOOL) bench --c $(O_C) --rust $(O) --image-file $(KIMAGE_FILE) \
-	--qemu $(QEMU) --console $(CONSOLE) --accel $(ACCEL) \
-	--init $(GUEST)/init --bin $(BENCH_BIN) --append '$(KPARAMS)' --append-icount '$(KICOUNT)' --out $(BENCH)
+KVM ?=
+SCALE ?= 1/32
+# 'mlock2 bench', with the machine that the C kernel and the Rust one run on
+bench_tool = $(BENCH)/tool/release/mlock2 bench --c $(O_C) --rust $(O) --image-file $(KIMAGE_FILE) \
+	--qemu $(QEMU) --qemu-args='$(if $(KVM),$(KVM_QEMU_ARGS),$(1))' --console $(CONSOLE) \
+	--init $(GUEST)/init --bin $(BENCH_BIN) --append '$(KPARAMS)' --append-icount '$(KICOUNT)' \
+	$(if $(KVM),--kvm) --out $(BENCH)$(if $(KVM),/kvm)
 
-# static, so that the guest needs no libraries
+# The guest's program is static, so that the guest needs no libraries.
 .PHONY: bench-programs
-bench-programs:
+bench-programs: kernel-c-built $(GUEST)/init
 	@RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release --locked --target $(RUST_TARGET) \
 		--manifest-path tools/mlock2/bench/Cargo.toml --target-dir $(BENCH)/target
+	@$(CARGO) build --release --locked --features bench \
+		--manifest-path tools/mlock2/Cargo.toml --target-dir $(BENCH)/tool
+
+# With --only, only that row and not the rest.
+.PHONY: bench bench-rows bench-growth bench-cpus bench-paper
+bench: $(if $(findstring --only,$(BENCH_ARGS)),bench-rows,bench-rows bench-growth bench-cpus)
+bench-rows bench-growth bench-cpus bench-paper: linux
+	@$(MAKE) $@-built
+
+.PHONY: bench-rows-built bench-growth-built bench-cpus-built bench-paper-built
+bench-rows-built: bench-programs
+	@echo 'bench: what each operation costs'
+	@$(call bench_tool,$(QEMU_ARGS)) rows -- $(BENCH_ARGS)
+bench-growth-built: bench-programs
+	@echo 'bench: how cost grows'
+	@$(call bench_tool,$(QEMU_ARGS)) growth $(GROWTH_ARGS)
+bench-cpus-built: bench-programs
+	@echo 'bench: several CPUs at once'
+	@$(call bench_tool,$(QEMU_ARGS)) cpus $(CPUS_ARGS)
+bench-paper-built: bench-programs
+	@echo 'bench: the experiment of the 2015 letter, at scale $(SCALE)'
+	@$(call bench_tool,$(QEMU_ARGS)) paper --scale '$(SCALE)' --linux $(LINUX) --cc $(USER_CC)
 
 # Where the instructions of one row are
 PROFILE_ARGS ?= --size 1M --rounds 3 --calls 11
@@ -225,8 +252,8 @@ PROFILE_ARGS ?= --size 1M --rounds 3 --calls 11
 profile: linux
 	@[ -n '$(ROW)' ] || { echo "profile: error: which row? ROW=mlock_resident_page, or another of 'make bench'" >&2; exit 1; }
 	@$(MAKE) profile-built
-profile-built: kernel-c-built $(GUEST)/init tool bench-programs
-	@$(BENCH_TOOL) --qemu-args='$(PROFILE_QEMU_ARGS)' profile --row '$(ROW)' --objdump $(KOBJDUMP) -- $(PROFILE_ARGS)
+profile-built: bench-programs
+	@$(call bench_tool,$(PROFILE_QEMU_ARGS)) profile --row '$(ROW)' --objdump $(KOBJDUMP) -- $(PROFILE_ARGS)
 
 .PHONY: test-configs test-configs-built
 test-configs: linux

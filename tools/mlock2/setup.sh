@@ -31,6 +31,8 @@ packages=(
 	rustc-web rust-web-src rustfmt-web rust-web-clippy cargo-web
 	# static test programs, and 'make shell'
 	libc6-dev libcap-dev python3-venv
+	# the text in the benchmark's charts
+	fonts-dejavu-core
 )
 # shellcheck disable=SC2206
 packages+=(${KARCH_PACKAGES:-})

@@ -13,6 +13,8 @@ KARCH_PACKAGES = qemu-system-x86
 QEMU = qemu-system-x86_64
 # -cpu max: getrandom() has no seed early in user space otherwise
 QEMU_ARGS = -M q35 -cpu max
+# the same machine with KVM, for 'make bench KVM=1'
+KVM_QEMU_ARGS = -M q35 -cpu host
 CONSOLE = ttyS0
 KPARAMS =
 # virtme-ng's options: a machine that this kernel has drivers for

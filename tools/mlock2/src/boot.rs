@@ -367,6 +367,7 @@ pub enum Event {
 /// A guest that runs, and its console.
 pub struct Machine {
     guest: Guest,
+    #[cfg_attr(not(feature = "bench"), expect(dead_code))]
     keyboard: ChildStdin,
     screen: Receiver<Vec<u8>>,
     splitter: Splitter,
@@ -403,6 +404,7 @@ impl Machine {
     }
 
     /// Types a line on the console.
+    #[cfg(feature = "bench")]
     pub fn send(&mut self, line: &str) -> Result<()> {
         writeln!(self.keyboard, "{line}").context("the guest's console is closed")
     }
@@ -461,6 +463,7 @@ impl Machine {
     }
 
     /// Ends it where it is.
+    #[cfg(feature = "bench")]
     pub fn stop(self) {
         drop(self.guest);
     }
@@ -541,6 +544,21 @@ impl Probe {
             .open(&self.file)
             .and_then(|mut file| writeln!(file, "{}\t{outcome}", self.key));
     }
+}
+
+/// An error if a trial boot with KVM does not work here.
+#[cfg(feature = "bench")]
+pub fn require_kvm(kernel: &Kernel, setup: &Setup, work: &Path) -> Result<()> {
+    let setup = Setup {
+        accel: Accel::Auto,
+        ..setup.clone()
+    };
+    let chosen = choose_accel(kernel, &setup, "kvm", work, &Probe::new(&setup, work))?;
+    ensure!(
+        chosen.name() == "kvm",
+        "KVM does not work here, so nothing was measured with it: {chosen}"
+    );
+    Ok(())
 }
 
 fn choose_accel(

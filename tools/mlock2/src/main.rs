@@ -2,6 +2,7 @@
 
 //! Boots a kernel in QEMU, runs a plan of tests in it and reports.
 
+#[cfg(feature = "bench")]
 mod bench;
 mod boot;
 mod console;
@@ -19,6 +20,7 @@ use clap::Parser;
 #[derive(Parser)]
 enum Command {
     Boot(Box<boot::Args>),
+    #[cfg(feature = "bench")]
     Bench(Box<bench::Args>),
     Report(results::ReportArgs),
     Record(results::RecordArgs),
@@ -27,6 +29,7 @@ enum Command {
 fn main() -> ExitCode {
     let good = match Command::parse() {
         Command::Boot(args) => boot::run(&args),
+        #[cfg(feature = "bench")]
         Command::Bench(args) => bench::run(&args),
         Command::Report(args) => results::report(&args),
         Command::Record(args) => results::record(&args).map(|()| true),

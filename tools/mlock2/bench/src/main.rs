@@ -7,7 +7,12 @@
 //! thread; the programs that it starts are itself.
 
 mod clock;
+mod compile;
+mod cpus;
+mod growth;
+mod paper;
 mod rows;
+mod stream;
 mod sys;
 
 use std::io::Result;
@@ -21,6 +26,12 @@ const MIB: usize = 1 << 20;
 #[derive(Parser)]
 enum Command {
     Rows(rows::Options),
+    Growth(growth::Options),
+    Cpus(cpus::Options),
+    Paper(paper::Options),
+    /// Measure memory bandwidth
+    Stream,
+    Compile(compile::Options),
 }
 
 /// Bytes from "4096", "64K", "16M" or "1G"; whole pages.
@@ -47,6 +58,11 @@ fn run() -> Result<()> {
     sys::limit(libc::RLIM_INFINITY)?;
     match command {
         Command::Rows(options) => rows::run(options),
+        Command::Growth(options) => growth::run(&options),
+        Command::Cpus(options) => cpus::run(&options),
+        Command::Paper(options) => paper::run(&options),
+        Command::Stream => stream::run(),
+        Command::Compile(options) => compile::run(&options),
     }
 }
 

@@ -3,12 +3,20 @@
 //! The benchmarks: they boot the C kernel and the Rust one with guest programs of
 //! tools/mlock2/bench, and put side by side what these print.
 
+mod chart;
+mod cpus;
+mod growth;
+mod paper;
 mod profile;
+mod rows;
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -18,6 +26,8 @@ use crate::console::{Line, Marker, is_trouble};
 
 /// The guest program that measures.
 const PROGRAM: &str = "mlock2-bench";
+/// How often a line tells how far it is, where there is no terminal.
+const PROGRESS: Duration = Duration::from_secs(10);
 
 /// Measure the C kernel and the Rust one
 #[derive(clap::Args)]
@@ -30,13 +40,26 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum What {
+    Rows(rows::Options),
+    Growth(growth::Options),
+    Cpus(cpus::Options),
+    Paper(paper::Options),
     Profile(profile::Options),
 }
 
 pub fn run(args: &Args) -> Result<bool> {
     let pair = &args.pair;
     fs::create_dir_all(&pair.out).with_context(|| format!("cannot make {}", pair.out.display()))?;
+    if pair.kvm {
+        let work = pair.out.join("kvm");
+        fs::create_dir_all(&work)?;
+        boot::require_kvm(&pair.kernel(Side::C), &pair.setup, &work)?;
+    }
     match &args.what {
+        What::Rows(options) => rows::run(pair, options),
+        What::Growth(options) => growth::run(pair, options),
+        What::Cpus(options) => cpus::run(pair, options),
+        What::Paper(options) => paper::run(pair, options),
         What::Profile(options) => profile::run(pair, options),
     }
 }
@@ -58,6 +81,12 @@ struct Pair {
     /// More kernel parameters where QEMU counts instructions
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     append_icount: String,
+    /// Measure nanoseconds with KVM, not instructions; an error where KVM does not work
+    #[arg(long)]
+    kvm: bool,
+    /// A font in TrueType format for the charts
+    #[arg(long, default_value = chart::FONT)]
+    font: PathBuf,
     /// Where the results go
     #[arg(long)]
     out: PathBuf,
@@ -89,26 +118,87 @@ impl Pair {
         }
     }
 
-    /// A setup whose clock counts instructions.
-    fn icount(&self) -> Setup {
+    fn kernel(&self, side: Side) -> boot::Kernel {
+        let tree = self.tree(side);
+        boot::Kernel {
+            image: tree.join(&self.image_file),
+            gen_init_cpio: tree.join("usr/gen_init_cpio"),
+        }
+    }
+
+    /// A machine with one CPU whose clock counts instructions; with KVM, nanoseconds.
+    fn counting(&self) -> Setup {
         let mut setup = self.setup.clone();
-        setup.accel = boot::Accel::Tcg;
         setup.cpus = 1;
+        if self.kvm {
+            setup.accel = boot::Accel::Kvm;
+            return setup;
+        }
+        setup.accel = boot::Accel::Tcg;
         setup.qemu_args += " -icount shift=0,sleep=off";
         setup.append = format!("{} {} norandmaps", setup.append, self.append_icount);
         setup
     }
 
-    /// Boots one of the kernels with a guest program; `arguments` are that program's.
-    fn start(
+    /// What the clock of `counting()` counts.
+    fn ticks(&self) -> &'static str {
+        if self.kvm {
+            "nanoseconds"
+        } else {
+            "instructions"
+        }
+    }
+
+    /// The guest program's option for that clock.
+    fn clock_option(&self) -> &'static str {
+        if self.kvm { "--wall" } else { "" }
+    }
+
+    /// Runs a guest program on both kernels and returns what they printed, in lines of fields:
+    /// first the C kernel, then the Rust one. They run at the same time where the clock counts
+    /// instructions, which nothing else on the machine changes.
+    fn both(&self, setup: &Setup, name: &str, arguments: &str) -> Result<[Vec<Fields>; 2]> {
+        let progress = Progress::new(name);
+        let one = |side| self.one(side, setup, name, arguments, &progress);
+        let results = if self.kvm {
+            Side::BOTH.map(one)
+        } else {
+            thread::scope(|scope| {
+                let threads = Side::BOTH.map(|side| scope.spawn(move || one(side)));
+                threads.map(|thread| match thread.join() {
+                    Ok(result) => result,
+                    Err(_) => bail!("a thread failed"),
+                })
+            })
+        };
+        progress.end();
+        let [c, rust] = results;
+        Ok([c?, rust?])
+    }
+
+    fn one(
         &self,
         side: Side,
         setup: &Setup,
-        accel: &str,
         name: &str,
         arguments: &str,
-    ) -> Result<Guest> {
-        self.start_with(side, setup, accel, name, arguments, &mut |_| {})
+        progress: &Progress,
+    ) -> Result<Vec<Fields>> {
+        progress.show(side, "booting");
+        let mut guest = self.start(side, setup, name, arguments)?;
+        let mut lines: Vec<Fields> = Vec::new();
+        while let Some(line) = guest.line()? {
+            let fields: Fields = line.split('\t').map(str::to_string).collect();
+            progress.show(side, &fields[..fields.len().min(2)].join(" "));
+            lines.push(fields);
+        }
+        progress.show(side, "done");
+        Ok(lines)
+    }
+
+    /// Boots one of the kernels with a guest program; `arguments` are that program's.
+    fn start(&self, side: Side, setup: &Setup, name: &str, arguments: &str) -> Result<Guest> {
+        self.start_with(side, setup, name, arguments, &mut |_| {})
     }
 
     /// The same; `change` may add to the command that starts QEMU.
@@ -116,7 +206,6 @@ impl Pair {
         &self,
         side: Side,
         setup: &Setup,
-        accel: &str,
         name: &str,
         arguments: &str,
         change: &mut dyn FnMut(&mut Command),
@@ -126,13 +215,12 @@ impl Pair {
             .join(format!("{name}-{}", side.name().to_lowercase()));
         fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
         let work = work.canonicalize()?;
-        let tree = self.tree(side);
-        let kernel = boot::Kernel {
-            image: tree.join(&self.image_file),
-            gen_init_cpio: tree.join("usr/gen_init_cpio"),
+        let accel = match setup.accel {
+            boot::Accel::Kvm => "kvm",
+            _ => "tcg",
         };
         let plan = Plan::parse(&format!("bench root {PROGRAM} {arguments}\n"), &[])?;
-        let mut command = boot::prepare(&kernel, setup, &work, &plan, accel)?;
+        let mut command = boot::prepare(&self.kernel(side), setup, &work, &plan, accel)?;
         change(&mut command);
         Ok(Guest {
             machine: Machine::start(command, &work, false)?,
@@ -202,19 +290,53 @@ impl Guest {
     }
 }
 
-/// A line that shows how far it is: rewritten in place on a terminal.
-fn progress(text: &str) {
-    let mut out = io::stdout();
-    let _ = if out.is_terminal() {
-        write!(out, "\r\x1b[K{text}").and_then(|()| out.flush())
-    } else {
-        writeln!(out, "{text}")
-    };
+/// A line of the guest program, by its tabulators.
+type Fields = Vec<String>;
+
+/// Shows how far both kernels are: in one line that is rewritten on a terminal, and every ten seconds
+/// where there is none.
+struct Progress {
+    name: String,
+    state: Mutex<(Option<Instant>, [String; 2])>,
+    start: Instant,
 }
 
-fn progress_done() {
-    if io::stdout().is_terminal() {
-        print!("\r\x1b[K");
+impl Progress {
+    fn new(name: &str) -> Self {
+        Self {
+            name: name.to_string(),
+            state: Mutex::new((None, [String::new(), String::new()])),
+            start: Instant::now(),
+        }
+    }
+
+    fn show(&self, side: Side, text: &str) {
+        let Ok(mut state) = self.state.lock() else {
+            return;
+        };
+        let (last, sides) = &mut *state;
+        sides[side as usize] = text.to_string();
+        let mut line = format!("{} ({} s)", self.name, self.start.elapsed().as_secs());
+        for side in Side::BOTH {
+            let text = &sides[side as usize];
+            if !text.is_empty() {
+                let _ = write!(line, "  {}: {text}", side.name());
+            }
+        }
+        let mut out = io::stdout();
+        // It is only for the eye: what cannot be shown is no error.
+        if out.is_terminal() {
+            let _ = write!(out, "\r\x1b[K{line:.100}").and_then(|()| out.flush());
+        } else if last.is_none_or(|last| last.elapsed() >= PROGRESS) {
+            println!("{line}");
+            *last = Some(Instant::now());
+        }
+    }
+
+    fn end(&self) {
+        if io::stdout().is_terminal() {
+            print!("\r\x1b[K");
+        }
     }
 }
 

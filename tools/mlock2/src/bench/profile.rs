@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Pair, Side, number, progress, progress_done, write};
+use super::{Pair, Progress, Side, number, write};
 
 /// Where the kernel begins in the address space.
 const KERNEL: u64 = 1 << 63;
@@ -49,14 +49,12 @@ pub struct Options {
 }
 
 pub fn run(pair: &Pair, options: &Options) -> Result<bool> {
+    ensure!(!pair.kvm, "a trace is not possible with KVM");
     for side in Side::BOTH {
-        progress(&format!(
-            "{}: booting the {} kernel",
-            options.row,
-            side.name()
-        ));
-        let profile = Profile::take(pair, side, options)?;
-        progress_done();
+        let progress = Progress::new(&options.row);
+        progress.show(side, "booting");
+        let profile = Profile::take(pair, side, options, &progress)?;
+        progress.end();
         profile.report(pair, side, options)?;
     }
     Ok(true)
@@ -86,7 +84,7 @@ struct Marks {
 }
 
 impl Profile {
-    fn take(pair: &Pair, side: Side, options: &Options) -> Result<Self> {
+    fn take(pair: &Pair, side: Side, options: &Options, progress: &Progress) -> Result<Self> {
         let work = pair
             .out
             .join(format!("profile-{}", side.name().to_lowercase()));
@@ -95,7 +93,7 @@ impl Profile {
         make_fifo(&fifo)?;
         let (monitor, theirs) = UnixStream::pair()?;
 
-        let mut setup = pair.icount();
+        let mut setup = pair.counting();
         setup.qemu_args += &format!(
             " -chardev socket,id=monitor,fd={MONITOR} -mon chardev=monitor,mode=readline -D {}",
             fifo.display()
@@ -114,7 +112,6 @@ impl Profile {
         let mut guest = pair.start_with(
             side,
             &setup,
-            "tcg",
             "profile",
             &arguments,
             &mut |command: &mut Command| {
@@ -139,11 +136,7 @@ impl Profile {
                 ["profile", "ready"] => {
                     monitor.command("singlestep on")?;
                     monitor.command("log exec,nochain")?;
-                    progress(&format!(
-                        "{}: tracing the {} kernel",
-                        options.row,
-                        side.name()
-                    ));
+                    progress.show(side, "tracing");
                     guest.machine.send("")?;
                 }
                 ["profile", "units", operation, plain] => {
@@ -267,12 +260,12 @@ impl Profile {
                 let address = line
                     .split_once(':')
                     .and_then(|(address, _)| u64::from_str_radix(address.trim(), 16).ok());
-                match address {
-                    Some(address) => match self.per_unit.get(&address) {
-                        Some(n) => writeln!(text, "{n:>10.3}  {line}")?,
-                        None => writeln!(text, "{:>10}  {line}", "")?,
-                    },
-                    None => {}
+                let Some(address) = address else {
+                    continue;
+                };
+                match self.per_unit.get(&address) {
+                    Some(n) => writeln!(text, "{n:>10.3}  {line}")?,
+                    None => writeln!(text, "{:>10}  {line}", "")?,
                 }
             }
         }
@@ -356,9 +349,8 @@ fn count(trace: &Path, marks: &Receiver<Marks>) -> Result<Counts> {
         }
         if line.starts_with(b"Stopped execution") {
             // The instruction of the line before was not executed after all.
-            if let Some(map) = counts.of(state, marks)
-                && let Some(n) = map.get_mut(&last)
-            {
+            let count = counts.of(state, marks).and_then(|map| map.get_mut(&last));
+            if let Some(n) = count {
                 *n -= 1;
             }
             continue;
