@@ -5,6 +5,7 @@
 #include <linux/mmu_context.h>
 #include <linux/secretmem.h>
 #include <linux/uaccess.h>
+#include <linux/userfaultfd_k.h>
 
 #include "../../mm/internal.h"
 
@@ -92,13 +93,15 @@ __rust_helper bool rust_helper_vma_is_secretmem(struct vm_area_struct *vma)
 #endif
 
 /*
- * Whether populate_vma_page_range() may look for all pages of the vma: the part
- * of check_vma_flags() that a vma which can be locked may fail
+ * Whether populate_vma_page_range() may look for all pages of the vma, and takes
+ * those that are present as they are: the part of check_vma_flags() that a vma
+ * which can be locked may fail, and gup_can_follow_protnone()
  */
 __rust_helper bool rust_helper_vma_populate_allowed(struct vm_area_struct *vma,
 						    bool write)
 {
 	return (vma->vm_flags & (VM_READ | VM_SHADOW_STACK)) == VM_READ &&
+	       !userfaultfd_rwp(vma) &&
 	       arch_vma_access_permitted(vma, write, false, false);
 }
 

@@ -2556,6 +2556,35 @@ TEST_F(mlock_behaviour, userfault_that_fails_is_enomem)
 	EXPECT_EQ(3, charged());
 }
 
+TEST_F(mlock_behaviour, populating_uses_what_userfault_tracks)
+{
+	int fd = uffd_open(UFFD_FEATURE_RWP | UFFD_FEATURE_RWP_ASYNC);
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_RWP };
+	struct uffdio_rwprotect protect = { .mode = UFFDIO_RWPROTECT_MODE_RWP };
+	char *p = hole(4);
+
+	if (fd < 0)
+		SKIP(return, "no userfaultfd");
+	ASSERT_NE(NULL, p);
+	ASSERT_EQ(p, mmap(p, P(4), RW, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED,
+			  -1, 0));
+	touch(p, 4);
+	reg.range.start = (unsigned long)p;
+	reg.range.len = P(4);
+	protect.range = reg.range;
+	ASSERT_EQ(0, ioctl(fd, UFFDIO_REGISTER, &reg));
+	ASSERT_EQ(0, ioctl(fd, UFFDIO_RWPROTECT, &protect));
+	EXPECT_EQ(4, count_pagemap(p, 4, PM_UFFD_WP));
+	/* Locked on fault, they are not used; locked in full, they are. */
+	EXPECT_EQ(0, do_mlock2(p, P(4), MLOCK_ONFAULT));
+	EXPECT_EQ(4, count_pagemap(p, 4, PM_UFFD_WP));
+	EXPECT_EQ(0, do_munlock(p, P(4)));
+	EXPECT_EQ(4, count_pagemap(p, 4, PM_UFFD_WP));
+	EXPECT_EQ(0, do_mlock(p, P(4)));
+	EXPECT_EQ(0, count_pagemap(p, 4, PM_UFFD_WP));
+	EXPECT_EQ(4, look(p, 4).locked);
+}
+
 struct uffd_server {
 	int fd;
 	char *from;
