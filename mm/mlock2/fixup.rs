@@ -43,7 +43,8 @@ fn lock_flags(mode: LockMode) -> VmaFlags {
 /// nothing is counted. So are vmas that have the flags already, and secret memory, which is locked
 /// for good.
 ///
-/// Returns whether populating the range afterwards would find nothing to do, as far as is known.
+/// Returns whether there is nothing to populate afterwards: the range is not locked, or it is locked
+/// on fault, or all of it is there already.
 ///
 /// # Errors
 ///
@@ -65,14 +66,13 @@ fn mlock_fixup(
 
     let was_locked = old.contains(VmaFlags::LOCKED);
     let is_locked = lock.contains(VmaFlags::LOCKED);
-    // What is locked on fault is not populated.
-    let on_fault = lock == VmaFlags::LOCKED_ONFAULT;
+    let not_to_populate = lock != VmaFlags::LOCKED;
 
     if was_locked && is_locked {
         // Only how the pages are locked changes. What is present is marked already, and marking a
         // folio twice would keep it unevictable after the vma is unlocked.
         vma.set_lock_flags(lock);
-        return Ok(on_fault);
+        return Ok(not_to_populate);
     }
 
     // A vma is a part of the address space, so its pages fit in an isize.
@@ -85,17 +85,17 @@ fn mlock_fixup(
 
     if !vma.maps_folios() {
         vma.set_lock_flags(lock);
-        return Ok(on_fault);
+        return Ok(not_to_populate);
     }
     // It is all right if reclaim unmaps a page right after the flags are set: populating brings it
     // back.
     let populated = vma.publish_lock_flags(lock, |vma| walk.mlock_vma_pages_range(vma, start, end));
-    Ok(populated || on_fault)
+    Ok(populated || not_to_populate)
 }
 
 /// Locks or unlocks a range that may span vmas. The C function of the same name.
 ///
-/// Returns the part of the range that is to be populated, if it is locked.
+/// Returns the part of the range that is to be populated, if the mode is to lock it.
 ///
 /// # Errors
 ///
@@ -113,7 +113,10 @@ pub(crate) fn apply_vma_lock_flags(
     }
 
     let lock = lock_flags(mode);
-    let mut vmas = mm.vmas_mut_at(range.start()).ok_or(ENOMEM)?;
+    let mut vmas = mm.vmas_mut();
+    if !vmas.seek(range.start()) {
+        return Err(ENOMEM);
+    }
     let mut next = range.start();
     let mut unpopulated = None;
     let mut walk = PageWalk::new();
@@ -165,7 +168,7 @@ pub(crate) fn count_mm_mlocked_pages(mm: &MmapWriteGuard<'_>, range: &PageRange)
 /// Locks or unlocks every vma, and says how later ones start out. The C function of the same name.
 ///
 /// A vma that cannot be changed stays as it is: mlockall(2) does not fail for it. Returns what is to
-/// be populated, if the vmas are locked.
+/// be populated, if the mode is to lock them.
 pub(crate) fn apply_mlockall_flags(
     mm: &mut MmapWriteGuard<'_>,
     request: LockAll,

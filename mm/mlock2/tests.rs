@@ -158,7 +158,8 @@ mod cases {
 
             for (start, end) in bad {
                 let mut guard = mm.mmap_write_lock_killable()?;
-                let mut vmas = guard.vmas_mut_at(addr).ok_or(EINVAL)?;
+                let mut vmas = guard.vmas_mut();
+                assert!(vmas.seek(addr));
                 let vma = vmas.next_below(addr + LEN).ok_or(EINVAL)?;
                 let result = vma.modify_flags(start, end, VmaFlags::LOCKED);
                 assert_eq!(result.err(), Some(EINVAL));
@@ -167,7 +168,8 @@ mod cases {
             // The same goes for the pages.
             for (start, end) in bad {
                 let mut guard = mm.mmap_write_lock_killable()?;
-                let mut vmas = guard.vmas_mut_at(addr).ok_or(EINVAL)?;
+                let mut vmas = guard.vmas_mut();
+                assert!(vmas.seek(addr));
                 let vma = vmas.next_below(addr + LEN).ok_or(EINVAL)?;
                 let vma = vma.modify_flags(addr, addr + LEN, VmaFlags::NONE)?;
                 vma.publish_lock_flags(VmaFlags::NONE, |vma| {

@@ -170,33 +170,6 @@ impl MmapWriteGuard<'_> {
             _guard: PhantomData,
         }
     }
-
-    /// Returns an iterator whose first vma is the one that contains `addr` (bytes).
-    ///
-    /// `None` if no vma contains it.
-    #[inline]
-    pub fn vmas_mut_at(&mut self, addr: usize) -> Option<VmaIter<'_>> {
-        let mut vmi = new_vma_iterator(self.mm, addr);
-
-        // SAFETY: The iterator is over the mm whose write lock we own.
-        if unsafe { bindings::vma_iter_load(&mut vmi) }.is_null() {
-            return None;
-        }
-        // SAFETY: As above.
-        let prev = unsafe { bindings::vma_prev(&mut vmi) };
-
-        // INVARIANT: The write lock is held for as long as `self` is borrowed; `prev` comes before
-        // what the iterator finds next.
-        Some(VmaIter {
-            mm: self.mm,
-            at: Position {
-                vmi,
-                prev,
-                vma: ptr::null_mut(),
-            },
-            _guard: PhantomData,
-        })
-    }
 }
 
 impl Drop for MmapWriteGuard<'_> {
@@ -286,6 +259,25 @@ impl VmaIter<'_> {
             mm: self.mm,
             at: &mut self.at,
         })
+    }
+
+    /// Makes the vma that contains `addr` (bytes) the next one.
+    ///
+    /// Returns `false` if no vma contains it; the iterator is of no use then.
+    #[inline]
+    pub fn seek(&mut self, addr: usize) -> bool {
+        // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` is over.
+        //
+        // INVARIANT: `prev` comes before what the iterator finds next, and nothing was found yet.
+        unsafe {
+            bindings::vma_iter_set(&mut self.at.vmi, addr);
+            let found = !bindings::vma_iter_load(&mut self.at.vmi).is_null();
+            if found {
+                self.at.prev = bindings::vma_prev(&mut self.at.vmi);
+            }
+            self.at.vma = ptr::null_mut();
+            found
+        }
     }
 
     /// Returns the next vma, as `vma_next()`.
@@ -473,7 +465,7 @@ impl ModifiedVma<'_> {
     /// would be counted twice, and would stay unevictable for ever.
     ///
     /// Only the lock flags of `lock` count. Takes the vma write lock.
-    #[inline]
+    #[inline(always)]
     pub fn publish_lock_flags<R>(
         self,
         lock: VmaFlags,
