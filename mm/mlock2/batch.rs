@@ -50,8 +50,8 @@
 //!   moves in an order. An mlock and a munlock cancel out in either order, if no other vma has it
 //!   locked; if one has, then the munlock may come first and take off what was that vma's: the
 //!   count is too low then.
-//! - *Setting `PG_mlocked` while a munlock is worked on*: the munlock clears the flag together with
-//!   `PG_unevictable`. What was set before is lost, as the mlock's entry in the batch finds out.
+//! - *Setting `PG_mlocked` while a munlock is worked on*: the munlock clears the flag and
+//!   makes the folio evictable in one step. What was set before is lost, as the mlock's entry in the batch finds out.
 //!   What is set after that belongs to an mlock that can claim the folio now, or has its entry in a
 //!   batch yet: it finds the folio evictable and moves it. So does the walk, which leaves an entry
 //!   in the batch if it cannot claim the folio.
@@ -88,7 +88,7 @@ use kernel::{
             NewFolio, //
         },
         folio_batch::{
-            batch_len,
+            is_batch_in_use,
             Entry,
             FolioBatch,
             LocalBatch,
@@ -224,5 +224,5 @@ pub(crate) fn mlock_drain_remote(batch: FolioBatch) {
 
 /// Whether folios wait in the batch of a CPU. The C function of the same name.
 pub(crate) fn need_mlock_drain(cpu: CpuId) -> bool {
-    batch_len(cpu) != 0
+    is_batch_in_use(cpu)
 }

@@ -25,16 +25,15 @@ use kernel::mm::{
     },
     pagewalk::{
         MappedPage,
-        Table,
-        PTRS_PER_PTE, //
+        Table, //
     },
     user::lru_add_drain,
     vma_flags::VmaFlags, //
 };
 
-/// How many folios are handled under one hold of the lruvec lock: as many as a page table of 4 KiB
-/// has entries. Larger tables are handled in parts.
-const MOST_HELD: usize = 512;
+/// After how many page table entries to see whether somebody waits for the lruvec lock. About what
+/// the C handles under one hold; if nobody waits, we keep it to the end of the page table.
+const LOOK_AFTER: usize = 32;
 
 /// The walks of one system call.
 pub(crate) struct PageWalk {
@@ -60,6 +59,7 @@ impl PageWalk {
     /// dropped, it could as well do after populating.
     ///
     /// Sleeps.
+    #[inline(always)]
     pub(crate) fn mlock_vma_pages_range(
         &mut self,
         vma: &PublishedVma<'_>,
@@ -68,10 +68,12 @@ impl PageWalk {
     ) -> bool {
         // Folios that wait in this CPU's batches have to be on the LRU lists to be moved. What is
         // faulted in between two vmas of one call is like what waits on other CPUs: it comes to
-        // the list that PG_mlocked says when it leaves its batch.
-        if !self.drained {
+        // the list that PG_mlocked says when it leaves its batch. If we meet it, then the rest is
+        // brought to the lists before the next vma.
+        if !self.drained || self.left {
             lru_add_drain();
             self.drained = true;
+            self.left = false;
         }
 
         let mut populated = 0usize;
@@ -110,7 +112,7 @@ impl PageWalk {
         // what is mapped stays while the table is locked.
         let mut lruvec = LruvecGuard::new();
         let mut populated = 0usize;
-        let mut held = 0usize;
+        let mut entries = 0usize;
         let look = LOCK && matches!(populate, Populate::Read | Populate::Write);
         let write = populate == Populate::Write;
 
@@ -126,10 +128,6 @@ impl PageWalk {
             },
             Table::Pages(mut table) => {
                 while let Some(page) = table.find() {
-                    held = held.wrapping_add(1);
-                    if PTRS_PER_PTE > MOST_HELD && held % MOST_HELD == 0 {
-                        lruvec.unlock();
-                    }
                     let mut step = 1;
                     let folio = page.folio();
                     if !folio.is_zone_device() {
@@ -147,6 +145,11 @@ impl PageWalk {
                         }
                     }
                     page.skip(step);
+                    entries = entries.wrapping_add(step);
+                    if entries >= LOOK_AFTER {
+                        entries = 0;
+                        lruvec.unlock_if_contended();
+                    }
                 }
             }
         }

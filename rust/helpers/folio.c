@@ -120,6 +120,11 @@ rust_helper_folio_lruvec_lock_irqsave(struct folio *folio, unsigned long *flags)
 }
 #endif
 
+__rust_helper bool rust_helper_lruvec_is_contended(struct lruvec *lruvec)
+{
+	return spin_is_contended(&lruvec->lru_lock);
+}
+
 __rust_helper void rust_helper_lruvec_unlock_irqrestore(struct lruvec *lruvec,
 							unsigned long flags)
 {

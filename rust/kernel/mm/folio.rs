@@ -180,11 +180,13 @@ impl Folio {
     ///
     /// # Safety
     ///
-    /// Only flags that the caller may change so.
+    /// `PG_mlocked` may be changed by anybody. `PG_lru` may be cleared by anybody, which claims the
+    /// folio if it was set. It may be set, and `PG_active` and `PG_unevictable` may be changed, only
+    /// by who has claimed the folio or it is new to, with its lruvec locked.
     #[inline]
     unsafe fn change_flags(&self, clear: c_ulong, set: c_ulong) -> c_ulong {
         // SAFETY: The folio is valid by the type invariants; the word is changed atomically. The
-        // caller answers for the flags.
+        // caller keeps to the rules for each flag.
         unsafe { bindings::folio_change_flags(self.as_ptr(), clear, set) }
     }
 
@@ -361,9 +363,10 @@ pub struct LruvecGuard {
 ///
 /// - The sizes of the lists are seen exact by all who have the lock. Who reads them without it
 ///   gets them late by what was moved under this hold of the lock.
-/// - `nr_mlock` has no lock. It is late as it is by what waits in vmstat's per-CPU deltas. It may
-///   be too low for that long, even below 0, if a folio that is yet to be counted is munlocked by
-///   another CPU; vmstat shows 0 for that, since its own deltas can lead to the same.
+/// - `nr_mlock` has no lock. What a page table holds is late by one hold of the lruvec lock. What
+///   waits in a batch is late until that is drained, as the sizes of the lists always were: by at
+///   most 31 pages for each CPU, fewer than vmstat's own deltas may have. It is too low by these,
+///   and may be below 0, if another CPU munlocks them first; `/proc/vmstat` shows 0 for that.
 /// - The events of `/proc/vmstat` are late in the same way.
 struct Pending {
     // The lists and the zone, for which it is: see `key()`.
@@ -491,6 +494,15 @@ impl LruvecGuard {
         }
     }
 
+    /// Unlocks the lruvec if somebody waits for it.
+    #[inline]
+    pub fn unlock_if_contended(&mut self) {
+        // SAFETY: By the type invariants, we hold the lock if there is one.
+        if !self.lruvec.is_null() && unsafe { bindings::lruvec_is_contended(self.lruvec) } {
+            self.unlock();
+        }
+    }
+
     /// Unlocks the lruvec, if there is one.
     #[inline]
     pub fn unlock(&mut self) {
@@ -563,8 +575,7 @@ impl LruvecGuard {
         folio: &Folio,
         work: impl FnOnce(&mut LruFolio<'_>) -> Fate,
     ) -> bool {
-        // SAFETY: Anybody may try to clear the one flag, and set the other, for as long as the
-        // folio is valid.
+        // SAFETY: Anybody may clear the one flag, and set the other.
         let old = unsafe { folio.change_flags(LRU, MLOCKED) };
         let first = old & MLOCKED == 0;
 

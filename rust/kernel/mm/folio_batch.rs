@@ -200,7 +200,8 @@ impl FolioBatch {
             warn_on!(true);
             return;
         }
-        // INVARIANT: `work` has no way to add to the batch, or to drain it, meanwhile.
+        // INVARIANT: What `work` might do by locking the batch once more is refused for this count,
+        // by `push()` and above. So the entries stay as they are.
         self.set_count(DRAINING);
 
         let mut lruvec = LruvecGuard::new();
@@ -277,9 +278,10 @@ impl Drop for LocalBatch {
     }
 }
 
-/// Returns how many folios wait in the batch of a CPU, which may change at any time.
+/// Returns whether folios wait in the batch of a CPU, or are being worked on; that may change at any
+/// time.
 #[inline]
-pub fn batch_len(cpu: CpuId) -> u32 {
+pub fn is_batch_in_use(cpu: CpuId) -> bool {
     // SAFETY: The CPU exists.
-    unsafe { bindings::mlock_fbatch_count(cpu.as_u32()) }
+    unsafe { bindings::mlock_fbatch_count(cpu.as_u32()) != 0 }
 }

@@ -38,12 +38,8 @@ use crate::{
 };
 use core::{
     marker::PhantomData,
-    mem,
     ptr, //
 };
-
-/// The number of entries of a page table.
-pub const PTRS_PER_PTE: usize = PAGE_SIZE / mem::size_of::<bindings::pte_t>();
 
 /// What a walk found, with the lock of the page table held.
 pub enum Table<'t> {
@@ -278,7 +274,8 @@ impl<F: FnMut(Table<'_>, TaskContext)> Walker<F> {
         // else calls it meanwhile.
         let (vma, visit) = unsafe { ((*walk).vma, &mut *(*walk).private.cast::<F>()) };
         let mut ptl = ptr::null_mut();
-        // SAFETY: The mmap lock is held, which only tasks can take.
+        // SAFETY: `walk_tables()` has called us, with the write lock of a task's mmap lock: it is
+        // that task which runs.
         let context = unsafe { TaskContext::new() };
 
         // SAFETY: `pmd` is an entry of the vma, which is locked.
