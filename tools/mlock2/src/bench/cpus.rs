@@ -26,7 +26,7 @@ pub struct Options {
           value_parser = clap::value_parser!(u32).range(1..=64))]
     cpus: Vec<u32>,
     /// Pairs of rounds for each number
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pairs: u32,
     /// How often each CPU locks, faults in, unlocks and unmaps 4 MiB in a round
     #[arg(long, default_value_t = 8)]

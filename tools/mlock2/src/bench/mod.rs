@@ -278,7 +278,10 @@ impl Guest {
                 Some(Marker::Done) => bail!("the {} ran nothing{}", self.name, self.see()),
                 None if !self.begun || text.is_empty() => {}
                 None => {
-                    self.last.clone_from(&text);
+                    // clap explains an error in more lines.
+                    if !self.last.starts_with("error:") {
+                        self.last.clone_from(&text);
+                    }
                     return Ok(Some(text));
                 }
             }
