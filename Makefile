@@ -42,8 +42,8 @@ KMAKE = env -u MAKEFLAGS -u MFLAGS CCACHE_BASEDIR=$(CURDIR) CCACHE_NOHASHDIR=1 $
 help:
 	@echo 'make run        set up, build and boot the kernel; demonstration and selftests'
 	@echo 'make test       all tests (host, KUnit, selftests on this kernel and on the C one)'
-	@echo 'make bench      instructions for each operation in C and in Rust, how they grow, several CPUs (6 minutes)'
-	@echo 'make bench-paper   the experiment of the 2015 cover letter; SCALE=1/32 of its size (5 minutes)'
+	@echo 'make bench      instructions for each operation in C and in Rust, how they grow, several CPUs'
+	@echo 'make bench-paper   the experiment of the 2015 cover letter; at SCALE=1/32 of its size (3 minutes)'
 	@echo 'make profile ROW=...  where the instructions of one row of it are, function by function'
 	@echo 'make test-configs  compile mm/mlock2 in other configurations (an hour; CONFIGS="up rt" selects)'
 	@echo 'make shell      a shell in that kernel, with the files of this machine'
