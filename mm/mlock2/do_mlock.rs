@@ -50,14 +50,20 @@ fn posix_error(error: Error) -> Error {
 /// `EPERM` if nothing may be locked, `EINTR` on a fatal signal, `ENOMEM` over the limit, what
 /// [`fixup::apply_vma_lock_flags`] returns, and `ENOMEM` or `EAGAIN` if pages could not be faulted
 /// in, in which case the range is locked all the same.
+#[inline(never)]
 pub(crate) fn do_mlock(addr: usize, len: usize, mode: LockMode) -> Result {
-    let addr = untagged_addr(addr);
-    if !memlock::can_do_mlock() {
-        return Err(EPERM);
+    if memlock::can_do_mlock() {
+        lock_range(addr, len, mode)
+    } else {
+        Err(EPERM)
     }
+}
 
+// Apart, so that a call that is refused above does not save the registers that this needs.
+#[inline(never)]
+fn lock_range(addr: usize, len: usize, mode: LockMode) -> Result {
     let current = current!();
-    let range = PageRange::new(addr, len);
+    let range = PageRange::new(untagged_addr(addr), len);
     let limit = memlock::current_limit();
 
     let mut mm = mm_of(current)?.mmap_write_lock_killable()?;

@@ -52,8 +52,8 @@ impl PageWalk {
     /// Locks the pages that are present in `start..end` (bytes) of a vma, or unlocks them, as its
     /// `VMA_LOCKED_BIT` says. The C function of the same name.
     ///
-    /// Returns whether populating the range would find nothing to do: all of its pages are present,
-    /// locked, and in the state in which populating would leave them. It stays so: the page
+    /// Returns whether there is nothing to populate: the range is unlocked, or all of its pages are
+    /// present, locked, and in the state in which populating would leave them. It stays so: the page
     /// table's lock was held, so reclaim had unmapped a page before we came by, or sees the vma's
     /// new flags and leaves it alone. What another thread does to the vma once the mmap lock is
     /// dropped, it could as well do after populating.
@@ -76,19 +76,19 @@ impl PageWalk {
             self.left = false;
         }
 
-        let mut populated = 0usize;
-        // The vma was just made for the range, so there is nothing to report.
-        let _ = if vma.vma().vma_flags().contains(VmaFlags::LOCKED) {
-            let populate = vma.populate();
-            vma.walk_tables(start, end, |table, context| {
-                let pages = self.mlock_pte_range::<true>(table, context, populate);
-                populated = populated.wrapping_add(pages);
-            })
-        } else {
-            vma.walk_tables(start, end, |table, context| {
+        // The vma was just made for the range, so the walk has nothing to report.
+        if !vma.vma().vma_flags().contains(VmaFlags::LOCKED) {
+            let _ = vma.walk_tables(start, end, |table, context| {
                 self.mlock_pte_range::<false>(table, context, Populate::Other);
-            })
-        };
+            });
+            return true;
+        }
+        let populate = vma.populate();
+        let mut populated = 0usize;
+        let _ = vma.walk_tables(start, end, |table, context| {
+            let pages = self.mlock_pte_range::<true>(table, context, populate);
+            populated = populated.wrapping_add(pages);
+        });
         PageCount::new(populated) == PageCount::of_bytes(end.wrapping_sub(start))
     }
 
