@@ -87,6 +87,9 @@ pub struct Setup {
     /// Where the plan's programs are; may be given several times, the first one that has it wins
     #[arg(long, required = true)]
     bin: Vec<PathBuf>,
+    /// A file that the programs find in the guest's root; may be given several times
+    #[arg(long)]
+    file: Vec<PathBuf>,
     /// More kernel parameters
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     pub append: String,
@@ -253,6 +256,11 @@ pub fn prepare(
     list += "nod /dev/console 600 0 0 c 5 1\n";
     list += &format!("file /init {} 755 0 0\n", absolute(&setup.init)?);
     list += &format!("file /plan {} 644 0 0\n", absolute(&plan_file)?);
+    for file in &setup.file {
+        let path = absolute(file).with_context(|| format!("no file {}", file.display()))?;
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        list += &format!("file /{name} {path} 644 0 0\n");
+    }
     let mut programs: Vec<&str> = plan.0.iter().map(|e| e.program.as_str()).collect();
     programs.sort_unstable();
     programs.dedup();
