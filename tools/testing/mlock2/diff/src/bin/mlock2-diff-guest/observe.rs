@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What user space can see of a process and of the machine.
+//!
+//! # What is left out
+//!
+//! Each because it is not the same when one kernel runs the same twice. All else is compared.
+//!
+//! - The device and inode of a mapping: inodes are numbered in the order of all files that were ever
+//!   made, also by earlier sequences.
+//! - Page frame numbers: whatever page the allocator has at hand.
+//! - The counters of the machine between checkpoints: a page is counted when the batch that it waits
+//!   in is worked on, and anything that runs on the CPU can fill a batch.
+//! - What compaction does; see `CALLS` in `generate.rs`.
+//! - More than one CPU: which one has a page in its batch, and when that is worked on, is up to the
+//!   scheduler. `mlock-pressure` of the selftests is for that.
+//!
+//! # What is made the same instead
+//!
+//! - QEMU's clock counts instructions, so the host's load does not matter to the guest's timers.
+//! - No khugepaged, no KSM scans and no periodic write-back.
+//! - The program is mapped as a whole by the driver, as Pss shows by how many processes it is.
+//! - After a fork, the parent goes first; see `arch::fork()`.
+//! - memory.stat is made to be up to date; see `stir()`.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::hash::Hasher;
+use std::io::{Read, Result, Write};
+use std::os::unix::fs::FileExt;
+
+use mlock2_diff::op::{ARENA, ARENA_END, PAGE};
+
+/// Takes what is seen, piece by piece: a hash of it, or the words.
+pub trait Sink {
+    fn line(&mut self, line: &[u8]);
+}
+
+#[derive(Default)]
+pub struct Hash(std::hash::DefaultHasher);
+
+impl Hash {
+    pub fn get(&self) -> u64 {
+        self.0.finish()
+    }
+}
+
+impl Sink for Hash {
+    fn line(&mut self, line: &[u8]) {
+        self.0.write(line);
+        self.0.write_u8(b'\n');
+    }
+}
+
+#[derive(Default)]
+pub struct Words(pub Vec<String>);
+
+impl Sink for Words {
+    fn line(&mut self, line: &[u8]) {
+        self.0.push(String::from_utf8_lossy(line).into_owned());
+    }
+}
+
+/// A vma of the arena, as far as the driver has a use for it.
+#[derive(Clone, Copy, Default)]
+pub struct Vma {
+    pub start: u64,
+    pub end: u64,
+    pub locked: bool,
+    pub on_fault: bool,
+    /// Bytes.
+    pub rss: u64,
+    pub huge: u64,
+    pub swap: u64,
+    pub locked_rss: u64,
+}
+
+/// Reads files without allocating each time.
+#[derive(Default)]
+pub struct Reader {
+    buffer: Vec<u8>,
+    /// By the start of the vma.
+    known: BTreeMap<u64, Entry>,
+}
+
+/// What smaps says of one vma: as it stands there, and without what does not count.
+#[derive(Default)]
+struct Entry {
+    raw: Vec<u8>,
+    line: Vec<u8>,
+    vma: Vma,
+}
+
+impl Reader {
+    fn read(&mut self, path: &str) -> Result<&[u8]> {
+        self.buffer.clear();
+        // These files have no size, so nothing is reserved for them.
+        File::open(path)?.read_to_end(&mut self.buffer)?;
+        Ok(&self.buffer)
+    }
+
+    /// The lines on memory of /proc/PID/status. Returns VmLck in bytes.
+    pub fn status(&mut self, pid: i32, sink: &mut dyn Sink) -> Result<u64> {
+        let text = self.read(&format!("/proc/{pid}/status"))?;
+        let mut charged = 0;
+        for line in text.split(|&b| b == b'\n') {
+            if line.starts_with(b"Vm") || line.starts_with(b"Rss") || line.starts_with(b"Huge") {
+                sink.line(line);
+            }
+            if let Some(rest) = line.strip_prefix(b"VmLck:") {
+                charged = number(rest) * 1024;
+            }
+        }
+        Ok(charged)
+    }
+
+    /// All of smaps that is not zero. Returns the vmas of the arena.
+    pub fn smaps(&mut self, pid: i32, sink: &mut dyn Sink, vmas: &mut Vec<Vma>) -> Result<()> {
+        vmas.clear();
+        let mut known = std::mem::take(&mut self.known);
+        let mut text = self.read(&format!("/proc/{pid}/smaps"))?;
+        while let Some(dash) = text.iter().position(|&b| b == b'-') {
+            // Most vmas are what they were when we looked last: they need not be taken apart.
+            let entry = known.entry(hex(&text[..dash])).or_default();
+            if entry.raw.is_empty() || !text.starts_with(&entry.raw) {
+                *entry = entry_of(text);
+            }
+            text = &text[entry.raw.len()..];
+            sink.line(&entry.line);
+            if entry.vma.start >= ARENA && entry.vma.end <= ARENA_END {
+                vmas.push(entry.vma);
+            }
+        }
+        self.known = known;
+        Ok(())
+    }
+
+    /// The pages of the arena, as /proc/PID/pagemap has them: present or swapped, of a file, mapped
+    /// once, guards, soft-dirty. Not where they are.
+    pub fn pagemap(&mut self, pid: i32, vmas: &[Vma], sink: &mut dyn Sink) -> Result<()> {
+        let file = File::open(format!("/proc/{pid}/pagemap"))?;
+        for vma in vmas {
+            let mut line = format!("pages {:x}", vma.start).into_bytes();
+            runs(
+                pagemap(&file, &mut self.buffer, vma)?.map(|entry| entry >> 55),
+                &mut line,
+            );
+            sink.line(&line);
+        }
+        Ok(())
+    }
+
+    /// The flags of the page frames behind the arena that have to do with locking.
+    pub fn page_flags(&mut self, pid: i32, vmas: &[Vma], sink: &mut dyn Sink) -> Result<()> {
+        const PRESENT: u64 = 1 << 63;
+        const FRAME: u64 = (1 << 55) - 1;
+        // KPF_UNEVICTABLE, KPF_MLOCKED, KPF_THP, KPF_ANON, KPF_KSM, KPF_SWAPBACKED
+        const FLAGS: u64 = 1 << 18 | 1 << 33 | 1 << 22 | 1 << 12 | 1 << 21 | 1 << 14;
+
+        let file = File::open(format!("/proc/{pid}/pagemap"))?;
+        let flags = File::open("/proc/kpageflags")?;
+        for vma in vmas {
+            let mut line = format!("frames {:x}", vma.start).into_bytes();
+            let mut all = Vec::new();
+            let mut ahead: (u64, Vec<u64>) = (0, Vec::new());
+            for entry in pagemap(&file, &mut self.buffer, vma)? {
+                if entry & PRESENT == 0 {
+                    all.push(0);
+                    continue;
+                }
+                let frame = entry & FRAME;
+                // Frames of a THP follow each other: read some at once.
+                let hit = frame
+                    .checked_sub(ahead.0)
+                    .filter(|i| *i < ahead.1.len() as u64);
+                let value = match hit {
+                    Some(i) => ahead.1[i as usize],
+                    None => {
+                        let mut bytes = [0; 64 * 8];
+                        let len = flags.read_at(&mut bytes, frame * 8)?;
+                        ahead = (frame, words(&bytes[..len]).collect());
+                        ahead.1.first().copied().unwrap_or(0)
+                    }
+                };
+                all.push(value & FLAGS | 1);
+            }
+            runs(all.into_iter(), &mut line);
+            sink.line(&line);
+        }
+        Ok(())
+    }
+
+    pub fn counters(&mut self, cgroup: &str) -> Result<Counters> {
+        let mut counters = Counters::default();
+        let mut take = |text: &[u8], names: &[&str], at: usize| {
+            for line in text.split(|&b| b == b'\n') {
+                for (i, name) in names.iter().enumerate() {
+                    if let Some(value) = line
+                        .strip_prefix(name.as_bytes())
+                        .and_then(|rest| rest.strip_prefix(b" "))
+                    {
+                        counters.0[at + i] = number(value) as i64;
+                    }
+                }
+            }
+        };
+        take(
+            self.read("/proc/vmstat")?,
+            &Counters::NAMES[..Counters::VMSTAT],
+            0,
+        );
+        take(
+            self.read(&format!("{cgroup}/memory.stat"))?,
+            &Counters::NAMES[Counters::VMSTAT..],
+            Counters::VMSTAT,
+        );
+        Ok(counters)
+    }
+}
+
+/// Counters of the machine, and of the memory cgroup.
+#[derive(Clone, Copy, Default)]
+pub struct Counters(pub [i64; 10]);
+
+impl Counters {
+    const VMSTAT: usize = 8;
+    pub const NAMES: [&str; 10] = [
+        "nr_mlock",
+        "nr_unevictable",
+        "unevictable_pgs_culled",
+        "unevictable_pgs_rescued",
+        "unevictable_pgs_mlocked",
+        "unevictable_pgs_munlocked",
+        "unevictable_pgs_cleared",
+        "unevictable_pgs_stranded",
+        // of the cgroup
+        "unevictable",
+        "shmem",
+    ];
+
+    pub fn show(&self, since: &Self, sink: &mut dyn Sink) {
+        let mut line = b"counters".to_vec();
+        for ((name, now), then) in Self::NAMES.iter().zip(self.0).zip(since.0) {
+            // Vec does not fail.
+            let _ = write!(line, " {name}={}", now - then);
+        }
+        sink.line(&line);
+    }
+
+    /// Pages that are locked more than `since`.
+    pub fn mlocked(&self, since: &Self) -> i64 {
+        self.0[0] - since.0[0]
+    }
+}
+
+/// Empties the batches and the deltas of all CPUs; drops what is clean in the page cache.
+pub fn drain() -> Result<()> {
+    fs::write("/proc/sys/vm/drop_caches", "1")?;
+    fs::write("/proc/sys/vm/stat_refresh", "1")?;
+    stir()
+}
+
+/// Makes the next reader of memory.stat see it as it is. As long as no more than 64 changes are
+/// pending, it would see the sums as they were at the last flush, which comes every two seconds.
+fn stir() -> Result<()> {
+    const PAGES: usize = 64;
+    let len = PAGES * PAGE as usize;
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
+    // SAFETY: A new mapping, which nobody uses.
+    unsafe {
+        let at = libc::mmap(std::ptr::null_mut(), len, prot, flags, -1, 0);
+        if at == libc::MAP_FAILED || libc::munmap(at, len) != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Takes apart what smaps says of the first vma in `text`.
+fn entry_of(text: &[u8]) -> Entry {
+    let mut entry = Entry::default();
+    let (line, vma) = (&mut entry.line, &mut entry.vma);
+    for whole in text.split_inclusive(|&b| b == b'\n') {
+        entry.raw.extend_from_slice(whole);
+        let field = whole.trim_ascii_end();
+        if !field.first().is_some_and(u8::is_ascii_uppercase) {
+            if let Some((start, end)) = header(field, line) {
+                (vma.start, vma.end) = (start, end);
+            }
+        } else if let Some(flags) = field.strip_prefix(b"VmFlags:") {
+            vma.locked = has(flags, b" lo");
+            vma.on_fault = has(flags, b" lf");
+            line.extend_from_slice(flags);
+            break;
+        } else if !field.ends_with(b" 0 kB") {
+            let mut words = field.split(|&b| b == b' ').filter(|word| !word.is_empty());
+            let (name, value) = (words.next().unwrap_or(field), words.next().unwrap_or(field));
+            line.push(b' ');
+            line.extend_from_slice(name);
+            line.extend_from_slice(value);
+            match name {
+                b"Rss:" => vma.rss = number(value) * 1024,
+                b"Locked:" => vma.locked_rss = number(value) * 1024,
+                b"AnonHugePages:" => vma.huge = number(value) * 1024,
+                b"Swap:" => vma.swap = number(value) * 1024,
+                _ => {}
+            }
+        }
+    }
+    entry
+}
+
+/// "START-END PERM OFFSET DEV INODE PATH" without the device and the inode.
+fn header(line: &[u8], out: &mut Vec<u8>) -> Option<(u64, u64)> {
+    out.clear();
+    let mut words = line.split(|&b| b == b' ').filter(|word| !word.is_empty());
+    let range = words.next()?;
+    let dash = range.iter().position(|&b| b == b'-')?;
+    out.extend_from_slice(range);
+    for (i, word) in words.enumerate() {
+        if i == 2 || i == 3 {
+            continue;
+        }
+        out.push(b' ');
+        out.extend_from_slice(word);
+    }
+    Some((hex(&range[..dash]), hex(&range[dash + 1..])))
+}
+
+fn hex(text: &[u8]) -> u64 {
+    text.iter().fold(0, |n, b| {
+        n << 4 | u64::from((*b as char).to_digit(16).unwrap_or(0))
+    })
+}
+
+/// The first number in `text`.
+fn number(text: &[u8]) -> u64 {
+    text.iter()
+        .skip_while(|b| !b.is_ascii_digit())
+        .take_while(|b| b.is_ascii_digit())
+        .fold(0, |n, b| n * 10 + u64::from(b - b'0'))
+}
+
+fn has(text: &[u8], what: &[u8]) -> bool {
+    text.windows(what.len()).any(|at| at == what)
+}
+
+fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    bytes
+        .chunks_exact(8)
+        .map(|chunk| chunk.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b)))
+}
+
+fn pagemap<'a>(
+    file: &File,
+    buffer: &'a mut Vec<u8>,
+    vma: &Vma,
+) -> Result<impl Iterator<Item = u64> + 'a> {
+    let len = ((vma.end - vma.start) / PAGE * 8) as usize;
+    buffer.resize(len, 0);
+    file.read_exact_at(buffer, vma.start / PAGE * 8)?;
+    Ok(words(buffer))
+}
+
+/// Appends " VALUExCOUNT" for each run of a value.
+fn runs(values: impl Iterator<Item = u64>, line: &mut Vec<u8>) {
+    let mut run: Option<(u64, u64)> = None;
+    let mut put = |run: Option<(u64, u64)>| {
+        if let Some((value, count)) = run {
+            // Vec does not fail.
+            let _ = write!(line, " {value:x}x{count}");
+        }
+    };
+    for value in values {
+        run = match run {
+            Some((same, count)) if same == value => Some((same, count + 1)),
+            other => {
+                put(other);
+                Some((value, 1))
+            }
+        };
+    }
+    put(run);
+}

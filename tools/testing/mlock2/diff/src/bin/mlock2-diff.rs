@@ -1,0 +1,548 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Runs sequences of operations on two kernels, compares what user space saw, and shrinks a sequence
+//! that differs to the operations that matter. The results are KTAP.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+
+use mlock2_diff::job::{self, Case, Job};
+use mlock2_diff::op::{Call, Op};
+
+/// How often to say how far it is.
+const SAY: Duration = Duration::from_secs(20);
+/// Seconds for a boot, and for an operation at the most.
+const BOOT_SECONDS: u64 = 300;
+const OPS_PER_SECOND: u64 = 20;
+/// How many lines of a difference are shown.
+const LINES: usize = 30;
+
+/// Compares what user space sees of the mlock family on two kernels
+///
+/// The exit status is 0 if there is no difference, 1 if there is one, and 2 if it could not be
+/// tried.
+#[derive(Parser)]
+struct Args {
+    /// The command that boots the kernel that is right, without --work, --file and limits
+    #[arg(long)]
+    oracle: String,
+    /// The same for the kernel that is tested
+    #[arg(long)]
+    tested: String,
+    /// Where jobs, logs and what is found go
+    #[arg(long)]
+    work: PathBuf,
+    /// A directory of *.case files, which are run first
+    #[arg(long)]
+    cases: Option<PathBuf>,
+    /// How many operations are generated
+    #[arg(long, default_value_t = 50_000)]
+    ops: u64,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many of the sequences that differ are shrunk
+    #[arg(long, default_value_t = 3)]
+    shrink: usize,
+}
+
+fn main() -> ExitCode {
+    match compare(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("mlock2-diff: error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn compare(args: &Args) -> Result<bool> {
+    let stored = match &args.cases {
+        Some(dir) => read_cases(dir)?,
+        None => Vec::new(),
+    };
+    let machines = Machines::new(args)?;
+    let mut job = job::text(&stored);
+    if args.ops > 0 {
+        job += &format!("generate {} {}\n", args.seed, args.ops);
+    }
+    let cases: Vec<Case> = Job::parse(&job)?.all().collect();
+    ensure!(!cases.is_empty(), "there is nothing to run");
+    let ops: usize = cases.iter().map(|case| case.ops.len()).sum();
+
+    println!("KTAP version 1");
+    let tests = u32::from(!stored.is_empty()) + u32::from(args.ops > 0);
+    println!("1..{tests}");
+    let start = Instant::now();
+    let [oracle, tested] = machines.run("all", &job, ops as u64)?;
+    for (log, name) in [(&oracle, "tally.oracle"), (&tested, "tally.tested")] {
+        fs::write(args.work.join(name), log.tally.join("\n") + "\n")?;
+    }
+    say_coverage(&oracle);
+    eprintln!(
+        "# {ops} operations in {} sequences in {:.0} s",
+        cases.len(),
+        start.elapsed().as_secs_f64()
+    );
+
+    let different = |case: &&Case| oracle.digests.get(&case.name) != tested.digests.get(&case.name);
+    let missing = |case: &&Case| {
+        !(oracle.digests.contains_key(&case.name) && tested.digests.contains_key(&case.name))
+    };
+    let (first, rest) = cases.split_at(stored.len());
+    let mut number = 0;
+    let mut bad: Vec<&Case> = Vec::new();
+    for (group, name) in [
+        (first, "stored cases".to_string()),
+        (rest, format!("seed {}", args.seed)),
+    ] {
+        if group.is_empty() {
+            continue;
+        }
+        number += 1;
+        let ops: usize = group.iter().map(|case| case.ops.len()).sum();
+        let differ = group.iter().filter(different).count();
+        let lost = group.iter().filter(missing).count();
+        bad.extend(group.iter().filter(different));
+        let verdict = if differ == 0 && lost == 0 {
+            "ok"
+        } else {
+            "not ok"
+        };
+        println!(
+            "{verdict} {number} {name}: {ops} operations, {} sequences, {differ} differ, {lost} without a result",
+            group.len()
+        );
+    }
+    for log in [&oracle, &tested] {
+        if let Some(trouble) = &log.trouble {
+            println!("# {trouble}");
+        }
+    }
+    if let Some(case) = cases.iter().find(|case| missing(case)) {
+        // What a kernel did not survive cannot be shrunk with many trials in one boot.
+        let file = machines.store(case, &args.work, &[])?;
+        println!("# the first without a result: {}", file.display());
+        return Ok(false);
+    }
+    for case in bad.iter().take(args.shrink) {
+        report(&machines, &cases, case, &args.work)?;
+    }
+    Ok(bad.is_empty() && oracle.trouble.is_none() && tested.trouble.is_none())
+}
+
+fn read_cases(dir: &Path) -> Result<Vec<Case>> {
+    let mut files: Vec<PathBuf> = fs::read_dir(dir)
+        .with_context(|| format!("cannot read {}", dir.display()))?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<_>>()?;
+    files.retain(|file| {
+        file.extension()
+            .is_some_and(|extension| extension == "case")
+    });
+    files.sort();
+    let mut cases = Vec::new();
+    for file in files {
+        let job =
+            Job::parse(&fs::read_to_string(&file)?).with_context(|| file.display().to_string())?;
+        cases.extend(job.cases);
+    }
+    Ok(cases)
+}
+
+fn say_coverage(log: &Log) {
+    for line in &log.tally {
+        if ["call", "not_after"]
+            .iter()
+            .all(|word| !line.starts_with(word))
+        {
+            println!("# {line}");
+        }
+    }
+}
+
+//
+// Two kernels
+//
+
+struct Machines {
+    commands: [(PathBuf, String); 2],
+}
+
+/// What came out of one boot.
+#[derive(Default)]
+struct Log {
+    digests: HashMap<String, String>,
+    tally: Vec<String>,
+    lines: Vec<String>,
+    trouble: Option<String>,
+}
+
+impl Machines {
+    fn new(args: &Args) -> Result<Self> {
+        let work = |name: &str| -> Result<PathBuf> {
+            let dir = args.work.join(name);
+            fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+            Ok(dir)
+        };
+        Ok(Self {
+            commands: [
+                (work("oracle")?, args.oracle.clone()),
+                (work("tested")?, args.tested.clone()),
+            ],
+        })
+    }
+
+    /// Runs a job on both kernels at once.
+    fn run(&self, what: &str, job: &str, ops: u64) -> Result<[Log; 2]> {
+        thread::scope(|scope| {
+            let running = self
+                .commands
+                .each_ref()
+                .map(|(work, command)| scope.spawn(move || boot(what, work, command, job, ops)));
+            let [first, second] = running.map(|thread| match thread.join() {
+                Ok(log) => log,
+                Err(_) => bail!("a thread panicked"),
+            });
+            Ok([first?, second?])
+        })
+    }
+
+    /// Which of `cases` differ.
+    fn try_all(&self, cases: &[Case]) -> Result<Vec<bool>> {
+        let ops: usize = cases.iter().map(|case| case.ops.len()).sum();
+        let [first, second] = self.run("shrink", &job::text(cases), ops as u64)?;
+        Ok(cases
+            .iter()
+            .map(|case| first.digests.get(&case.name) != second.digests.get(&case.name))
+            .collect())
+    }
+
+    /// The first operation after which `case` differs when it comes after others, and the
+    /// lines that do.
+    fn trace(&self, before: &[Case], case: &Case) -> Result<Option<(usize, Vec<String>)>> {
+        let mut job = format!("trace {}\n{}", case.name, job::text(before));
+        job += &job::text(std::slice::from_ref(case));
+        let ops: usize = before.iter().map(|case| case.ops.len()).sum();
+        let logs = self.run("trace", &job, (ops + case.ops.len()) as u64)?;
+        let [first, second] = logs.each_ref().map(|log| blocks(&log.lines));
+        let end = case.ops.len();
+        for i in 0..first.len().max(second.len()) {
+            let (one, other) = (first.get(i), second.get(i));
+            if one == other {
+                continue;
+            }
+            let (one, other) = (
+                one.copied().unwrap_or_default(),
+                other.copied().unwrap_or_default(),
+            );
+            let mut lines = Vec::new();
+            for (name, here, there) in [("oracle", one, other), ("tested", other, one)] {
+                lines.extend(
+                    here.iter()
+                        .filter(|line| !there.contains(line))
+                        .map(|line| format!("{name}: {line}")),
+                );
+            }
+            let index = one
+                .first()
+                .or(other.first())
+                .and_then(|line| line.strip_prefix("op ")?.split(' ').next()?.parse().ok());
+            return Ok(Some((index.unwrap_or(end), lines)));
+        }
+        Ok(None)
+    }
+
+    fn store(&self, case: &Case, work: &Path, notes: &[String]) -> Result<PathBuf> {
+        let dir = work.join("found");
+        fs::create_dir_all(&dir)?;
+        let file = dir.join(format!("{}.case", case.name));
+        let notes: String = notes.iter().map(|note| format!("# {note}\n")).collect();
+        fs::write(&file, notes + &job::text(std::slice::from_ref(case)))?;
+        Ok(file)
+    }
+}
+
+/// The lines of a trace, operation by operation.
+fn blocks(lines: &[String]) -> Vec<&[String]> {
+    lines
+        .chunk_by(|_, next| !(next.starts_with("op ") || next == "end"))
+        .collect()
+}
+
+fn boot(what: &str, work: &Path, command: &str, job: &str, ops: u64) -> Result<Log> {
+    let job_file = work.join("diff.job");
+    let log_file = work.join("diff.log");
+    fs::write(&job_file, job).with_context(|| format!("cannot write {}", job_file.display()))?;
+    if log_file.exists() {
+        fs::remove_file(&log_file)?;
+    }
+    let seconds = BOOT_SECONDS + ops / OPS_PER_SECOND;
+    let output = fs::File::create(work.join("boot.log"))?;
+    let command = format!(
+        "exec {command} --work '{}' --file '{}' --limit {seconds} --timeout {}",
+        work.display(),
+        job_file.display(),
+        seconds + BOOT_SECONDS
+    );
+    let mut child = Command::new("bash")
+        .args(["-c", &command])
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .spawn()
+        .context("cannot run bash")?;
+    let mut next = Instant::now() + SAY;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if Instant::now() > next {
+            next += SAY;
+            let log = fs::read_to_string(&log_file).unwrap_or_default();
+            let done: u64 = log
+                .lines()
+                .filter_map(case_line)
+                .map(|(_, ops, _)| ops)
+                .sum();
+            eprintln!("# {what}: {}: {done} of {ops} operations", work.display());
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
+
+    let text = fs::read_to_string(&log_file)
+        .with_context(|| format!("the boot came to nothing; see {}/boot.log", work.display()))?;
+    let mut log = Log::default();
+    for line in text.lines() {
+        if let Some((name, _, digest)) = case_line(line) {
+            log.digests.insert(name.to_string(), digest.to_string());
+        } else if let Some(tally) = line.strip_prefix("tally ") {
+            log.tally.push(tally.to_string());
+        } else {
+            log.lines.push(line.to_string());
+        }
+    }
+    if !status.success() {
+        let error = log.lines.iter().find(|line| line.contains("error:"));
+        log.trouble = Some(format!(
+            "{}: {}; see boot.log there",
+            work.display(),
+            error.map_or("the boot failed", |line| line)
+        ));
+    }
+    Ok(log)
+}
+
+/// The name, the number of operations and the digest of "case NAME OPERATIONS DIGEST".
+fn case_line(line: &str) -> Option<(&str, u64, &str)> {
+    let mut words = line.strip_prefix("case ")?.split(' ');
+    Some((words.next()?, words.next()?.parse().ok()?, words.next()?))
+}
+
+//
+// A difference
+//
+
+/// Shrinks a case that differs, and says what is left of it.
+fn report(machines: &Machines, cases: &[Case], case: &Case, work: &Path) -> Result<()> {
+    println!(
+        "# case {} differs; shrinking its {} operations",
+        case.name,
+        case.ops.len()
+    );
+    let Some((index, _)) = machines.trace(&[], case)? else {
+        let at = cases.iter().position(|other| other.name == case.name);
+        let before = &cases[..at.unwrap_or(0)];
+        let mut notes = vec!["differs only after what ran before it".to_string()];
+        if let Some((at, lines)) = machines.trace(before, case)? {
+            notes.push(format!("differs after operation {at}:"));
+            notes.extend(lines.into_iter().take(LINES));
+        }
+        let file = machines.store(case, work, &notes)?;
+        println!("# it does not differ by itself: {}", file.display());
+        for note in notes {
+            println!("#   {note}");
+        }
+        return Ok(());
+    };
+    let mut case = case.clone();
+    let mut cut = case.clone();
+    cut.ops.truncate(index + 1);
+    if machines.try_all(std::slice::from_ref(&cut))?[0] {
+        case = cut;
+    }
+    case.ops = shrink(case.ops, &mut |tries| {
+        let cases: Vec<Case> = tries
+            .iter()
+            .enumerate()
+            .map(|(i, ops)| Case {
+                name: format!("try-{i}"),
+                ops: ops.clone(),
+            })
+            .collect();
+        machines.try_all(&cases)
+    })?;
+    let (at, mut notes) = machines
+        .trace(&[], &case)?
+        .unwrap_or((0, vec!["(not again)".into()]));
+    let all = notes.len();
+    notes.truncate(LINES);
+    if all > LINES {
+        notes.push(format!("... and {} lines more", all - LINES));
+    }
+    notes.insert(
+        0,
+        match case.ops.get(at) {
+            Some(op) => format!("differs after operation {at}, {op}:"),
+            None => "differs when all processes are gone:".to_string(),
+        },
+    );
+    let file = machines.store(&case, work, &notes)?;
+    println!(
+        "# shrunk to {} operations: {}",
+        case.ops.len(),
+        file.display()
+    );
+    for line in fs::read_to_string(&file)?.lines() {
+        println!("#   {line}");
+    }
+    println!("# copy it to tools/testing/mlock2/diff/cases to run it each time");
+    Ok(())
+}
+
+type Trial<'a> = &'a mut dyn FnMut(&[Vec<Op>]) -> Result<Vec<bool>>;
+
+/// Takes operations away while `trial`, asked for many at once, says that it still differs.
+fn shrink(mut ops: Vec<Op>, trial: Trial) -> Result<Vec<Op>> {
+    let mut chunk = ops.len().div_ceil(4).max(1);
+    loop {
+        // All that goes by itself ...
+        let starts: Vec<usize> = (0..ops.len()).step_by(chunk).collect();
+        let without = |gone: &[usize]| -> Vec<Op> {
+            ops.chunks(chunk)
+                .zip(&starts)
+                .filter(|(_, start)| !gone.contains(start))
+                .flat_map(|(ops, _)| ops.iter().copied())
+                .collect()
+        };
+        let tries: Vec<Vec<Op>> = starts.iter().map(|start| without(&[*start])).collect();
+        let good: Vec<usize> = trial(&tries)?
+            .iter()
+            .zip(&starts)
+            .filter(|(differs, _)| **differs)
+            .map(|(_, start)| *start)
+            .collect();
+        // ... and as much of that together as does.
+        let mut tries = Vec::new();
+        let mut n = good.len();
+        while n > 0 {
+            tries.push(without(&good[..n]));
+            tries.push(without(&good[good.len() - n..]));
+            n = if n > 8 { n * 3 / 4 } else { n - 1 };
+        }
+        if tries.is_empty() {
+            if chunk == 1 {
+                return simplify(ops, trial);
+            }
+            chunk = chunk.div_ceil(2);
+            continue;
+        }
+        let differs = trial(&tries)?;
+        let best = tries
+            .into_iter()
+            .zip(differs)
+            .filter(|(_, differs)| *differs)
+            .map(|(ops, _)| ops)
+            .min_by_key(Vec::len);
+        match best {
+            Some(best) => ops = best,
+            // It did differ a moment ago.
+            None => return Ok(ops),
+        }
+        chunk = chunk.min(ops.len().div_ceil(2).max(1));
+    }
+}
+
+/// Makes what is left plainer: process 0 for any, mlock for mlock2, one page for several.
+fn simplify(mut ops: Vec<Op>, trial: Trial) -> Result<Vec<Op>> {
+    for _ in 0..3 {
+        let mut tries = Vec::new();
+        for (i, op) in ops.iter().enumerate() {
+            let mut plain = |new: Op| {
+                if new != *op {
+                    let mut ops = ops.clone();
+                    ops[i] = new;
+                    tries.push(ops);
+                }
+            };
+            if op.call == Call::Mmap {
+                let mut new = *op;
+                new.args[3] &=
+                    !(libc::MAP_NORESERVE | libc::MAP_POPULATE | libc::MAP_LOCKED) as u64;
+                plain(new);
+            }
+            if op.call == Call::Mlock2 {
+                plain(Op::new(op.process, Call::Mlock, &op.args[..2]));
+            }
+            if op.call == Call::Mlockall {
+                plain(Op::new(op.process, Call::Mlockall, &[1]));
+            }
+            if op.call == Call::Write {
+                plain(Op::new(op.process, Call::Write, &[op.args[0], 1]));
+            }
+        }
+        if tries.is_empty() {
+            break;
+        }
+        match tries
+            .iter()
+            .zip(trial(&tries)?)
+            .find(|(_, differs)| *differs)
+        {
+            Some((plainer, _)) => ops = plainer.clone(),
+            None => break,
+        }
+    }
+    Ok(ops)
+}
+
+#[cfg(test)]
+mod tests {
+    use mlock2_diff::generate;
+
+    use super::*;
+
+    #[test]
+    fn shrinks_to_what_matters() {
+        let case = generate::case(1, 0);
+        let matter = |op: &Op| op.call == Call::Munmap || op.call == Call::Fork;
+        let mut trials = 0;
+        let want = case.ops.iter().filter(|op| matter(op)).count();
+        let left = shrink(case.ops, &mut |tries| {
+            trials += 1;
+            Ok(tries
+                .iter()
+                .map(|ops| ops.iter().filter(|op| matter(op)).count() == want)
+                .collect())
+        })
+        .unwrap();
+        assert_eq!(left.len(), want);
+        assert!(trials < 60, "{trials}");
+    }
+
+    #[test]
+    fn blocks_of_a_trace() {
+        let lines: Vec<String> = ["trace x", "op 0 a", "+ b", "op 1 c", "end", "+ d"]
+            .map(String::from)
+            .into();
+        let sizes: Vec<usize> = blocks(&lines).iter().map(|block| block.len()).collect();
+        assert_eq!(sizes, [1, 2, 1, 2]);
+    }
+}
