@@ -45,6 +45,7 @@ help:
 	@echo 'make bench      instructions for each operation in C and in Rust, how they grow, several CPUs'
 	@echo 'make bench-paper   the experiment of the 2015 cover letter; at SCALE=1/32 of its size (3 minutes)'
 	@echo 'make profile ROW=...  where the instructions of one row of it are, function by function'
+	@echo 'make diff       random operations on this kernel and on the C one, compared (OPS=50000 SEED=1)'
 	@echo 'make test-configs  compile mm/mlock2 in other configurations (an hour; CONFIGS="up rt" selects)'
 	@echo 'make shell      a shell in that kernel, with the files of this machine'
 	@echo 'make kernel     build the kernel with CONFIG_MLOCK2=y in build/$(ARCH)'
@@ -254,6 +255,32 @@ profile: linux
 	@$(MAKE) profile-built
 profile-built: bench-programs
 	@$(call bench_tool,$(PROFILE_QEMU_ARGS)) profile --row '$(ROW)' --objdump $(KOBJDUMP) -- $(PROFILE_ARGS)
+
+#
+# What user space sees of random operations, in C and in Rust
+#
+
+OPS ?= 50000
+SEED ?= 1
+# SELF=c|rust: a kernel against itself, which must be clean
+SELF ?=
+DIFF = $(BUILD)/diff
+DIFF_BIN = $(DIFF)/target/$(RUST_TARGET)/release
+diff_boot = $(TOOL) boot --image $(1)/$(KIMAGE_FILE) --gen-init-cpio $(1)/usr/gen_init_cpio \
+	--qemu $(QEMU) --qemu-args='$(QEMU_ARGS) -icount shift=0,sleep=off' --console $(CONSOLE) --accel tcg --cpus 1 \
+	--init $(GUEST)/init --bin $(DIFF_BIN) --plan tools/testing/mlock2/diff/diff.plan \
+	--name '$(ARCH) $(2)' --append '$(KPARAMS) $(KICOUNT) norandmaps'
+diff_c = $(call diff_boot,$(O_C),MLOCK2=n)
+diff_rust = $(call diff_boot,$(O),MLOCK2=y)
+
+.PHONY: diff diff-built
+diff: linux
+	@$(MAKE) diff-built
+diff-built: kernel-c-built guest tool
+	@RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release --locked --target $(RUST_TARGET) \
+		--manifest-path tools/testing/mlock2/diff/Cargo.toml --target-dir $(DIFF)/target
+	@$(DIFF_BIN)/mlock2-diff --ops $(OPS) --seed $(SEED) --work $(DIFF)/run --cases tools/testing/mlock2/diff/cases \
+		--oracle "$(diff_$(if $(filter rust,$(SELF)),rust,c))" --tested "$(diff_$(if $(filter c,$(SELF)),c,rust))"
 
 .PHONY: test-configs test-configs-built
 test-configs: linux

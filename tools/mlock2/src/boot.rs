@@ -374,6 +374,7 @@ pub enum Event {
 
 /// A guest that runs, and its console.
 pub struct Machine {
+    #[cfg_attr(not(feature = "bench"), expect(dead_code))]
     guest: Guest,
     #[cfg_attr(not(feature = "bench"), expect(dead_code))]
     keyboard: ChildStdin,
