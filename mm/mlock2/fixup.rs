@@ -44,7 +44,8 @@ fn lock_flags(mode: LockMode) -> VmaFlags {
 /// for good.
 ///
 /// Returns whether there is nothing to populate afterwards: the range is not locked, or it is locked
-/// on fault, or all of it is there already.
+/// on fault, or all of it is there already. The last is only looked for if this is the `last` part
+/// of what is locked, or no failure counts: a call that fails in a later vma does not populate.
 ///
 /// # Errors
 ///
@@ -54,6 +55,7 @@ fn mlock_fixup(
     start: usize,
     end: usize,
     lock: VmaFlags,
+    last: bool,
     walk: &mut PageWalk,
 ) -> Result<bool> {
     let old = vma.vma_flags();
@@ -89,7 +91,9 @@ fn mlock_fixup(
     }
     // It is all right if reclaim unmaps a page right after the flags are set: populating brings it
     // back.
-    let populated = vma.publish_lock_flags(lock, |vma| walk.mlock_vma_pages_range(vma, start, end));
+    let populated = vma.publish_lock_flags(lock, |vma| {
+        walk.mlock_vma_pages_range(vma, start, end, last)
+    });
     Ok(populated || not_to_populate)
 }
 
@@ -127,7 +131,7 @@ pub(crate) fn apply_vma_lock_flags(
             return Err(ENOMEM);
         }
         let vma_end = vma.end().min(end);
-        if !mlock_fixup(vma, next, vma_end, lock, &mut walk)? {
+        if !mlock_fixup(vma, next, vma_end, lock, vma_end == end, &mut walk)? {
             unpopulated = Some(PageRange::spanning(unpopulated, next, vma_end));
         }
         // Not `vma_end`: the vma may have been merged with one that reaches further.
@@ -182,7 +186,7 @@ pub(crate) fn apply_mlockall_flags(
     let mut vmas = mm.vmas_mut();
     while let Some(vma) = vmas.next() {
         let (start, end) = (vma.start(), vma.end());
-        if mlock_fixup(vma, start, end, lock, &mut walk) != Ok(true) {
+        if mlock_fixup(vma, start, end, lock, true, &mut walk) != Ok(true) {
             unpopulated = Some(PageRange::spanning(unpopulated, start, end));
         }
         cond_resched();

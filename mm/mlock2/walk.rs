@@ -58,6 +58,9 @@ impl PageWalk {
     /// new flags and leaves it alone. What another thread does to the vma once the mmap lock is
     /// dropped, it could as well do after populating.
     ///
+    /// Looks for that only if told to `look`, and then marks the folios as accessed, as populating
+    /// does: the call must not fail any more, since it would not populate then.
+    ///
     /// Sleeps.
     #[inline(always)]
     pub(crate) fn mlock_vma_pages_range(
@@ -65,6 +68,7 @@ impl PageWalk {
         vma: &PublishedVma<'_>,
         start: usize,
         end: usize,
+        look: bool,
     ) -> bool {
         // Folios that wait in this CPU's batches have to be on the LRU lists to be moved. What is
         // faulted in between two vmas of one call is like what waits on other CPUs: it comes to
@@ -83,7 +87,11 @@ impl PageWalk {
             });
             return true;
         }
-        let populate = vma.populate();
+        let populate = if look {
+            vma.populate()
+        } else {
+            Populate::Other
+        };
         let mut populated = 0usize;
         let _ = vma.walk_tables(start, end, |table, context| {
             let pages = self.mlock_pte_range::<true>(table, context, populate);
