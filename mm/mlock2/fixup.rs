@@ -97,6 +97,24 @@ fn mlock_fixup(
     Ok(populated || not_to_populate)
 }
 
+/// Adds to what is to be populated: `start..end` (bytes) unless it is `populated`; and what the vma
+/// was merged with up to `merged_end`, which had its flags before, so that nobody looked at it.
+fn add_unpopulated(
+    unpopulated: Option<PageRange>,
+    populated: bool,
+    start: usize,
+    end: usize,
+    merged_end: usize,
+) -> Option<PageRange> {
+    if !populated {
+        Some(PageRange::spanning(unpopulated, start, merged_end))
+    } else if merged_end > end {
+        Some(PageRange::spanning(unpopulated, end, merged_end))
+    } else {
+        unpopulated
+    }
+}
+
 /// Locks or unlocks a range that may span vmas. The C function of the same name.
 ///
 /// Returns the part of the range that is to be populated, if the mode is to lock it.
@@ -131,11 +149,11 @@ pub(crate) fn apply_vma_lock_flags(
             return Err(ENOMEM);
         }
         let vma_end = vma.end().min(end);
-        if !mlock_fixup(vma, next, vma_end, lock, vma_end == end, &mut walk)? {
-            unpopulated = Some(PageRange::spanning(unpopulated, next, vma_end));
-        }
+        let start = next;
+        let populated = mlock_fixup(vma, start, vma_end, lock, vma_end == end, &mut walk)?;
         // Not `vma_end`: the vma may have been merged with one that reaches further.
         next = vmas.end();
+        unpopulated = add_unpopulated(unpopulated, populated, start, vma_end, next.min(end));
     }
 
     if next < end {
@@ -186,9 +204,8 @@ pub(crate) fn apply_mlockall_flags(
     let mut vmas = mm.vmas_mut();
     while let Some(vma) = vmas.next() {
         let (start, end) = (vma.start(), vma.end());
-        if mlock_fixup(vma, start, end, lock, true, &mut walk) != Ok(true) {
-            unpopulated = Some(PageRange::spanning(unpopulated, start, end));
-        }
+        let populated = mlock_fixup(vma, start, end, lock, true, &mut walk) == Ok(true);
+        unpopulated = add_unpopulated(unpopulated, populated, start, end, vmas.end().max(end));
         cond_resched();
     }
     unpopulated
