@@ -11,6 +11,7 @@ use crate::{
         to_result,
         Result, //
     },
+    ffi::c_int,
     page::PAGE_MASK,
     task::CurrentTask, //
 };
@@ -36,22 +37,23 @@ pub fn untagged_addr(addr: usize) -> usize {
 /// `populate_vma_page_range()` returned for the first vma that could not be populated.
 #[inline]
 pub fn populate(current: &CurrentTask, start: usize, len: usize) -> Result {
-    if (start | len) & !PAGE_MASK != 0 || current.mm().is_none() {
-        return Err(EINVAL);
-    }
-    // SAFETY: `current` has an address space, and the range is page aligned. Whether anything is
-    // mapped there is looked up under the lock.
-    to_result(unsafe { bindings::__mm_populate(start, len, 0) })
+    mm_populate(current, start, len, 0)
 }
 
 /// Faults in the pages of `start..start + len` (bytes) as far as that is possible, as
 /// `mm_populate()`. Otherwise as [`populate`]; does nothing where that returns [`EINVAL`].
 #[inline]
 pub fn populate_ignoring_errors(current: &CurrentTask, start: usize, len: usize) {
-    if (start | len) & !PAGE_MASK == 0 && current.mm().is_some() {
-        // SAFETY: As in `populate()`.
-        unsafe { bindings::mm_populate(start, len) };
+    let _ = mm_populate(current, start, len, 1);
+}
+
+fn mm_populate(current: &CurrentTask, start: usize, len: usize, ignore_errors: c_int) -> Result {
+    if (start | len) & !PAGE_MASK != 0 || current.mm().is_none() {
+        return Err(EINVAL);
     }
+    // SAFETY: `current` has an address space, and the range is page aligned. Whether anything is
+    // mapped there is looked up under the lock.
+    to_result(unsafe { bindings::__mm_populate(start, len, ignore_errors) })
 }
 
 /// Moves the folios that wait in this CPU's batches to their LRU lists, as `lru_add_drain()`.
