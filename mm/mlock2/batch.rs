@@ -30,14 +30,14 @@
 //! something else (`SHM_LOCK`, ramfs) makes it unevictable.
 //!
 //! `mlock_count` errs on the low side: a folio that is claimed by somebody else when its mlock is
-//! worked on is not counted, being put back sets the count to 0, and a large folio that is mapped in
-//! part is munlocked but never mlocked. So a folio may become evictable while a locked vma maps it.
-//! Reclaim then meets `VMA_LOCKED_BIT`, keeps it mapped, and mlocks it again if it is mapped as a
-//! whole. The other way is to be avoided, since it would keep a folio unevictable until it is freed.
-//! It is possible in two cases, as in C: truncation that unmaps a folio between munlock's clearing of
-//! `VMA_LOCKED_BIT` and its walk leaves `PG_mlocked` set; and an mlock that waits in the batch of one
-//! CPU while the munlock that belongs to it is worked on by another counts after all, if the folio is
-//! mlocked again before its turn comes.
+//! worked on is not counted, being put back sets the count to 0, and a large folio that is mapped
+//! in part is munlocked but never mlocked. So a folio may become evictable while a locked vma maps
+//! it. Reclaim then meets `VMA_LOCKED_BIT`, keeps it mapped, and mlocks it again if it is mapped as
+//! a whole. The other way is to be avoided, since it would keep a folio unevictable until it is
+//! freed. It is possible in two cases, as in C: truncation that unmaps a folio between munlock's
+//! clearing of `VMA_LOCKED_BIT` and its walk leaves `PG_mlocked` set; and an mlock that waits in
+//! the batch of one CPU, while another CPU works on the munlock that belongs to it, counts after
+//! all if the folio is mlocked again before its turn comes.
 //!
 //! # Who may come in between
 //!
@@ -50,17 +50,18 @@
 //!   moves in an order. An mlock and a munlock cancel out in either order, if no other vma has it
 //!   locked; if one has, then the munlock may come first and take off what was that vma's: the
 //!   count is too low then.
-//! - *Setting `PG_mlocked` while a munlock is worked on*: the munlock clears the flag and
-//!   makes the folio evictable in one step. What was set before is lost, as the mlock's entry in the batch finds out.
-//!   What is set after that belongs to an mlock that can claim the folio now, or has its entry in a
-//!   batch yet: it finds the folio evictable and moves it. So does the walk, which leaves an entry
-//!   in the batch if it cannot claim the folio.
+//! - *Setting `PG_mlocked` while a munlock is worked on*: the munlock clears the flag and makes the
+//!   folio evictable in one step. What was set before is lost, as the mlock's entry in the batch
+//!   finds out. What is set after that belongs to an mlock that can claim the folio now, or has its
+//!   entry in a batch yet: it finds the folio evictable and moves it. So does the walk, which
+//!   leaves an entry in the batch if it cannot claim the folio.
 //! - *A walk, and what waits in this CPU's batch*: the walk works on the batch before each page
 //!   table. Otherwise a munlock by the walk would come before an mlock that another task of this
 //!   CPU has queued, and take off the count of a third.
 //! - *Migration or reclaim while a vma is being locked*: both may mlock a folio because of the
 //!   vma's new flag, before the walk gets there and does so too. `VMA_IO_BIT` beside
-//!   `VMA_LOCKED_BIT` tells them to leave it to the walk (see `ModifiedVma::publish_lock_flags()`).
+//!   `VMA_LOCKED_BIT` tells them to leave it to the walk (see `ModifiedVma::publish_lock_flags()`),
+//!   until what the walk has left in the batch is worked on too.
 //! - *munmap, exit and truncation*: the munlock is the last thing that removing the rmap does; the
 //!   reference of the mapping is put after it, so the folio is there for the batch to take its own.
 //! - *Another process that maps the folio*: its vma adds and takes off its own 1.

@@ -94,6 +94,7 @@ pub(crate) fn mlock2(addr: usize, len: usize, flags: i32) -> Result {
 /// # Errors
 ///
 /// `EINTR` on a fatal signal, and what [`fixup::apply_vma_lock_flags`] returns.
+#[inline]
 pub(crate) fn munlock(addr: usize, len: usize) -> Result {
     let range = PageRange::new(untagged_addr(addr), len);
     let current = current!();

@@ -43,9 +43,9 @@ fn lock_flags(mode: LockMode) -> VmaFlags {
 /// nothing is counted. So are vmas that have the flags already, and secret memory, which is locked
 /// for good.
 ///
-/// Returns whether there is nothing to populate afterwards: the range is not locked, or it is locked
-/// on fault, or all of it is there already. The last is only looked for if this is the `last` part
-/// of what is locked, or no failure counts: a call that fails in a later vma does not populate.
+/// Returns whether there is nothing to populate afterwards: the range is not locked, or it is
+/// locked on fault, or all of it is there already. The last is only looked for if told to `look`:
+/// if populating is certain to reach `start`.
 ///
 /// # Errors
 ///
@@ -55,7 +55,7 @@ fn mlock_fixup(
     start: usize,
     end: usize,
     lock: VmaFlags,
-    last: bool,
+    look: bool,
     walk: &mut PageWalk,
 ) -> Result<bool> {
     let old = vma.vma_flags();
@@ -73,7 +73,7 @@ fn mlock_fixup(
     if was_locked && is_locked {
         // Only how the pages are locked changes. What is present is marked already, and marking a
         // folio twice would keep it unevictable after the vma is unlocked.
-        vma.set_lock_flags(lock);
+        vma.set_lock_flags();
         return Ok(not_to_populate);
     }
 
@@ -86,14 +86,12 @@ fn mlock_fixup(
     });
 
     if !vma.maps_folios() {
-        vma.set_lock_flags(lock);
+        vma.set_lock_flags();
         return Ok(not_to_populate);
     }
     // It is all right if reclaim unmaps a page right after the flags are set: populating brings it
     // back.
-    let populated = vma.publish_lock_flags(lock, |vma| {
-        walk.mlock_vma_pages_range(vma, start, end, last)
-    });
+    let populated = vma.publish_lock_flags(|vma| walk.mlock_vma_pages_range(vma, look));
     Ok(populated || not_to_populate)
 }
 
@@ -106,10 +104,10 @@ fn add_unpopulated(
     end: usize,
     merged_end: usize,
 ) -> Option<PageRange> {
-    if !populated {
-        Some(PageRange::spanning(unpopulated, start, merged_end))
-    } else if merged_end > end {
-        Some(PageRange::spanning(unpopulated, end, merged_end))
+    let from = if populated { end } else { start };
+
+    if from < merged_end {
+        Some(PageRange::spanning(unpopulated, from, merged_end))
     } else {
         unpopulated
     }
@@ -150,7 +148,9 @@ pub(crate) fn apply_vma_lock_flags(
         }
         let vma_end = vma.end().min(end);
         let start = next;
-        let populated = mlock_fixup(vma, start, vma_end, lock, vma_end == end, &mut walk)?;
+        // If there is one vma only, then nothing can fail before it is populated.
+        let look = start == range.start() && vma_end == end;
+        let populated = mlock_fixup(vma, start, vma_end, lock, look, &mut walk)?;
         // Not `vma_end`: the vma may have been merged with one that reaches further.
         next = vmas.end();
         unpopulated = add_unpopulated(unpopulated, populated, start, vma_end, next.min(end));
@@ -189,8 +189,8 @@ pub(crate) fn count_mm_mlocked_pages(mm: &MmapWriteGuard<'_>, range: &PageRange)
 
 /// Locks or unlocks every vma, and says how later ones start out. The C function of the same name.
 ///
-/// A vma that cannot be changed stays as it is: mlockall(2) does not fail for it. Returns what is to
-/// be populated, if the mode is to lock them.
+/// A vma that cannot be changed stays as it is: mlockall(2) does not fail for it. Returns what is
+/// to be populated, if the mode is to lock them.
 pub(crate) fn apply_mlockall_flags(
     mm: &mut MmapWriteGuard<'_>,
     request: LockAll,
@@ -204,6 +204,7 @@ pub(crate) fn apply_mlockall_flags(
     let mut vmas = mm.vmas_mut();
     while let Some(vma) = vmas.next() {
         let (start, end) = (vma.start(), vma.end());
+        // Populating goes on after an error here, so it reaches every vma.
         let populated = mlock_fixup(vma, start, end, lock, true, &mut walk) == Ok(true);
         unpopulated = add_unpopulated(unpopulated, populated, start, end, vmas.end().max(end));
         cond_resched();

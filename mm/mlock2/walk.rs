@@ -11,8 +11,9 @@
 
 use super::{
     batch,
-    range::PageCount, //
+    range::PAGE_SIZE, //
 };
+use core::mem;
 use kernel::mm::{
     folio::{
         Folio,
@@ -31,14 +32,16 @@ use kernel::mm::{
     vma_flags::VmaFlags, //
 };
 
-/// After how many page table entries to see whether somebody waits for the lruvec lock. About what
-/// the C handles under one hold; if nobody waits, we keep it to the end of the page table.
-const LOOK_AFTER: usize = 32;
+/// For how much address space (bytes) the lruvec lock is kept: interrupts are off meanwhile, and
+/// others wait. The C keeps it for the 31 folios of a batch, which cost as much as these do here.
+const HOLD: usize = PAGE_SIZE << 7;
 
 /// The walks of one system call.
 pub(crate) struct PageWalk {
     drained: bool,
     left: bool,
+    // Up to which address the vma that is walked is populated.
+    populated: usize,
 }
 
 impl PageWalk {
@@ -46,43 +49,37 @@ impl PageWalk {
         Self {
             drained: false,
             left: false,
+            populated: 0,
         }
     }
 
-    /// Locks the pages that are present in `start..end` (bytes) of a vma, or unlocks them, as its
-    /// `VMA_LOCKED_BIT` says. The C function of the same name.
+    /// Locks the pages that are present in the part of a vma that was modified, or unlocks them, as
+    /// its `VMA_LOCKED_BIT` says. The C function of the same name.
     ///
     /// Returns whether there is nothing to populate: the range is unlocked, or all of its pages are
-    /// present, locked, and in the state in which populating would leave them. It stays so: the page
-    /// table's lock was held, so reclaim had unmapped a page before we came by, or sees the vma's
-    /// new flags and leaves it alone. What another thread does to the vma once the mmap lock is
-    /// dropped, it could as well do after populating.
+    /// present, locked, and in the state in which populating would leave them. It stays so: the
+    /// page table's lock was held, so reclaim had unmapped a page before we came by, or sees the
+    /// vma's new flags and leaves it alone. What another thread does to the vma once the mmap lock
+    /// is dropped, it could as well do after populating.
     ///
-    /// Looks for that only if told to `look`, and then marks the folios as accessed, as populating
-    /// does: the call must not fail any more, since it would not populate then.
+    /// Looks for that only if told to `look`, and then marks folios as accessed, as populating
+    /// does. So populating must be certain to reach the start. From the first page on that is not
+    /// populated nothing is marked, since populating that one may fail.
     ///
     /// Sleeps.
     #[inline(always)]
-    pub(crate) fn mlock_vma_pages_range(
-        &mut self,
-        vma: &PublishedVma<'_>,
-        start: usize,
-        end: usize,
-        look: bool,
-    ) -> bool {
+    pub(crate) fn mlock_vma_pages_range(&mut self, vma: &PublishedVma<'_>, look: bool) -> bool {
         // Folios that wait in this CPU's batches have to be on the LRU lists to be moved. What is
         // faulted in between two vmas of one call is like what waits on other CPUs: it comes to
-        // the list that PG_mlocked says when it leaves its batch. If we meet it, then the rest is
-        // brought to the lists before the next vma.
-        if !self.drained || self.left {
+        // the list that PG_mlocked says when it leaves its batch, with an mlock_count that may be
+        // too low.
+        if !self.drained {
             lru_add_drain();
             self.drained = true;
-            self.left = false;
         }
 
-        // The vma was just made for the range, so the walk has nothing to report.
         if !vma.vma().vma_flags().contains(VmaFlags::LOCKED) {
-            let _ = vma.walk_tables(start, end, |table, context| {
+            vma.walk_tables(|table, context| {
                 self.mlock_pte_range::<false>(table, context, Populate::Other);
             });
             return true;
@@ -92,17 +89,20 @@ impl PageWalk {
         } else {
             Populate::Other
         };
-        let mut populated = 0usize;
-        let _ = vma.walk_tables(start, end, |table, context| {
-            let pages = self.mlock_pte_range::<true>(table, context, populate);
-            populated = populated.wrapping_add(pages);
+        self.populated = vma.start();
+        vma.walk_tables(|table, context| {
+            self.mlock_pte_range::<true>(table, context, populate);
         });
-        PageCount::new(populated) == PageCount::of_bytes(end.wrapping_sub(start))
+        // What was left in the batch must be worked on while the vma still tells others to leave
+        // its folios to us. If reclaim mlocked one of them too and put it back on a list before
+        // that, then both would count.
+        if mem::take(&mut self.left) {
+            lru_add_drain();
+        }
+        self.populated == vma.end()
     }
 
     /// Locks or unlocks what one page table maps. The C function of the same name.
-    ///
-    /// Returns for how many pages populating would find nothing to do.
     ///
     /// Called with the table's lock held; must not sleep.
     #[inline(always)]
@@ -111,7 +111,7 @@ impl PageWalk {
         table: Table<'_>,
         context: TaskContext,
         populate: Populate,
-    ) -> usize {
+    ) {
         // What other tasks have left in this CPU's batch came before us: an mlock that waits there
         // must not find that we have taken off its mlock_count.
         batch::mlock_drain_local(context);
@@ -119,8 +119,6 @@ impl PageWalk {
         // Locked for all folios of the table that belong to one lruvec. No references are needed:
         // what is mapped stays while the table is locked.
         let mut lruvec = LruvecGuard::new();
-        let mut populated = 0usize;
-        let mut entries = 0usize;
         let look = LOCK && matches!(populate, Populate::Read | Populate::Write);
         let write = populate == Populate::Write;
 
@@ -128,14 +126,19 @@ impl PageWalk {
             Table::Huge(entry) => match entry.folio() {
                 Some(folio) if !folio.is_zone_device() => {
                     self.left |= mark::<LOCK>(folio, &mut lruvec, context);
-                    if look && entry.is_populated(write) {
-                        populated = entry.pages();
+                    if look && entry.start() == self.populated && entry.is_populated(write) {
+                        self.populated = entry.end();
                     }
                 }
                 _ => (),
             },
             Table::Pages(mut table) => {
+                let mut hold_until = 0;
                 while let Some(page) = table.find() {
+                    if page.addr() >= hold_until {
+                        lruvec.unlock();
+                        hold_until = page.addr().wrapping_add(HOLD);
+                    }
                     let mut step = 1;
                     let folio = page.folio();
                     if !folio.is_zone_device() {
@@ -145,31 +148,17 @@ impl PageWalk {
                             // Only this entry was looked at of those that are stepped over.
                             if look
                                 && step == 1
+                                && page.addr() == self.populated
                                 && page.is_populated(write)
                                 && folio.mark_accessed_unevictable()
                             {
-                                populated = populated.wrapping_add(1);
+                                self.populated = self.populated.wrapping_add(PAGE_SIZE);
                             }
                         }
                     }
                     page.skip(step);
-                    entries = entries.wrapping_add(step);
-                    if entries >= LOOK_AFTER {
-                        entries = 0;
-                        lruvec.unlock_if_contended();
-                    }
                 }
             }
-        }
-        populated
-    }
-}
-
-impl Drop for PageWalk {
-    fn drop(&mut self) {
-        // What could not be done at once is not to linger.
-        if self.left {
-            lru_add_drain();
         }
     }
 }

@@ -12,7 +12,8 @@
 
 #include "../../mm/internal.h"
 
-__rust_helper unsigned long rust_helper_folio_nr_pages(const struct folio *folio)
+__rust_helper unsigned long
+rust_helper_folio_nr_pages(const struct folio *folio)
 {
 	return folio_nr_pages(folio);
 }
@@ -27,7 +28,8 @@ __rust_helper bool rust_helper_folio_is_zone_device(const struct folio *folio)
 	return folio_is_zone_device(folio);
 }
 
-__rust_helper bool rust_helper_folio_may_be_lru_cached(const struct folio *folio)
+__rust_helper bool
+rust_helper_folio_may_be_lru_cached(const struct folio *folio)
 {
 	return folio_may_be_lru_cached(folio);
 }
@@ -120,11 +122,6 @@ rust_helper_folio_lruvec_lock_irqsave(struct folio *folio, unsigned long *flags)
 }
 #endif
 
-__rust_helper bool rust_helper_lruvec_is_contended(struct lruvec *lruvec)
-{
-	return spin_is_contended(&lruvec->lru_lock);
-}
-
 __rust_helper void rust_helper_lruvec_unlock_irqrestore(struct lruvec *lruvec,
 							unsigned long flags)
 {
@@ -170,7 +167,8 @@ __rust_helper void rust_helper_update_lru_size(struct lruvec *lruvec,
 	update_lru_size(lruvec, lru, zid, nr);
 }
 
-__rust_helper enum zone_type rust_helper_folio_zonenum(const struct folio *folio)
+__rust_helper enum zone_type
+rust_helper_folio_zonenum(const struct folio *folio)
 {
 	return folio_zonenum(folio);
 }
@@ -305,7 +303,8 @@ __rust_helper bool rust_helper_pmd_touched(pmd_t *pmd, bool write)
  * Does what folio_mark_accessed() does to an unevictable folio. If that is not
  * what the folio is, or it has more to do, returns false.
  */
-__rust_helper bool rust_helper_folio_mark_accessed_unevictable(struct folio *folio)
+__rust_helper bool
+rust_helper_folio_mark_accessed_unevictable(struct folio *folio)
 {
 	if (!folio_test_unevictable(folio) || folio_test_idle(folio) ||
 	    folio_test_dropbehind(folio))

@@ -19,12 +19,6 @@ __rust_helper void rust_helper_mmap_write_unlock(struct mm_struct *mm)
 	mmap_write_unlock(mm);
 }
 
-__rust_helper void
-rust_helper_mmap_assert_write_locked(const struct mm_struct *mm)
-{
-	mmap_assert_write_locked(mm);
-}
-
 /* A member of a union in a structure, both without a name */
 __rust_helper vma_flags_t *rust_helper_mm_def_vma_flags(struct mm_struct *mm)
 {
@@ -99,9 +93,9 @@ __rust_helper bool rust_helper_vma_is_secretmem(struct vm_area_struct *vma)
 #endif
 
 /*
- * Whether populate_vma_page_range() may look for all pages of the vma, and takes
- * those that are present as they are: the part of check_vma_flags() that a vma
- * which can be locked may fail, and gup_can_follow_protnone()
+ * Whether populate_vma_page_range() may look for all pages of the vma, and
+ * takes those that are present as they are: the part of check_vma_flags() that
+ * a vma which can be locked may fail, and gup_can_follow_protnone()
  */
 __rust_helper bool rust_helper_vma_populate_allowed(struct vm_area_struct *vma,
 						    bool write)
@@ -114,12 +108,6 @@ __rust_helper bool rust_helper_vma_populate_allowed(struct vm_area_struct *vma,
 __rust_helper unsigned long rust_helper_untagged_addr(unsigned long addr)
 {
 	return untagged_addr(addr);
-}
-
-__rust_helper void rust_helper_mm_populate(unsigned long addr,
-					   unsigned long len)
-{
-	mm_populate(addr, len);
 }
 
 __rust_helper void rust_helper_cond_resched(void)

@@ -135,7 +135,7 @@ impl Folio {
 
     /// Clears `PG_mlocked` and returns whether it was set. Fully ordered.
     #[inline]
-    pub fn test_clear_mlocked(&self) -> bool {
+    fn test_clear_mlocked(&self) -> bool {
         // SAFETY: The folio is valid by the type invariants; the bit is cleared atomically.
         unsafe { bindings::folio_test_clear_mlocked(self.as_ptr()) }
     }
@@ -180,9 +180,9 @@ impl Folio {
     ///
     /// # Safety
     ///
-    /// `PG_mlocked` may be changed by anybody. `PG_lru` may be cleared by anybody, which claims the
-    /// folio if it was set. It may be set, and `PG_active` and `PG_unevictable` may be changed, only
-    /// by who has claimed the folio or it is new to, with its lruvec locked.
+    /// `PG_mlocked` may be changed by anybody. `PG_lru` may be cleared by anybody, which claims
+    /// the folio if it was set. It may be set, and `PG_active` and `PG_unevictable` may be changed,
+    /// only by who has claimed the folio or it is new to, with its lruvec locked.
     #[inline]
     unsafe fn change_flags(&self, clear: c_ulong, set: c_ulong) -> c_ulong {
         // SAFETY: The folio is valid by the type invariants; the word is changed atomically. The
@@ -221,8 +221,7 @@ impl Folio {
     ///
     /// If it is unevictable, it stays so for now, and is counted as stranded.
     pub fn munlock_unclaimed(&self) {
-        // SAFETY: The folio is valid by the type invariants; the bit is cleared atomically.
-        if !unsafe { bindings::folio_test_clear_mlocked(self.as_ptr()) } {
+        if !self.test_clear_mlocked() {
             return;
         }
         let pages = self.nr_counted();
@@ -363,10 +362,10 @@ pub struct LruvecGuard {
 ///
 /// - The sizes of the lists are seen exact by all who have the lock. Who reads them without it
 ///   gets them late by what was moved under this hold of the lock.
-/// - `nr_mlock` has no lock. What a page table holds is late by one hold of the lruvec lock. What
-///   waits in a batch is late until that is drained, as the sizes of the lists always were: by at
-///   most 31 pages for each CPU, fewer than vmstat's own deltas may have. It is too low by these,
-///   and may be below 0, if another CPU munlocks them first; `/proc/vmstat` shows 0 for that.
+/// - `nr_mlock` has no lock. What a walk does is late by one hold of the lruvec lock. What waits in
+///   a batch, 31 pages at most for each CPU, is late until that is drained, as the sizes of the
+///   lists always were. It may be below 0 by as much if another CPU munlocks such pages first:
+///   `/proc/vmstat` shows 0 for that, and `/proc/sys/vm/stat_refresh` logs it.
 /// - The events of `/proc/vmstat` are late in the same way.
 struct Pending {
     // The lists and the zone, for which it is: see `key()`.
@@ -494,15 +493,6 @@ impl LruvecGuard {
         }
     }
 
-    /// Unlocks the lruvec if somebody waits for it.
-    #[inline]
-    pub fn unlock_if_contended(&mut self) {
-        // SAFETY: By the type invariants, we hold the lock if there is one.
-        if !self.lruvec.is_null() && unsafe { bindings::lruvec_is_contended(self.lruvec) } {
-            self.unlock();
-        }
-    }
-
     /// Unlocks the lruvec, if there is one.
     #[inline]
     pub fn unlock(&mut self) {
@@ -621,11 +611,12 @@ impl LruvecGuard {
                 }
                 Fate::Rescued if unevictable => {
                     folio.end_claim(UNEVICTABLE, 0);
-                    self.rescue(folio, mlock);
+                    self.add_evictable(folio, bindings::lru_list_LRU_UNEVICTABLE, mlock);
                 }
                 Fate::Munlocked if unevictable && folio.has_evictable_mapping() => {
                     let old = folio.end_claim(MLOCKED | UNEVICTABLE, 0);
-                    self.rescue(folio, cleared(old));
+                    let from = bindings::lru_list_LRU_UNEVICTABLE;
+                    self.add_evictable(folio, from, cleared(old));
                 }
                 Fate::Munlocked => {
                     let old = folio.end_claim(MLOCKED, 0);
@@ -658,17 +649,17 @@ impl LruvecGuard {
         self.note(folio, from, bindings::lru_list_LRU_UNEVICTABLE, mlock);
     }
 
-    /// Puts a folio that was unevictable on the list that its flags say now.
+    /// Puts a folio that was unevictable, or new, on the list that its flags say now.
     ///
     /// # Safety
     ///
     /// The lruvec of the folio must be locked, and still be so since the claim ended.
     #[inline(always)]
-    unsafe fn rescue(&mut self, folio: &Folio, mlock: Mlock) {
-        // SAFETY: The lruvec is locked; who has claimed the folio since waits for it. On the
-        // unevictable list, the folio was linked to nothing.
+    unsafe fn add_evictable(&mut self, folio: &Folio, from: bindings::lru_list, mlock: Mlock) {
+        // SAFETY: The lruvec is locked; who has claimed the folio since waits for it. New, or on
+        // the unevictable list, the folio was linked to nothing.
         let to = unsafe { bindings::lruvec_add_folio_uncounted(self.lruvec, folio.as_ptr()) };
-        self.note(folio, bindings::lru_list_LRU_UNEVICTABLE, to, mlock);
+        self.note(folio, from, to, mlock);
     }
 
     /// Locks the lruvec that a new folio belongs to, unless it is the one that is locked already,
@@ -681,15 +672,14 @@ impl LruvecGuard {
         // SAFETY: By its type invariants, the folio has no `PG_lru`, and nobody else sets it.
         unsafe { self.relock(folio) };
 
-        // SAFETY: By its type invariants, the folio is on no list, as if we had claimed it and taken
-        // it off one; its lruvec is locked.
+        // SAFETY: By its type invariants, the folio is on no list, as if we had claimed it and
+        // taken it off one; its lruvec is locked.
         unsafe {
             if unevictable(folio) {
                 self.cull(folio, NO_LRU, Mlock::Set);
             } else {
                 folio.end_claim(0, 0);
-                let to = bindings::lruvec_add_folio_uncounted(self.lruvec, folio.as_ptr());
-                self.note(folio, NO_LRU, to, Mlock::Set);
+                self.add_evictable(folio, NO_LRU, Mlock::Set);
             }
         }
     }

@@ -278,8 +278,8 @@ impl Drop for LocalBatch {
     }
 }
 
-/// Returns whether folios wait in the batch of a CPU, or are being worked on; that may change at any
-/// time.
+/// Returns whether folios wait in the batch of a CPU, or are being worked on; that may change at
+/// any time.
 #[inline]
 pub fn is_batch_in_use(cpu: CpuId) -> bool {
     // SAFETY: The CPU exists.

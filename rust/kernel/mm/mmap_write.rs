@@ -272,9 +272,11 @@ impl VmaIter<'_> {
         unsafe {
             bindings::vma_iter_set(&mut self.at.vmi, addr);
             let found = !bindings::vma_iter_load(&mut self.at.vmi).is_null();
-            if found {
-                self.at.prev = bindings::vma_prev(&mut self.at.vmi);
-            }
+            self.at.prev = if found {
+                bindings::vma_prev(&mut self.at.vmi)
+            } else {
+                ptr::null_mut()
+            };
             self.at.vma = ptr::null_mut();
             found
         }
@@ -381,16 +383,22 @@ impl<'i> VmaMut<'i> {
         })?;
 
         // INVARIANT: `vma_modify_flags()` returned a vma that is in the tree, and took the place of
-        // the old one if that was merged away. `prev` was not freed: of a merge with it, it is the
-        // vma that remains.
+        // the old one if that was merged away; the range, which we just checked, is in it. `prev`
+        // was not freed: of a merge with it, it is the vma that remains.
         at.vma = vma;
-        Ok(ModifiedVma { mm: self.mm, vma })
+        Ok(ModifiedVma {
+            mm: self.mm,
+            vma,
+            start,
+            end,
+            lock,
+        })
     }
 }
 
 // Whether `start..end` is made of whole pages of a vma, at least one.
 #[inline]
-pub(super) fn is_part_of(vma: &VmaRef, start: usize, end: usize) -> bool {
+fn is_part_of(vma: &VmaRef, start: usize, end: usize) -> bool {
     vma.start() <= start && start < end && end <= vma.end() && (start | end) & !PAGE_MASK == 0
 }
 
@@ -400,11 +408,15 @@ pub(super) fn is_part_of(vma: &VmaRef, start: usize, end: usize) -> bool {
 ///
 /// # Invariants
 ///
-/// `vma` is in the tree of `mm`, the write lock of which is held.
+/// `vma` is in the tree of `mm`, the write lock of which is held. It contains `start..end`, which is
+/// page aligned and not empty.
 #[must_use]
 pub struct ModifiedVma<'i> {
     mm: &'i MmWithUser,
     vma: *mut bindings::vm_area_struct,
+    start: usize,
+    end: usize,
+    lock: VmaFlags,
 }
 
 impl ModifiedVma<'_> {
@@ -441,12 +453,10 @@ impl ModifiedVma<'_> {
         }
     }
 
-    /// Replaces the lock flags of the vma.
-    ///
-    /// Only the lock flags of `lock` count. Takes the vma write lock.
+    /// Replaces the lock flags of the vma. Takes the vma write lock.
     #[inline]
-    pub fn set_lock_flags(self, lock: VmaFlags) {
-        let flags = self.as_ref().vma_flags().with_lock(lock);
+    pub fn set_lock_flags(self) {
+        let flags = self.as_ref().vma_flags().with_lock(self.lock);
 
         // SAFETY: By the type invariants, the vma is valid and the mmap write lock is held.
         unsafe { bindings::vma_start_write(self.vma) };
@@ -464,14 +474,10 @@ impl ModifiedVma<'_> {
     /// `mlock_vma_folio()` to leave the folio to us. Otherwise a folio that is migrated meanwhile
     /// would be counted twice, and would stay unevictable for ever.
     ///
-    /// Only the lock flags of `lock` count. Takes the vma write lock.
+    /// Takes the vma write lock.
     #[inline(always)]
-    pub fn publish_lock_flags<R>(
-        self,
-        lock: VmaFlags,
-        pages: impl FnOnce(&PublishedVma<'_>) -> R,
-    ) -> R {
-        let flags = self.as_ref().vma_flags().with_lock(lock);
+    pub fn publish_lock_flags<R>(self, pages: impl FnOnce(&PublishedVma<'_>) -> R) -> R {
+        let flags = self.as_ref().vma_flags().with_lock(self.lock);
 
         // SAFETY: By the type invariants, the vma is valid and the mmap write lock is held.
         unsafe { bindings::vma_start_write(self.vma) };
@@ -481,9 +487,13 @@ impl ModifiedVma<'_> {
         // just taken the vma write lock.
         unsafe { self.reset_flags_once(if locking { flags | VmaFlags::IO } else { flags }) };
         // INVARIANT: The vma's write lock is held until the mmap lock is dropped.
-        let result = pages(&PublishedVma(self.as_ref()));
-        // Without the marker. If there was none, then this changes nothing; but it lets the closure
-        // be inlined, which is then called at one place.
+        let result = pages(&PublishedVma {
+            vma: self.as_ref(),
+            start: self.start,
+            end: self.end,
+        });
+        // Without the marker. If there was none, then this writes what stands there: were it left
+        // out, the compiler would make two of all this, and not inline the closure.
         // SAFETY: As above. Nobody has changed the flags since.
         unsafe { self.reset_flags_once(flags) };
         result
@@ -519,27 +529,44 @@ pub enum Populate {
 ///
 /// # Invariants
 ///
-/// The mmap lock and the vma's lock are held for writing.
-pub struct PublishedVma<'v>(&'v VmaRef);
+/// The mmap lock and the vma's lock are held for writing. The vma contains `start..end`, which is
+/// page aligned and not empty.
+pub struct PublishedVma<'v> {
+    vma: &'v VmaRef,
+    start: usize,
+    end: usize,
+}
 
 impl PublishedVma<'_> {
     /// Returns the vma, to be read.
     #[inline]
     pub fn vma(&self) -> &VmaRef {
-        self.0
+        self.vma
+    }
+
+    /// Returns where the part of the vma starts that was modified (bytes).
+    #[inline]
+    pub fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Returns the (exclusive) end of the part of the vma that was modified (bytes).
+    #[inline]
+    pub fn end(&self) -> usize {
+        self.end
     }
 
     /// Returns how `populate_vma_page_range()` is going to populate the pages of the vma.
     #[inline]
     pub fn populate(&self) -> Populate {
         // They are left to be faulted in.
-        if self.0.vma_flags().contains(VmaFlags::LOCKED_ONFAULT) {
+        if self.vma.vma_flags().contains(VmaFlags::LOCKED_ONFAULT) {
             return Populate::Other;
         }
-        let write = self.0.flags() & (flags::WRITE | flags::SHARED) == flags::WRITE;
+        let write = self.vma.flags() & (flags::WRITE | flags::SHARED) == flags::WRITE;
 
         // SAFETY: By the type invariants, the vma is valid and locked.
-        if !unsafe { bindings::vma_populate_allowed(self.0.as_ptr(), write) } {
+        if !unsafe { bindings::vma_populate_allowed(self.vma.as_ptr(), write) } {
             Populate::Other
         } else if write {
             Populate::Write

@@ -15,11 +15,6 @@
 
 use crate::{
     bindings,
-    error::{
-        code::EINVAL,
-        to_result,
-        Result, //
-    },
     ffi::{
         c_int,
         c_ulong,
@@ -28,10 +23,7 @@ use crate::{
     mm::{
         folio::Folio,
         folio_batch::TaskContext,
-        mmap_write::{
-            is_part_of,
-            PublishedVma, //
-        },
+        mmap_write::PublishedVma, //
     },
     page::PAGE_SIZE,
     task::cond_resched, //
@@ -76,10 +68,16 @@ impl<'t> HugeEntry<'t> {
         Some(unsafe { Folio::from_raw(folio) })
     }
 
-    /// Returns how many pages of the range the entry is for.
+    /// Returns the first address of the range (bytes) that the entry is for.
     #[inline]
-    pub fn pages(&self) -> usize {
-        self.end.wrapping_sub(self.addr) / PAGE_SIZE
+    pub fn start(&self) -> usize {
+        self.addr
+    }
+
+    /// Returns the first address (bytes) after what the entry is for of the range.
+    #[inline]
+    pub fn end(&self) -> usize {
+        self.end
     }
 
     /// Returns whether populating the entry, for writing or not, would find nothing to do:
@@ -166,6 +164,12 @@ impl<'t> MappedPage<'_, 't> {
         self.folio
     }
 
+    /// Returns the address (bytes) at which the page is mapped.
+    #[inline]
+    pub fn addr(&self) -> usize {
+        self.table.addr
+    }
+
     /// Returns how many entries from here on, at least one, map pages of the folio in a row, as
     /// `folio_pte_batch()`.
     #[inline]
@@ -212,40 +216,40 @@ impl<'t> MappedPage<'_, 't> {
     /// Steps over `pages` entries, or to the end if there are fewer.
     #[inline]
     pub fn skip(self, pages: usize) {
-        self.table.advance(pages.min(self.table.left()));
+        // By the type invariants, there is this entry.
+        let pages = if pages == 1 {
+            1
+        } else {
+            pages.min(self.table.left())
+        };
+        self.table.advance(pages);
     }
 }
 
 impl PublishedVma<'_> {
-    /// Calls `visit` for each page table that there is for `start..end` (bytes), under its lock.
+    /// Calls `visit` for each page table that there is for the part of the vma that was modified,
+    /// under its lock.
     ///
     /// Takes and drops the lock for each table, and lets other tasks run in between. A table that
     /// goes away while it is looked for is looked for again. Huge pages are not split. `visit` runs
     /// in task context, and must not sleep.
-    ///
-    /// # Errors
-    ///
-    /// [`EINVAL`] if `start..end` is empty, not page aligned or not in the vma.
     #[inline]
-    pub fn walk_tables<F>(&self, start: usize, end: usize, mut visit: F) -> Result
+    pub fn walk_tables<F>(&self, mut visit: F)
     where
         F: FnMut(Table<'_>, TaskContext),
     {
-        if !is_part_of(self.vma(), start, end) {
-            return Err(EINVAL);
-        }
-
-        // SAFETY: By the type invariants, the mmap lock and the vma's own are held for writing. The
-        // range is in the vma. `private` is what the callback expects, and outlives the walk.
-        to_result(unsafe {
+        // It returns what `pmd_entry()` does, which is 0.
+        // SAFETY: By the type invariants, the mmap lock and the vma's own are held for writing, and
+        // the range is in the vma. `private` is what the callback expects, and outlives the walk.
+        unsafe {
             bindings::walk_page_range_vma(
                 self.vma().as_ptr(),
-                start,
-                end,
+                self.start(),
+                self.end(),
                 &Walker::<F>::OPS,
                 ptr::from_mut(&mut visit).cast::<c_void>(),
             )
-        })
+        };
     }
 }
 

@@ -136,8 +136,9 @@ impl VmaRef {
     #[inline]
     pub fn vma_flags(&self) -> VmaFlags {
         // SAFETY: By the type invariants, the vma is valid and at least the mmap or vma read lock
-        // is held, so this is no data race. Both members of the union are plain words, any value of
-        // which is valid.
+        // is held. That excludes all who change flags but `vma_set_atomic_flag()`, which sets one
+        // bit, atomically; C reads the flags in the same way beside it. Both members of the union
+        // are plain words, any value of which is valid.
         VmaFlags::from_raw(unsafe { (*self.as_ptr()).__bindgen_anon_2.flags })
     }
 }

@@ -2,18 +2,15 @@
 
 //! What a page table maps is not used after its lock is dropped, unless by a reference of its own.
 
-use kernel::{
-    mm::{
-        mmap_write::PublishedVma,
-        pagewalk::Table, //
-    },
-    prelude::*,
+use kernel::mm::{
+    mmap_write::PublishedVma,
+    pagewalk::Table, //
 };
 
-pub fn is_large(vma: &PublishedVma<'_>, start: usize, end: usize) -> Result<bool> {
+pub fn is_large(vma: &PublishedVma<'_>) -> bool {
     let mut last = None;
 
-    vma.walk_tables(start, end, |table, _| {
+    vma.walk_tables(|table, _| {
         if let Table::Huge(entry) = table {
             let folio = entry.folio();
             #[cfg(not(mistake))]
@@ -21,6 +18,6 @@ pub fn is_large(vma: &PublishedVma<'_>, start: usize, end: usize) -> Result<bool
             // error: E0521 borrowed data escapes outside of closure
             last = folio;
         }
-    })?;
-    Ok(last.is_some_and(|folio| folio.is_large()))
+    });
+    last.is_some_and(|folio| folio.is_large())
 }

@@ -2,17 +2,14 @@
 
 //! The pages of a vma follow when its flags can be seen, not before.
 
-use kernel::mm::{
-    mmap_write::ModifiedVma,
-    vma_flags::VmaFlags, //
-};
+use kernel::mm::mmap_write::ModifiedVma;
 
-pub fn lock(vma: ModifiedVma<'_>, start: usize, end: usize) {
+pub fn lock(vma: ModifiedVma<'_>) {
     #[cfg(mistake)]
     // error: E0599 no method named `walk_tables` found for struct `ModifiedVma
-    let _ = vma.walk_tables(start, end, |_, _| ());
+    vma.walk_tables(|_, _| ());
 
-    vma.publish_lock_flags(VmaFlags::LOCKED, |vma| {
-        let _ = vma.walk_tables(start, end, |_, _| ());
+    vma.publish_lock_flags(|vma| {
+        vma.walk_tables(|_, _| ());
     });
 }

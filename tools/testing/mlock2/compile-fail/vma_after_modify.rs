@@ -13,7 +13,7 @@ use kernel::{
 pub fn lock(vma: VmaMut<'_>) -> Result<usize> {
     let (start, end) = (vma.start(), vma.end());
     let modified = vma.modify_flags(start, end, VmaFlags::LOCKED)?;
-    modified.set_lock_flags(VmaFlags::LOCKED);
+    modified.set_lock_flags();
 
     #[cfg(mistake)]
     // error: E0382 borrow of moved value: `vma`

@@ -19,6 +19,6 @@ pub fn unlock(vma: VmaMut<'_>) -> Result {
     let vma = vma.modify_flags(start, end, VmaFlags::NONE)?;
 
     // error: E0599 no method named `set_lock_flags` found for reference `&VmaRef`
-    vma.set_lock_flags(VmaFlags::NONE);
+    vma.set_lock_flags();
     Ok(())
 }
