@@ -85,7 +85,6 @@ changes: linux
 kernel kernel-c: linux
 	@$(MAKE) $@-built
 
-FRAGMENTS = kernel/configs/mlock2.config arch/$(KSRCARCH)/configs/mlock2.config
 O = $(BUILD)/$(ARCH)
 O_C = $(BUILD)/$(ARCH)-c
 
@@ -103,34 +102,47 @@ define configure
 	@$(KMAKE) CC='$(KCC)' O=$(1) $(2) >$(1)/config.log 2>&1 || { tail -n 20 $(1)/config.log >&2; exit 1; }
 endef
 
-$(O)/.config: $(FRAGMENTS) Kconfig $(BUILD)/tools.mk
-	$(call configure,$(O),allnoconfig mlock2.config)
-	@# The kernel does not make the bindings again for another bindgen.
-	@rm -f $(O)/rust/bindings/*_generated.rs
-	@for o in RUST MLOCK2 $(if $(filter y,$(INLINE_HELPERS)),$(KINLINE)); do \
-		grep -qx "CONFIG_$$o=y" $@ || { echo "config: error: CONFIG_$$o did not get set; see $(O)/config.log and 'make -C $(LINUX) ARCH=$(KARCH) $(KTOOLS) rustavailable'" >&2; rm -f $@; exit 1; }; \
-	done
+# The fragments that the kernel's build finds by the name $(1), and what they
+# set but for what these compilers do not allow
+fragments = $(wildcard $(patsubst %,kernel/configs/%,$(1)) $(patsubst %,arch/$(KSRCARCH)/configs/%,$(1)))
+wanted = grep -hE '^CONFIG_[A-Z0-9_]*=' $(1) $(if $(filter y,$(INLINE_HELPERS)),,| grep -vE '^CONFIG_($(KINLINE))=')
 
-.PHONY: kernel-built kernel-c-built
-kernel-built: $(O)/.config
-	@echo 'build: $(O) (CONFIG_MLOCK2=y)'
-	@$(KMAKE) CC='$(KCC)' O=$(O) $(KIMAGE) $(KEXTRA) 2>&1 | $(call progress,$(O)/build)
-
-# The C twin is the same build with the one option off. It starts from a copy
-# of the tree, so that what does not depend on the option need not be configured
+# KERNEL(suffix, fragments): the kernel $(BUILD)/$(ARCH)<suffix> and its C twin.
+#
+# The twin is the same build with the one option off. It starts from a copy of
+# the tree, so that what does not depend on the option need not be configured
 # and generated again; most objects come from ccache.
-$(O_C)/.config: $(O)/.config | kernel-built
-	@[ -d $(O_C) ] || { echo 'build: copying $(O) to $(O_C)'; rm -rf $(O_C).new; \
-		cp -a $(O) $(O_C).new; rm -rf $(O_C).new/run $(O_C).new/test; mv $(O_C).new $(O_C); }
-	@cp $(O)/.config $(O_C)/.config.new
-	@$(LINUX)/scripts/config --file $(O_C)/.config.new -d MLOCK2
-	@mv $(O_C)/.config.new $@
-	$(call configure,$(O_C),olddefconfig)
-	@if grep -q '^CONFIG_MLOCK2=' $@; then echo 'config: error: CONFIG_MLOCK2 is still set' >&2; rm -f $@; exit 1; fi
+define KERNEL
+$(O)$(1)/.config: $(call fragments,$(2)) Kconfig $(BUILD)/tools.mk
+	$$(call configure,$(O)$(1),allnoconfig $(2))
+	@# The kernel does not make the bindings again for another bindgen.
+	@rm -f $(O)$(1)/rust/bindings/*_generated.rs
+	@$(call wanted,$(call fragments,$(2))) | grep -vxFf $$@ >$(O)$(1)/config.missing || true; \
+	if [ -s $(O)$(1)/config.missing ]; then \
+		{ echo 'config: error: Kconfig does not allow this; see $(O)$(1)/config.log:'; cat $(O)$(1)/config.missing; } >&2; \
+		rm -f $$@; exit 1; \
+	fi
 
-kernel-c-built: kernel-built $(O_C)/.config
-	@echo 'build: $(O_C) (CONFIG_MLOCK2=n)'
-	@$(KMAKE) CC='$(KCC)' O=$(O_C) $(KIMAGE) $(KEXTRA) 2>&1 | $(call progress,$(O_C)/build)
+.PHONY: kernel$(1)-built kernel$(1)-c-built
+kernel$(1)-built: $(O)$(1)/.config
+	@echo 'build: $(O)$(1) (CONFIG_MLOCK2=y)'
+	@$$(KMAKE) CC='$$(KCC)' O=$(O)$(1) $(KIMAGE) $(KEXTRA) 2>&1 | $$(call progress,$(O)$(1)/build)
+
+$(O)$(1)-c/.config: $(O)$(1)/.config | kernel$(1)-built
+	@[ -d $$(@D) ] || { echo 'build: copying $(O)$(1) to $$(@D)'; rm -rf $$(@D).new; \
+		cp -a $(O)$(1) $$(@D).new; rm -rf $$(@D).new/run $$(@D).new/test; mv $$(@D).new $$(@D); }
+	@cp $(O)$(1)/.config $$@.new
+	@$(LINUX)/scripts/config --file $$@.new -d MLOCK2
+	@mv $$@.new $$@
+	$$(call configure,$(O)$(1)-c,olddefconfig)
+	@if grep -q '^CONFIG_MLOCK2=' $$@; then echo 'config: error: CONFIG_MLOCK2 is still set' >&2; rm -f $$@; exit 1; fi
+
+kernel$(1)-c-built: kernel$(1)-built $(O)$(1)-c/.config
+	@echo 'build: $(O)$(1)-c (CONFIG_MLOCK2=n)'
+	@$$(KMAKE) CC='$$(KCC)' O=$(O)$(1)-c $(KIMAGE) $(KEXTRA) 2>&1 | $$(call progress,$(O)$(1)-c/build)
+endef
+$(eval $(call KERNEL,,mlock2.config))
+$(eval $(call KERNEL,-debug,mlock2.config mlock2-debug.config))
 
 #
 # The guest: PID 1, demonstration and selftests, and the tool that boots it
