@@ -1,0 +1,434 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What must hold, and what was found. Nothing here looks at the machine by itself, so that it can
+//! be tested on any.
+
+use crate::control::{OPS, Op};
+use crate::layout::{PAGE, Range};
+
+/// Failures of one kind that are printed.
+const MOST_SHOWN: usize = 20;
+
+/// Bits of /proc/PID/pagemap.
+pub const PRESENT: u64 = 1 << 63;
+pub const FRAME: u64 = (1 << 55) - 1;
+/// Bits of /proc/kpageflags.
+pub const LRU: u64 = 1 << 5;
+pub const UNEVICTABLE: u64 = 1 << 18;
+pub const MLOCKED: u64 = 1 << 33;
+
+/// The sizes of the lists of a cgroup.
+const LISTS: [&str; 5] = [
+    "inactive_anon ",
+    "active_anon ",
+    "inactive_file ",
+    "active_file ",
+    "unevictable ",
+];
+
+/// The number after `key`, which begins a line.
+pub fn number(text: &str, key: &str) -> Option<u64> {
+    text.lines()
+        .find_map(|line| line.strip_prefix(key))
+        .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+}
+
+/// What smaps says of a vma; `swap` in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Vma {
+    pub start: usize,
+    pub end: usize,
+    pub swap: usize,
+    pub locked: bool,
+    pub on_fault: bool,
+}
+
+pub fn smaps(text: &str) -> Vec<Vma> {
+    let mut vmas: Vec<Vma> = Vec::new();
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        let Some(first) = words.next() else { continue };
+        let hex = |text| usize::from_str_radix(text, 16).ok();
+        let ends = first
+            .split_once('-')
+            .map(|(start, end)| (hex(start), hex(end)));
+        if let Some((Some(start), Some(end))) = ends {
+            vmas.push(Vma {
+                start,
+                end,
+                ..Vma::default()
+            });
+            continue;
+        }
+        let Some(vma) = vmas.last_mut() else { continue };
+        match first {
+            "Swap:" => vma.swap = words.next().and_then(|kb| kb.parse().ok()).unwrap_or(0) * 1024,
+            "VmFlags:" => {
+                for flag in words {
+                    vma.locked |= flag == "lo";
+                    vma.on_fault |= flag == "lf";
+                }
+            }
+            _ => {}
+        }
+    }
+    vmas
+}
+
+/// Bytes of the vmas that are locked: what a process is charged, as long as it has no huge pages of
+/// hugetlb and no mappings of devices, which have the flag taken away, and no secret memory.
+pub fn locked(vmas: &[Vma]) -> usize {
+    let locked = vmas.iter().filter(|vma| vma.locked);
+    locked.map(|vma| vma.end - vma.start).sum()
+}
+
+/// Bytes of the range that vmas which fit cover.
+pub fn covered(vmas: &[Vma], range: &Range, fits: impl Fn(&Vma) -> bool) -> usize {
+    vmas.iter()
+        .filter(|vma| fits(vma))
+        .map(|vma| {
+            let (start, end) = (vma.start.max(range.addr), vma.end.min(range.end()));
+            end.saturating_sub(start)
+        })
+        .sum()
+}
+
+/// Bytes of swap of the vmas that the range touches.
+pub fn swapped(vmas: &[Vma], range: &Range) -> usize {
+    vmas.iter()
+        .filter(|vma| vma.start < range.end() && vma.end > range.addr)
+        .map(|vma| vma.swap)
+        .sum()
+}
+
+/// Pages of a locked range that were used and are gone, and those that were not and are there.
+pub fn misplaced(range: &Range, pagemap: &[u64]) -> (usize, usize) {
+    let (mut gone, mut extra) = (0, 0);
+    for (page, entry) in pagemap.iter().enumerate() {
+        let present = entry & PRESENT != 0;
+        gone += usize::from(range.is_used(page) && !present);
+        extra += usize::from(range.is_exact() && !range.is_used(page) && present);
+    }
+    (gone, extra)
+}
+
+/// The counters of the machine and of the cgroup, all in pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub nr_mlock: u64,
+    pub mlocked: u64,
+    pub nr_unevictable: u64,
+    pub unevictable: u64,
+    pub group: u64,
+    /// All pages of the cgroup that are on a list. One that somebody has kept a reference to is on
+    /// one, even if nothing else tells of it any more.
+    pub listed: u64,
+}
+
+impl Counters {
+    /// From /proc/vmstat, /proc/meminfo and the cgroup's memory.stat.
+    pub fn parse(vmstat: &str, meminfo: &str, stat: &str) -> Option<Self> {
+        Some(Self {
+            nr_mlock: number(vmstat, "nr_mlock ")?,
+            mlocked: number(meminfo, "Mlocked:")? * 1024 / PAGE as u64,
+            nr_unevictable: number(vmstat, "nr_unevictable ")?,
+            unevictable: number(meminfo, "Unevictable:")? * 1024 / PAGE as u64,
+            group: number(stat, "unevictable ")? / PAGE as u64,
+            listed: LISTS
+                .iter()
+                .filter_map(|list| number(stat, list))
+                .sum::<u64>()
+                / PAGE as u64,
+        })
+    }
+
+    /// What is not as it was.
+    pub fn differences(&self, base: &Self) -> Vec<String> {
+        [
+            ("nr_mlock", base.nr_mlock, self.nr_mlock),
+            ("Mlocked", base.mlocked, self.mlocked),
+            ("nr_unevictable", base.nr_unevictable, self.nr_unevictable),
+            ("Unevictable", base.unevictable, self.unevictable),
+            ("the cgroup's unevictable", base.group, self.group),
+            ("all of the cgroup's lists", base.listed, self.listed),
+        ]
+        .into_iter()
+        .filter(|(_, old, new)| old != new)
+        .map(|(name, old, new)| format!("{name} was {old} pages and is {new}"))
+        .collect()
+    }
+
+    /// What does not go with the flags of all pages, as /proc/kpageflags has them.
+    pub fn against(&self, frames: &[u64]) -> Vec<String> {
+        let mlocked = frames.iter().filter(|f| **f & MLOCKED != 0).count() as u64;
+        let list = LRU | UNEVICTABLE;
+        let unevictable = frames.iter().filter(|f| **f & list == list).count() as u64;
+        [
+            ("nr_mlock", self.nr_mlock, mlocked, "PG_mlocked"),
+            (
+                "nr_unevictable",
+                self.nr_unevictable,
+                unevictable,
+                "PG_unevictable and PG_lru",
+            ),
+        ]
+        .into_iter()
+        .filter(|(_, count, pages, _)| count != pages)
+        .map(|(name, count, pages, flags)| format!("{name} is {count}, {pages} pages have {flags}"))
+        .collect()
+    }
+}
+
+/// Each a line of the result.
+#[derive(Clone, Copy)]
+#[repr(usize)]
+pub enum Invariant {
+    Pressure,
+    Charge,
+    Resident,
+    Contents,
+    Mlocked,
+    Flags,
+    Baseline,
+    Ends,
+    Alive,
+}
+
+const INVARIANTS: [(&str, &str); 9] = [
+    ("unlocked memory was swapped out", "pages"),
+    ("VmLck is the sum of the locked vmas", "vmas"),
+    (
+        "what is locked stays so, resident and not swapped, and nothing else comes with it",
+        "pages",
+    ),
+    ("contents are intact, locked or not", "pages"),
+    ("most pages that stay locked are mlocked", "of them"),
+    (
+        "the counters go with the flags of the pages",
+        "mlocked pages",
+    ),
+    ("the counters come back when all is freed", "comparisons"),
+    ("every operation ends", "operations"),
+    ("no process comes to an end of its own", "processes"),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Over,
+    /// Something hangs, so that there can be no more rounds.
+    Stuck,
+}
+
+/// What all rounds came to.
+pub struct Report {
+    pub rounds: u64,
+    checked: [u64; INVARIANTS.len()],
+    failed: [u64; INVARIANTS.len()],
+    pub done: [u64; OPS],
+    pub refused: [u64; OPS],
+    /// Workers and children that the OOM killer took.
+    pub killed: u64,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self {
+            rounds: 0,
+            checked: [0; INVARIANTS.len()],
+            failed: [0; INVARIANTS.len()],
+            done: [0; OPS],
+            refused: [0; OPS],
+            killed: 0,
+        }
+    }
+}
+
+impl Report {
+    /// So much was looked at.
+    pub fn checked(&mut self, what: Invariant, count: usize) {
+        self.checked[what as usize] += count as u64;
+    }
+
+    pub fn fail(&mut self, what: Invariant, why: &str) {
+        let failed = &mut self.failed[what as usize];
+        *failed += 1;
+        if *failed as usize <= MOST_SHOWN {
+            println!("# round {}: {why}", self.rounds + 1);
+        }
+    }
+
+    pub fn operations(&self) -> u64 {
+        self.done.iter().sum::<u64>() + self.refused.iter().sum::<u64>()
+    }
+
+    /// What was never looked at does not hold.
+    fn holds(&self, what: usize) -> bool {
+        self.failed[what] == 0 && self.checked[what] > 0
+    }
+
+    pub fn good(&self) -> bool {
+        (0..INVARIANTS.len()).all(|what| self.holds(what))
+    }
+
+    pub fn print(&mut self) -> bool {
+        self.checked[Invariant::Ends as usize] = self.operations();
+        for (i, name) in Op::NAMES.iter().enumerate() {
+            println!(
+                "# {name}: {} done, {} refused",
+                self.done[i], self.refused[i]
+            );
+        }
+        println!(
+            "# {} workers and children of theirs killed by the OOM killer",
+            self.killed
+        );
+        println!("1..{}", INVARIANTS.len());
+        for (what, (name, unit)) in INVARIANTS.iter().enumerate() {
+            let verdict = if self.holds(what) { "ok" } else { "not ok" };
+            println!(
+                "{verdict} {} {name} # {} {unit}, {} failures, {} rounds",
+                what + 1,
+                self.checked[what],
+                self.failed[what],
+                self.rounds
+            );
+        }
+        self.good()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::{Kind, Use, fixed};
+
+    const SMAPS: &str = "\
+1000-3000 rw-p 00000000 00:00 0
+Size:                  8 kB
+Swap:                  4 kB
+VmFlags: rd wr mr mw me ac lo lf sd
+3000-4000 rw-s 00000000 00:01 7                          /memfd:f-f (deleted)
+Swap:                  0 kB
+VmFlags: rd wr mr mw me ac lo
+7ffd000-7ffe000 r-xp 00000000 00:00 0                    [vdso]
+Swap:                  0 kB
+VmFlags: rd ex mr mw me de sd
+";
+
+    #[test]
+    fn vmas() {
+        let vmas = smaps(SMAPS);
+        assert_eq!(vmas.len(), 3);
+        assert_eq!(
+            (vmas[0].start, vmas[0].end, vmas[0].swap),
+            (0x1000, 0x3000, 4096)
+        );
+        assert!(vmas[0].locked && vmas[0].on_fault);
+        assert!(vmas[1].locked && !vmas[1].on_fault);
+        assert!(!vmas[2].locked);
+        assert_eq!(locked(&vmas), 0x3000);
+    }
+
+    fn range(purpose: Use) -> Range {
+        Range {
+            kind: Kind::Anon,
+            purpose,
+            addr: 0x2000,
+            pages: 4,
+            first: 0,
+        }
+    }
+
+    #[test]
+    fn parts_of_a_range() {
+        let vmas = smaps(SMAPS);
+        // The last two pages are not mapped at all.
+        assert_eq!(covered(&vmas, &range(Use::Full), |vma| vma.locked), 0x2000);
+        assert_eq!(
+            covered(&vmas, &range(Use::Full), |vma| vma.on_fault),
+            0x1000
+        );
+        assert_eq!(swapped(&vmas, &range(Use::Full)), 4096);
+    }
+
+    #[test]
+    fn pages() {
+        let all = [PRESENT; 4];
+        let even = [PRESENT, 0, PRESENT, 0];
+        let swap = [PRESENT, 0, 1 << 62, 0];
+        assert_eq!(misplaced(&range(Use::Full), &all), (0, 0));
+        assert_eq!(misplaced(&range(Use::Full), &even), (2, 0));
+        assert_eq!(misplaced(&range(Use::OnFault), &even), (0, 0));
+        assert_eq!(misplaced(&range(Use::OnFault), &swap), (1, 0));
+        assert_eq!(misplaced(&range(Use::OnFault), &all), (0, 2));
+    }
+
+    #[test]
+    fn counters() {
+        let vmstat = "nr_mlock_x 5\nnr_mlock 3\nnr_unevictable 4\n";
+        let meminfo = "Unevictable:          16 kB\nMlocked:              12 kB\n";
+        let stat = "active_anon 4096\nunevictable 8192\n";
+        let base = Counters::parse(vmstat, meminfo, stat).unwrap();
+        assert_eq!(
+            base,
+            Counters {
+                nr_mlock: 3,
+                mlocked: 3,
+                nr_unevictable: 4,
+                unevictable: 4,
+                group: 2,
+                listed: 3,
+            }
+        );
+        assert!(Counters::parse("", meminfo, "unevictable 0\n").is_none());
+        assert!(base.differences(&base).is_empty());
+        // One page too many, or too few, in any of them.
+        for change in [
+            |c: &mut Counters| c.nr_mlock += 1,
+            |c: &mut Counters| c.mlocked -= 1,
+            |c: &mut Counters| c.nr_unevictable -= 1,
+            |c: &mut Counters| c.unevictable += 1,
+            |c: &mut Counters| c.group += 1,
+            |c: &mut Counters| c.listed += 1,
+        ] {
+            let mut now = base;
+            change(&mut now);
+            assert_eq!(now.differences(&base).len(), 1);
+        }
+    }
+
+    #[test]
+    fn flags() {
+        let counters = Counters {
+            nr_mlock: 2,
+            nr_unevictable: 1,
+            ..Counters::default()
+        };
+        // The second one is mlocked and still on its way.
+        let frames = [MLOCKED | UNEVICTABLE | LRU, MLOCKED, LRU, UNEVICTABLE];
+        assert!(counters.against(&frames).is_empty());
+        assert_eq!(counters.against(&frames[1..]).len(), 2);
+    }
+
+    #[test]
+    fn verdict() {
+        let mut report = Report::default();
+        assert!(!report.good());
+        report.checked = [1; INVARIANTS.len()];
+        assert!(report.good());
+        for what in 0..INVARIANTS.len() {
+            report.failed[what] = 1;
+            assert!(!report.good());
+            report.failed[what] = 0;
+            report.checked[what] = 0;
+            assert!(!report.good());
+            report.checked[what] = 1;
+        }
+    }
+
+    #[test]
+    fn the_last_invariant() {
+        assert_eq!(Invariant::Alive as usize, INVARIANTS.len() - 1);
+        assert!(fixed(0).iter().any(|range| range.is_exact()));
+    }
+}
