@@ -13,15 +13,20 @@ mod cases {
             MCL_FUTURE,
             MCL_ONFAULT, //
         },
+        batch,
         do_mlock,
+        memlock,
+        range::PageCount,
         request::LockMode, //
     };
     use kernel::{
+        cpu::CpuId,
         mm::{
             kunit::{
                 attach_mm,
                 map_anonymous,
-                unmap, //
+                unmap,
+                with_lru_cache_disabled, //
             },
             vma_flags::VmaFlags,
             MmWithUser, //
@@ -139,6 +144,42 @@ mod cases {
             let later = map_anonymous(LEN)?;
             assert_eq!(mm.locked_vm(), 0);
             unmap(later, LEN)
+        })
+    }
+
+    // No system call leads there: it is for drivers.
+    #[test]
+    fn account_locked_vm() {
+        let account = |pages, inc, bypass_rlim| {
+            let (locked, pages) = (PageCount::new(5), PageCount::new(pages));
+            memlock::account_locked_vm(locked, pages, inc, current!(), bypass_rlim)
+        };
+        // More than any limit but none at all allows.
+        let many = usize::MAX / 2;
+
+        assert_eq!(account(many, true, false), Err(ENOMEM));
+        assert_eq!(account(many, true, true), Ok(PageCount::new(many + 5)));
+        assert_eq!(account(3, false, false), Ok(PageCount::new(2)));
+        assert_eq!(account(3, false, true), Ok(PageCount::new(2)));
+    }
+
+    // Who takes folios away counts on it that none waits in a batch.
+    #[test]
+    fn batches_can_be_disabled() -> Result {
+        fn waiting() -> bool {
+            (0..kernel::cpu::nr_cpu_ids())
+                .filter_map(CpuId::from_u32)
+                .any(batch::need_mlock_drain)
+        }
+
+        with_mapping(|_, addr| {
+            with_lru_cache_disabled(|| {
+                do_mlock::do_mlock(addr, LEN, LockMode::Locked)?;
+                assert!(!waiting());
+                unmap(addr, PAGE_SIZE)?;
+                assert!(!waiting());
+                Ok(())
+            })
         })
     }
 

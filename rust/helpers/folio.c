@@ -39,6 +39,11 @@ __rust_helper bool rust_helper_lru_cache_disabled(void)
 	return lru_cache_disabled();
 }
 
+__rust_helper void rust_helper_lru_cache_enable(void)
+{
+	lru_cache_enable();
+}
+
 __rust_helper bool rust_helper_folio_test_mlocked(const struct folio *folio)
 {
 	return folio_test_mlocked(folio);

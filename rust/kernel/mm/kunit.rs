@@ -48,6 +48,17 @@ pub fn map_anonymous(len: usize) -> Result<usize> {
     Ok(addr)
 }
 
+/// Calls `work` while no folio may wait in a per-CPU batch, as from `lru_cache_disable()` to
+/// `lru_cache_enable()`.
+pub fn with_lru_cache_disabled<R>(work: impl FnOnce() -> R) -> R {
+    // SAFETY: A test holds no lock, so it may wait for all CPUs to drain their batches.
+    unsafe { bindings::lru_cache_disable() };
+    let result = work();
+    // SAFETY: Disabled above.
+    unsafe { bindings::lru_cache_enable() };
+    result
+}
+
 /// Unmaps `len` bytes at `addr`.
 ///
 /// # Errors

@@ -654,6 +654,25 @@ TEST_F(mlock_behaviour, prot_none_stops_populating)
 	EXPECT_EQ(0, present(p + P(2), 4));
 }
 
+TEST_F(mlock_behaviour, prot_none_is_enomem_for_present_pages_too)
+{
+	char *p = region(4);
+
+	ASSERT_NE(NULL, p);
+	touch(p, 4);
+	ASSERT_EQ(0, mprotect(p, P(2), PROT_NONE));
+	EXPECT_EQ(-ENOMEM, do_mlock(p, P(2)));
+	LOCKED(p, 2);
+	EXPECT_EQ(2, look(p, 2).locked);
+
+	/* What comes after it has not been used by that. */
+	ASSERT_EQ(0, write_str("/proc/self/clear_refs", "1"));
+	EXPECT_EQ(-ENOMEM, do_mlock(p, P(4)));
+	LOCKED(p + P(2), 2);
+	EXPECT_EQ(2, look(p + P(2), 2).locked);
+	EXPECT_EQ(0, look(p + P(2), 2).referenced);
+}
+
 TEST_F(mlock_behaviour, populating_past_the_end_of_file_is_enomem)
 {
 	int fd = memfd_create("mlock", MFD_CLOEXEC);
@@ -688,6 +707,20 @@ TEST_F(mlock_behaviour, populating_a_guard_region_is_enomem)
 	EXPECT_EQ(3, charged());
 	EXPECT_EQ(1, present(p, 1));
 	EXPECT_EQ(0, present(p + P(2), 1));
+}
+
+TEST_F(mlock_behaviour, present_pages_behind_a_guard_region_are_not_referenced)
+{
+	char *p = region(4);
+
+	ASSERT_NE(NULL, p);
+	touch(p, 4);
+	if (madvise(p + P(1), P(1), MADV_GUARD_INSTALL))
+		SKIP(return, "no guard regions");
+	ASSERT_EQ(0, write_str("/proc/self/clear_refs", "1"));
+	EXPECT_EQ(-ENOMEM, do_mlock(p, P(4)));
+	EXPECT_EQ(3, look(p, 4).locked);
+	EXPECT_EQ(1, look(p, 4).referenced);
 }
 
 TEST_F(mlock_behaviour, read_only_anonymous_gets_the_zero_page)
@@ -2830,6 +2863,39 @@ TEST_F(mlock_behaviour, shm_lock_is_charged_to_the_user)
 	EXPECT_EQ(0, shm_do(b, IPC_RMID));
 }
 
+TEST_F(mlock_behaviour, shm_lock_is_not_refused_for_what_another_wants)
+{
+	unsigned int *tries = mmap(NULL, psize(), RW,
+				   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int small, large, refused = 0;
+	pid_t pid;
+
+	ASSERT_NE(MAP_FAILED, tries);
+	ASSERT_EQ(0, become(SOMEBODY + 8));
+	ASSERT_EQ(0, set_limit(P(2)));
+	small = shm_new(P(1));
+	large = shm_new(P(64));
+	ASSERT_LE(0, small);
+	ASSERT_LE(0, large);
+	pid = fork();
+	if (!pid) {
+		/* Refused each time, so never to be seen in the charge. */
+		while (shm_do(large, SHM_LOCK) == -ENOMEM)
+			__atomic_add_fetch(tries, 1, __ATOMIC_SEQ_CST);
+		_exit(1);
+	}
+	while (__atomic_load_n(tries, __ATOMIC_SEQ_CST) < 50000 &&
+	       !waitpid(pid, NULL, WNOHANG)) {
+		refused += !!shm_do(small, SHM_LOCK);
+		shm_do(small, SHM_UNLOCK);
+	}
+	EXPECT_EQ(0, refused);
+	EXPECT_EQ(0, kill(pid, SIGKILL));
+	EXPECT_EQ(pid, waitpid(pid, NULL, 0));
+	EXPECT_EQ(0, shm_do(small, IPC_RMID));
+	EXPECT_EQ(0, shm_do(large, IPC_RMID));
+}
+
 TEST_F(mlock_behaviour, shm_lock_in_a_user_namespace)
 {
 	pid_t pid;
@@ -3596,6 +3662,82 @@ TEST_F(mlock_counters, batch_of_another_cpu_is_drained)
 	NR_MLOCK_IS(0);
 }
 
+TEST_F(mlock_counters, unlocked_while_waiting_on_another_cpu)
+{
+	char *p = region(3);
+	struct events c;
+
+	ASSERT_NE(NULL, p);
+	if (run_on_cpu(1))
+		SKIP(return, "only one CPU");
+	EXPECT_EQ(0, do_mlock2(p, P(3), MLOCK_ONFAULT));
+	touch(p, 3);
+	ASSERT_EQ(0, run_on_cpu(0));
+	EXPECT_EQ(0, do_munlock(p, P(3)));
+	EXPECT_EQ(0, mlocked(p, 3));
+	c = count_events();
+	EXPECT_EQ(0, c.nr_mlock - self->base.nr_mlock);
+	EXPECT_EQ(3, c.mlocked - self->base.mlocked);
+	EXPECT_EQ(3, c.munlocked - self->base.munlocked);
+	EXPECT_EQ(0, c.stranded - self->base.stranded);
+	EXPECT_EQ(0, unevictable(p, 3));
+}
+
+TEST_F(mlock_counters, locked_while_waiting_on_another_cpu)
+{
+	char *p = region(3);
+
+	ASSERT_NE(NULL, p);
+	if (run_on_cpu(1))
+		SKIP(return, "only one CPU");
+	touch(p, 3);
+	ASSERT_EQ(0, run_on_cpu(0));
+	EXPECT_EQ(0, do_mlock2(p, P(3), MLOCK_ONFAULT));
+	NR_MLOCK_IS(3);
+	EXPECT_EQ(3, mlocked(p, 3));
+	EXPECT_EQ(3, unevictable(p, 3));
+	/* The lock may not have been counted; the unlock takes it all the same. */
+	EXPECT_EQ(0, do_munlock(p, P(3)));
+	NR_MLOCK_IS(0);
+	EXPECT_EQ(0, mlocked(p, 3));
+	EXPECT_EQ(0, unevictable(p, 3));
+}
+
+/* A bit of /proc/kpageflags. */
+#ifndef KPF_ACTIVE
+#define KPF_ACTIVE 6
+#endif
+
+TEST_F(mlock_counters, active_pages_become_inactive)
+{
+	int fd = memfd_create("mlock", MFD_CLOEXEC);
+	char *p = hole(MANY), *fill = region(MANY);
+
+	ASSERT_NE(NULL, p);
+	ASSERT_NE(NULL, fill);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, run_on_cpu(0));
+	ASSERT_EQ(P(MANY), write(fd, fill, P(MANY)));
+	ASSERT_EQ(p, mmap(p, P(MANY), RW, MAP_SHARED | MAP_FIXED, fd, 0));
+	touch(p, MANY);
+	ASSERT_EQ(true, drain());
+	/* Used often enough, they become active. */
+	for (int n = 0; n < 3; n++)
+		ASSERT_EQ(P(MANY), pread(fd, fill, P(MANY), 0));
+	/* Locking anything brings to the lists what waits on this CPU. */
+	touch(fill, 1);
+	ASSERT_EQ(0, do_mlock(fill, P(1)));
+	EXPECT_EQ(MANY, count_kpageflag(p, MANY, KPF_ACTIVE));
+	EXPECT_EQ(0, do_mlock2(p, P(MANY), MLOCK_ONFAULT));
+	EXPECT_EQ(MANY, unevictable(p, MANY));
+	EXPECT_EQ(0, count_kpageflag(p, MANY, KPF_ACTIVE));
+	EXPECT_EQ(0, do_munlock(p, P(MANY)));
+	EXPECT_EQ(0, unevictable(p, MANY));
+	EXPECT_EQ(0, count_kpageflag(p, MANY, KPF_ACTIVE));
+	EXPECT_EQ(0, do_munlock(fill, P(1)));
+	NR_MLOCK_IS(0);
+}
+
 TEST_F(mlock_counters, shm_lock_is_unevictable_but_not_mlocked)
 {
 	int id = shm_new(P(MANY));
@@ -3616,6 +3758,15 @@ TEST_F(mlock_counters, shm_lock_is_unevictable_but_not_mlocked)
 	EXPECT_EQ(MANY, unevictable(p, MANY));
 	EXPECT_EQ(0, do_munlock(p, P(MANY)));
 	NR_MLOCK_IS(0);
+	EXPECT_EQ(0, unevictable(p, MANY));
+	/* The other way round. */
+	EXPECT_EQ(0, do_mlock(p, P(MANY)));
+	EXPECT_EQ(0, shm_do(id, SHM_LOCK));
+	EXPECT_EQ(0, do_munlock(p, P(MANY)));
+	NR_MLOCK_IS(0);
+	EXPECT_EQ(MANY, unevictable(p, MANY));
+	EXPECT_EQ(0, shm_do(id, SHM_UNLOCK));
+	EXPECT_EQ(true, drain());
 	EXPECT_EQ(0, unevictable(p, MANY));
 	EXPECT_EQ(0, shmdt(p));
 	EXPECT_EQ(0, shm_do(id, IPC_RMID));
@@ -3729,6 +3880,74 @@ TEST_F(mlock_counters, huge_page_faulted_into_a_locked_mapping)
 	EXPECT_EQ(0, do_mlock(p, P(n)));
 	EXPECT_EQ(n, look(p, n).locked);
 	NR_MLOCK_IS(n);
+	EXPECT_EQ(0, do_munlock(p, P(n)));
+	NR_MLOCK_IS(0);
+}
+
+TEST_F(mlock_counters, huge_page_does_not_wait_in_a_batch)
+{
+	unsigned long n = thp_size();
+	char *p;
+
+	if (!n)
+		SKIP(return, "no transparent huge pages");
+	p = thp_new(n);
+	ASSERT_NE(NULL, p);
+	EXPECT_EQ(0, madvise(p, P(n), MADV_DONTNEED));
+	EXPECT_EQ(0, do_mlock2(p, P(n), MLOCK_ONFAULT));
+	touch(p, 1);
+	if (look(p, n).thp != n)
+		SKIP(return, "no huge page");
+	/* Without draining first. */
+	EXPECT_EQ(1, unevictable(p, 1));
+	EXPECT_EQ(1, mlocked(p, 1));
+	EXPECT_EQ(0, do_munlock(p, P(n)));
+	NR_MLOCK_IS(0);
+}
+
+TEST_F(mlock_counters, huge_page_behind_absent_pages)
+{
+	unsigned long n = thp_size();
+	char *p;
+
+	if (!n)
+		SKIP(return, "no transparent huge pages");
+	p = thp_new(n);
+	ASSERT_NE(NULL, p);
+	/* Of the same mapping. */
+	p -= P(1);
+	ASSERT_EQ(0, madvise(p, P(1), MADV_HUGEPAGE));
+	EXPECT_EQ(0, do_mlock(p, P(n + 1)));
+	LOCKED(p, n + 1);
+	EXPECT_EQ(n + 1, present(p, n + 1));
+	EXPECT_EQ(0, do_munlock(p, P(n + 1)));
+	NR_MLOCK_IS(0);
+}
+
+TEST_F(mlock_counters, huge_page_shared_by_fork_is_copied_when_locked)
+{
+	unsigned long n = thp_size();
+	int until[2];
+	pid_t pid;
+	char *p, c;
+
+	if (!n)
+		SKIP(return, "no transparent huge pages");
+	p = thp_new(n);
+	ASSERT_NE(NULL, p);
+	ASSERT_EQ(0, pipe(until));
+	pid = fork();
+	if (!pid) {
+		close(until[1]);
+		_exit(read(until[0], &c, 1) != 0);
+	}
+	EXPECT_EQ(0, count_pagemap(p, n, PM_MMAP_EXCLUSIVE));
+	EXPECT_EQ(0, do_mlock(p, P(n)));
+	EXPECT_EQ(n, count_pagemap(p, n, PM_MMAP_EXCLUSIVE));
+	EXPECT_EQ(n, look(p, n).locked);
+	close(until[1]);
+	REAP(pid);
+	close(until[0]);
 	EXPECT_EQ(0, do_munlock(p, P(n)));
 	NR_MLOCK_IS(0);
 }
@@ -3944,6 +4163,76 @@ TEST_F(mlock_memcg, unevictable_counts_huge_pages)
 		EXPECT_EQ((long)n, memcg_unevictable(self->stat));
 		EXPECT_EQ(0, do_munlock(p, P(n)));
 		EXPECT_EQ(0, memcg_unevictable(self->stat));
+		CHILD_DONE();
+	}
+	REAP(pid);
+	NR_MLOCK_IS(0);
+}
+
+TEST_F(mlock_memcg, pages_of_two_groups_in_turn)
+{
+	int fd = memfd_create("mlock", MFD_CLOEXEC);
+	char path[128], *p = hole(MANY);
+	pid_t pid;
+
+	ASSERT_NE(NULL, p);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ftruncate(fd, P(MANY)));
+	ASSERT_EQ(p, mmap(p, P(MANY), RW, MAP_SHARED | MAP_FIXED, fd, 0));
+	for (int i = 0; i < MANY; i += 2)
+		touch(p + P(i), 1);
+	snprintf(path, sizeof(path), "%s/cgroup.procs", self->group);
+	pid = fork();
+	if (!pid) {
+		ASSERT_EQ(0, write_str(path, "0"));
+		touch(p, MANY);
+		EXPECT_EQ(0, memcg_unevictable(self->stat));
+		EXPECT_EQ(0, do_mlock2(p, P(MANY), MLOCK_ONFAULT));
+		EXPECT_EQ(MANY / 2, memcg_unevictable(self->stat));
+		EXPECT_EQ(0, do_munlock(p, P(MANY)));
+		EXPECT_EQ(0, memcg_unevictable(self->stat));
+		/* By way of the batch. */
+		EXPECT_EQ(0, do_mlock2(p, P(MANY), MLOCK_ONFAULT));
+		EXPECT_EQ(0, madvise(p, P(MANY), MADV_DONTNEED_LOCKED));
+		EXPECT_EQ(0, memcg_unevictable(self->stat));
+		touch(p, MANY);
+		EXPECT_EQ(MANY / 2, memcg_unevictable(self->stat));
+		EXPECT_EQ(0, munmap(p, P(MANY)));
+		EXPECT_EQ(0, memcg_unevictable(self->stat));
+		CHILD_DONE();
+	}
+	REAP(pid);
+	NR_MLOCK_IS(0);
+}
+
+TEST_F(mlock_memcg, populating_without_memory_is_eagain)
+{
+	unsigned long pages = (16UL << 20) / psize();
+	char path[128], *p;
+	pid_t pid;
+	long ret;
+	int max;
+
+	pid = fork();
+	if (!pid) {
+		/* Nobody in the group may be killed for it. */
+		ASSERT_EQ(0, write_str("/proc/self/oom_score_adj", "-1000"));
+		snprintf(path, sizeof(path), "%s/memory.max", self->group);
+		ASSERT_EQ(0, write_ulong(path, P(pages / 4)));
+		max = open(path, O_WRONLY | O_CLOEXEC);
+		ASSERT_LE(0, max);
+		snprintf(path, sizeof(path), "%s/cgroup.procs", self->group);
+		ASSERT_EQ(0, write_str(path, "0"));
+		p = region(pages);
+		ASSERT_NE(NULL, p);
+		ret = do_mlock(p, P(pages));
+		/* A fault of ours would try for ever now. */
+		ASSERT_EQ(3, write(max, "max", 3));
+		EXPECT_EQ(-EAGAIN, ret);
+		LOCKED(p, pages);
+		EXPECT_EQ(pages, charged());
+		EXPECT_LT(0, present(p, pages));
+		EXPECT_GT(pages, present(p, pages));
 		CHILD_DONE();
 	}
 	REAP(pid);
