@@ -56,57 +56,78 @@ const CALLS: &[(u32, Call)] = &[
     (30, Call::Checkpoint),
 ];
 
+/// The calls whose allocations fail in `injected()`, and how often each is taken.
+const FAMILY: &[(u32, Call)] = &[
+    (8, Call::Mlock),
+    (8, Call::Mlock2),
+    (6, Call::Munlock),
+    (3, Call::Mlockall),
+    (1, Call::Munlockall),
+];
+/// How many operations come before that, at most.
+const SET_UP: std::ops::RangeInclusive<usize> = 5..=40;
+
 /// The case of a seed and an index.
 pub fn case(seed: u64, index: u64) -> Case {
-    // Far apart, so that neighbouring seeds share no case.
-    let mixed = Rng::with_seed(seed ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15)).u64(..);
     Case {
         name: format!("{seed}.{index}"),
-        ops: sequence(mixed),
+        ops: sequence(mix(seed, index)),
+        inject: false,
     }
+}
+
+/// The case of a seed and an index that ends with a call of the family, of which every allocation
+/// fails once. It leaves out the big part of the arena, since there would be thousands of them.
+pub fn injected(seed: u64, index: u64) -> Case {
+    // Another sequence than that of `case()`
+    let mut generator = Generator::new(mix(!seed, index));
+    let length = generator.rng.usize(SET_UP);
+    let mut ops = generator.begin();
+    while ops.len() < length {
+        let op = generator.op();
+        if generator.alive.is_empty() {
+            // Not that: somebody is to be there in the end.
+            generator.alive.push(op.process);
+        } else {
+            ops.push(op);
+        }
+    }
+    let alive = generator.alive.clone();
+    let process = generator.pick(&alive);
+    loop {
+        let call = generator.weighted(FAMILY);
+        // These make sense at any time.
+        let args = generator.args(call, process).unwrap_or_default();
+        let last = Op::new(process, call, &args);
+        if is_small(&last) {
+            ops.push(last);
+            break;
+        }
+    }
+    ops.retain(is_small);
+    Case {
+        name: format!("{seed}.inject.{index}"),
+        ops,
+        inject: true,
+    }
+}
+
+/// Whether an operation leaves the big part of the arena alone.
+fn is_small(op: &Op) -> bool {
+    let mut args = op.call.kinds().iter().zip(op.args);
+    args.all(|(kind, arg)| *kind != Kind::Addr || !(BIG..ARENA_END).contains(&arg))
+}
+
+/// Far apart, so that neighbouring seeds share no case.
+fn mix(seed: u64, index: u64) -> u64 {
+    Rng::with_seed(seed ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15)).u64(..)
 }
 
 /// The sequence of a seed.
 pub fn sequence(seed: u64) -> Vec<Op> {
-    let mut generator = Generator {
-        rng: Rng::with_seed(seed),
-        edges: vec![0, 8],
-        alive: vec![0],
-        segments: 0,
-        attached: Vec::new(),
-        mapped: 0,
-        mapped_big: 0,
-    };
+    let mut generator = Generator::new(seed);
     let length = generator.rng.usize(LENGTH);
-    let mut ops = Vec::with_capacity(length + 2);
-    // Half of them run without privilege, under a small limit, from the start.
-    if generator.one_in(2) {
-        ops.push(Op::new(0, Call::DropCap, &[]));
-        let pages = generator.rng.u64(1..40);
-        ops.push(Op::new(0, Call::Limit, &[pages * PAGE]));
-    }
-    // Something is to be there.
-    let mut page = 0;
-    while page < SMALL_PAGES {
-        let pages = generator.rng.u64(4..=24).min(SMALL_PAGES - page);
-        let mut args = generator.mmap();
-        if args[4] != FD_HUGETLB && args[3] & HUGETLB == 0 && !generator.one_in(4) {
-            args[0] = ARENA + page * PAGE;
-            args[1] = pages * PAGE;
-            generator.edges.push(page);
-            generator.note_mapped(args[0], args[1], true);
-            ops.push(Op::new(0, Call::Mmap, &args));
-        }
-        page += pages;
-    }
-    if generator.one_in(2) {
-        let args = [BIG, 3 * HUGE, 3, PRIVATE | ANONYMOUS | FIXED, NO_FD, 0];
-        generator.note_mapped(BIG, 3 * HUGE, true);
-        ops.push(Op::new(0, Call::Mmap, &args));
-        if !generator.one_in(4) {
-            ops.push(Op::new(0, Call::Madvise, &[BIG, 3 * HUGE, 14]));
-        }
-    }
+    let mut ops = generator.begin();
     while ops.len() < length && !generator.alive.is_empty() {
         ops.push(generator.op());
     }
@@ -129,6 +150,52 @@ struct Generator {
 }
 
 impl Generator {
+    fn new(seed: u64) -> Self {
+        Self {
+            rng: Rng::with_seed(seed),
+            edges: vec![0, 8],
+            alive: vec![0],
+            segments: 0,
+            attached: Vec::new(),
+            mapped: 0,
+            mapped_big: 0,
+        }
+    }
+
+    /// What a sequence starts with.
+    fn begin(&mut self) -> Vec<Op> {
+        let mut ops = Vec::new();
+        // Half of them run without privilege, under a small limit, from the start.
+        if self.one_in(2) {
+            ops.push(Op::new(0, Call::DropCap, &[]));
+            let pages = self.rng.u64(1..40);
+            ops.push(Op::new(0, Call::Limit, &[pages * PAGE]));
+        }
+        // Something is to be there.
+        let mut page = 0;
+        while page < SMALL_PAGES {
+            let pages = self.rng.u64(4..=24).min(SMALL_PAGES - page);
+            let mut args = self.mmap();
+            if args[4] != FD_HUGETLB && args[3] & HUGETLB == 0 && !self.one_in(4) {
+                args[0] = ARENA + page * PAGE;
+                args[1] = pages * PAGE;
+                self.edges.push(page);
+                self.note_mapped(args[0], args[1], true);
+                ops.push(Op::new(0, Call::Mmap, &args));
+            }
+            page += pages;
+        }
+        if self.one_in(2) {
+            let args = [BIG, 3 * HUGE, 3, PRIVATE | ANONYMOUS | FIXED, NO_FD, 0];
+            self.note_mapped(BIG, 3 * HUGE, true);
+            ops.push(Op::new(0, Call::Mmap, &args));
+            if !self.one_in(4) {
+                ops.push(Op::new(0, Call::Madvise, &[BIG, 3 * HUGE, 14]));
+            }
+        }
+        ops
+    }
+
     fn one_in(&mut self, n: u32) -> bool {
         self.rng.u32(0..n) == 0
     }
@@ -598,5 +665,31 @@ impl Generator {
         }
         let old = if self.one_in(15) { 0 } else { old };
         vec![addr, old, new, flags, to]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn injected_cases_can_be_run() {
+        for index in 0..300 {
+            let case = injected(1, index);
+            let text = crate::job::text(std::slice::from_ref(&case));
+            crate::job::Job::parse(&text).unwrap();
+            let last = case.ops.last().unwrap();
+            assert!(FAMILY.iter().any(|(_, call)| *call == last.call), "{text}");
+            assert!(case.ops.iter().all(is_small), "{text}");
+            let mut alive = vec![0];
+            for op in &case.ops {
+                match op.call {
+                    Call::Fork => alive.push(op.args[0] as usize),
+                    Call::Exit => alive.retain(|process| *process != op.process),
+                    _ => {}
+                }
+            }
+            assert!(alive.contains(&last.process), "{text}");
+        }
     }
 }

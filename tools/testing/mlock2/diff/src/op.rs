@@ -209,6 +209,11 @@ calls! {
 }
 
 impl Call {
+    /// Whether a worker does no more for it than one system call.
+    pub fn is_one_system_call(self) -> bool {
+        self.number().is_some() || self == Self::Brk
+    }
+
     fn parse(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|call| call.name() == name)
     }

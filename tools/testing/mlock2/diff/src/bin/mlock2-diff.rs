@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Runs sequences of operations on two kernels, compares what user space saw, and shrinks a sequence
-//! that differs to the operations that matter. The results are KTAP.
+//! that differs to the operations that matter. Where a sequence says so, its last operation is run
+//! once for each of its allocations, which fails. The results are KTAP.
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
+use mlock2_diff::generate;
 use mlock2_diff::job::{self, Case, Job};
 use mlock2_diff::op::{Call, Op};
 
@@ -21,6 +23,8 @@ const SAY: Duration = Duration::from_secs(20);
 /// Seconds for a boot, and for an operation at the most.
 const BOOT_SECONDS: u64 = 300;
 const OPS_PER_SECOND: u64 = 20;
+/// How many allocations the last operation of a case makes for which each is to fail, at a guess.
+const RUNS: u64 = 40;
 /// How many lines of a difference are shown.
 const LINES: usize = 30;
 
@@ -39,12 +43,17 @@ struct Args {
     /// Where jobs, logs and what is found go
     #[arg(long)]
     work: PathBuf,
-    /// A directory of *.case files, which are run first
+    /// A directory of *.case files, which are run first; may be given several times. Those that say
+    /// "inject" need a kernel with fault injection, booted with slab_debug=F cgroup.memory=nokmem
     #[arg(long)]
-    cases: Option<PathBuf>,
+    cases: Vec<PathBuf>,
     /// How many operations are generated
     #[arg(long, default_value_t = 50_000)]
     ops: u64,
+    /// How many sequences are generated whose last call is run again with each of its allocations
+    /// failing; they need such a kernel, too
+    #[arg(long, default_value_t = 0)]
+    inject: u64,
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// How many of the sequences that differ are shrunk
@@ -64,10 +73,11 @@ fn main() -> ExitCode {
 }
 
 fn compare(args: &Args) -> Result<bool> {
-    let stored = match &args.cases {
-        Some(dir) => read_cases(dir)?,
-        None => Vec::new(),
-    };
+    let mut stored = Vec::new();
+    for dir in &args.cases {
+        stored.extend(read_cases(dir)?);
+    }
+    stored.extend((0..args.inject).map(|index| generate::injected(args.seed, index)));
     let machines = Machines::new(args)?;
     let mut job = job::text(&stored);
     if args.ops > 0 {
@@ -75,58 +85,80 @@ fn compare(args: &Args) -> Result<bool> {
     }
     let cases: Vec<Case> = Job::parse(&job)?.all().collect();
     ensure!(!cases.is_empty(), "there is nothing to run");
-    let ops: usize = cases.iter().map(|case| case.ops.len()).sum();
+    let (stored, generated) = cases.split_at(stored.len());
+    let (injected, plain): (Vec<&Case>, Vec<&Case>) = stored.iter().partition(|case| case.inject);
+    let groups = [
+        ("stored cases".to_string(), plain),
+        (format!("seed {}", args.seed), generated.iter().collect()),
+        ("every allocation fails once".to_string(), injected),
+    ];
+    let groups = groups.iter().filter(|(_, cases)| !cases.is_empty());
 
     println!("KTAP version 1");
-    let tests = u32::from(!stored.is_empty()) + u32::from(args.ops > 0);
-    println!("1..{tests}");
+    println!("1..{}", groups.clone().count());
     let start = Instant::now();
-    let [oracle, tested] = machines.run("all", &job, ops as u64)?;
-    for (log, name) in [(&oracle, "tally.oracle"), (&tested, "tally.tested")] {
-        fs::write(args.work.join(name), log.tally.join("\n") + "\n")?;
+    let [oracle, tested] = machines.run("all", &job, operations(&cases))?;
+    for (log, name) in [(&oracle, "oracle"), (&tested, "tested")] {
+        let file = |what: &str| args.work.join(format!("{what}.{name}"));
+        fs::write(file("tally"), log.tally.join("\n") + "\n")?;
+        let counts = cases.iter().filter_map(|case| {
+            let count = log.allocations.get(&case.name)?;
+            Some(format!("{} {count}\n", case.name))
+        });
+        fs::write(file("allocations"), counts.collect::<String>())?;
     }
     say_coverage(&oracle);
     eprintln!(
-        "# {ops} operations in {} sequences in {:.0} s",
+        "# {} sequences in {:.0} s",
         cases.len(),
         start.elapsed().as_secs_f64()
     );
 
-    let different = |case: &&Case| oracle.digests.get(&case.name) != tested.digests.get(&case.name);
-    let missing = |case: &&Case| {
-        !(oracle.digests.contains_key(&case.name) && tested.digests.contains_key(&case.name))
-    };
-    let (first, rest) = cases.split_at(stored.len());
-    let mut number = 0;
+    let different = |case: &&&Case| oracle.runs(case) != tested.runs(case);
+    let missing = |case: &&&Case| !(oracle.is_complete(case) && tested.is_complete(case));
     let mut bad: Vec<&Case> = Vec::new();
-    for (group, name) in [
-        (first, "stored cases".to_string()),
-        (rest, format!("seed {}", args.seed)),
-    ] {
-        if group.is_empty() {
-            continue;
-        }
-        number += 1;
-        let ops: usize = group.iter().map(|case| case.ops.len()).sum();
+    let mut all_good = true;
+    for (number, (name, group)) in (1..).zip(groups.clone()) {
         let differ = group.iter().filter(different).count();
         let lost = group.iter().filter(missing).count();
         bad.extend(group.iter().filter(different));
-        let verdict = if differ == 0 && lost == 0 {
-            "ok"
+        let mut good = differ == 0 && lost == 0;
+        let what = if group[0].inject {
+            let counts = || {
+                group
+                    .iter()
+                    .filter_map(|case| oracle.allocations.get(&case.name))
+            };
+            let failed: u64 = counts().sum();
+            let none = counts().filter(|count| **count == 0).count();
+            let left = oracle.left.len() + tested.left.len();
+            // None that failed would mean that nothing was tried.
+            good &= left == 0 && failed > 0;
+            format!(
+                "{} scenarios ({none} without an allocation), {failed} failed allocations, {left} left something locked",
+                group.len()
+            )
         } else {
-            "not ok"
+            let ops: usize = group.iter().map(|case| case.ops.len()).sum();
+            format!("{ops} operations, {} sequences", group.len())
         };
+        all_good &= good;
         println!(
-            "{verdict} {number} {name}: {ops} operations, {} sequences, {differ} differ, {lost} without a result",
-            group.len()
+            "{} {number} {name}: {what}, {differ} differ, {lost} without a result",
+            if good { "ok" } else { "not ok" }
         );
+    }
+    for (log, name) in [(&oracle, "oracle"), (&tested, "tested")] {
+        for left in log.left.iter().take(LINES) {
+            println!("# {name}: after all processes are gone, {left} more than before");
+        }
     }
     for log in [&oracle, &tested] {
         if let Some(trouble) = &log.trouble {
             println!("# {trouble}");
         }
     }
-    if let Some(case) = cases.iter().find(|case| missing(case)) {
+    if let Some(case) = cases.iter().find(|case| missing(&case)) {
         // What a kernel did not survive cannot be shrunk with many trials in one boot.
         let file = machines.store(case, &args.work, &[])?;
         println!("# the first without a result: {}", file.display());
@@ -135,7 +167,13 @@ fn compare(args: &Args) -> Result<bool> {
     for case in bad.iter().take(args.shrink) {
         report(&machines, &cases, case, &args.work)?;
     }
-    Ok(bad.is_empty() && oracle.trouble.is_none() && tested.trouble.is_none())
+    Ok(all_good && oracle.trouble.is_none() && tested.trouble.is_none())
+}
+
+/// About how many operations cases take, for the time that they may take.
+fn operations(cases: &[Case]) -> u64 {
+    let one = |case: &Case| case.steps().len() as u64 * if case.inject { RUNS } else { 1 };
+    cases.iter().map(one).sum()
 }
 
 fn read_cases(dir: &Path) -> Result<Vec<Case>> {
@@ -179,10 +217,33 @@ struct Machines {
 /// What came out of one boot.
 #[derive(Default)]
 struct Log {
+    /// By the name of the run.
     digests: HashMap<String, String>,
+    /// By the name of the case, how many of its allocations failed, one after the other.
+    allocations: HashMap<String, u64>,
+    /// What was still locked when all processes were gone.
+    left: Vec<String>,
     tally: Vec<String>,
     lines: Vec<String>,
     trouble: Option<String>,
+}
+
+impl Log {
+    /// What came out of each run of a case; of a case without failures, there is one.
+    fn runs(&self, case: &Case) -> Vec<&String> {
+        let most = if case.inject { u32::MAX } else { 1 };
+        (1..=most)
+            .map_while(|nth| self.digests.get(&case.run_name(nth)))
+            .collect()
+    }
+
+    fn is_complete(&self, case: &Case) -> bool {
+        if case.inject {
+            self.allocations.contains_key(&case.name)
+        } else {
+            self.digests.contains_key(&case.name)
+        }
+    }
 }
 
 impl Machines {
@@ -217,23 +278,29 @@ impl Machines {
 
     /// Which of `cases` differ.
     fn try_all(&self, cases: &[Case]) -> Result<Vec<bool>> {
-        let ops: usize = cases.iter().map(|case| case.ops.len()).sum();
-        let [first, second] = self.run("shrink", &job::text(cases), ops as u64)?;
-        Ok(cases
-            .iter()
-            .map(|case| first.digests.get(&case.name) != second.digests.get(&case.name))
-            .collect())
+        let logs = self.run_all(cases)?;
+        let differs = |case| logs[0].runs(case) != logs[1].runs(case);
+        Ok(cases.iter().map(differs).collect())
     }
 
-    /// The first operation after which `case` differs when it comes after others, and the
+    fn run_all(&self, cases: &[Case]) -> Result<[Log; 2]> {
+        self.run("shrink", &job::text(cases), operations(cases))
+    }
+
+    /// The first step after which run `nth` of `case` differs when it comes after others, and the
     /// lines that do.
-    fn trace(&self, before: &[Case], case: &Case) -> Result<Option<(usize, Vec<String>)>> {
-        let mut job = format!("trace {}\n{}", case.name, job::text(before));
+    fn trace(
+        &self,
+        before: &[Case],
+        case: &Case,
+        nth: u32,
+    ) -> Result<Option<(usize, Vec<String>)>> {
+        let mut job = format!("trace {}\n{}", case.run_name(nth), job::text(before));
         job += &job::text(std::slice::from_ref(case));
-        let ops: usize = before.iter().map(|case| case.ops.len()).sum();
-        let logs = self.run("trace", &job, (ops + case.ops.len()) as u64)?;
+        let ops = operations(before) + operations(std::slice::from_ref(case));
+        let logs = self.run("trace", &job, ops)?;
         let [first, second] = logs.each_ref().map(|log| blocks(&log.lines));
-        let end = case.ops.len();
+        let end = case.steps().len();
         for i in 0..first.len().max(second.len()) {
             let (one, other) = (first.get(i), second.get(i));
             if one == other {
@@ -312,7 +379,8 @@ fn boot(what: &str, work: &Path, command: &str, job: &str, ops: u64) -> Result<L
                 .filter_map(case_line)
                 .map(|(_, ops, _)| ops)
                 .sum();
-            eprintln!("# {what}: {}: {done} of {ops} operations", work.display());
+            let work = work.display();
+            eprintln!("# {what}: {work}: {done} of about {ops} operations");
         }
         thread::sleep(Duration::from_millis(50));
     };
@@ -323,6 +391,10 @@ fn boot(what: &str, work: &Path, command: &str, job: &str, ops: u64) -> Result<L
     for line in text.lines() {
         if let Some((name, _, digest)) = case_line(line) {
             log.digests.insert(name.to_string(), digest.to_string());
+        } else if let Some((name, count)) = allocations_line(line) {
+            log.allocations.insert(name.to_string(), count);
+        } else if let Some(left) = line.strip_prefix("left ") {
+            log.left.push(left.to_string());
         } else if let Some(tally) = line.strip_prefix("tally ") {
             log.tally.push(tally.to_string());
         } else {
@@ -346,6 +418,12 @@ fn case_line(line: &str) -> Option<(&str, u64, &str)> {
     Some((words.next()?, words.next()?.parse().ok()?, words.next()?))
 }
 
+/// The name and the number of "allocations NAME COUNT".
+fn allocations_line(line: &str) -> Option<(&str, u64)> {
+    let (name, count) = line.strip_prefix("allocations ")?.split_once(' ')?;
+    Some((name, count.parse().ok()?))
+}
+
 //
 // A difference
 //
@@ -357,11 +435,14 @@ fn report(machines: &Machines, cases: &[Case], case: &Case, work: &Path) -> Resu
         case.name,
         case.ops.len()
     );
-    let Some((index, _)) = machines.trace(&[], case)? else {
+    let (nth, _) = differing_run(machines, &[], case)?;
+    let Some((index, _)) = machines.trace(&[], case, nth)? else {
         let at = cases.iter().position(|other| other.name == case.name);
         let before = &cases[..at.unwrap_or(0)];
+        let (nth, more) = differing_run(machines, before, case)?;
         let mut notes = vec!["differs only after what ran before it".to_string()];
-        if let Some((at, lines)) = machines.trace(before, case)? {
+        notes.extend(more);
+        if let Some((at, lines)) = machines.trace(before, case, nth)? {
             notes.push(format!("differs after operation {at}:"));
             notes.extend(lines.into_iter().take(LINES));
         }
@@ -373,37 +454,41 @@ fn report(machines: &Machines, cases: &[Case], case: &Case, work: &Path) -> Resu
         return Ok(());
     };
     let mut case = case.clone();
-    let mut cut = case.clone();
-    cut.ops.truncate(index + 1);
-    if machines.try_all(std::slice::from_ref(&cut))?[0] {
-        case = cut;
+    // The operation whose allocations fail stays.
+    let kept = if case.inject { case.ops.pop() } else { None };
+    let with = |name: String, mut ops: Vec<Op>| {
+        ops.extend(kept);
+        let inject = kept.is_some();
+        Case { name, ops, inject }
+    };
+    if kept.is_none() {
+        let cut = with(case.name.clone(), case.ops[..index + 1].to_vec());
+        if machines.try_all(std::slice::from_ref(&cut))?[0] {
+            case = cut;
+        }
     }
-    case.ops = shrink(case.ops, &mut |tries| {
+    let ops = shrink(case.ops, &mut |tries| {
+        let tries = tries.iter().enumerate();
         let cases: Vec<Case> = tries
-            .iter()
-            .enumerate()
-            .map(|(i, ops)| Case {
-                name: format!("try-{i}"),
-                ops: ops.clone(),
-            })
+            .map(|(i, ops)| with(format!("try-{i}"), ops.clone()))
             .collect();
         machines.try_all(&cases)
     })?;
-    let (at, mut notes) = machines
-        .trace(&[], &case)?
+    let case = with(case.name, ops);
+    let (nth, mut notes) = differing_run(machines, &[], &case)?;
+    let (at, mut lines) = machines
+        .trace(&[], &case, nth)?
         .unwrap_or((0, vec!["(not again)".into()]));
-    let all = notes.len();
-    notes.truncate(LINES);
+    notes.push(match case.steps().get(at) {
+        Some(op) => format!("differs after operation {at}, {op}:"),
+        None => "differs when all processes are gone:".to_string(),
+    });
+    let all = lines.len();
+    lines.truncate(LINES);
     if all > LINES {
-        notes.push(format!("... and {} lines more", all - LINES));
+        lines.push(format!("... and {} lines more", all - LINES));
     }
-    notes.insert(
-        0,
-        match case.ops.get(at) {
-            Some(op) => format!("differs after operation {at}, {op}:"),
-            None => "differs when all processes are gone:".to_string(),
-        },
-    );
+    notes.extend(lines);
     let file = machines.store(&case, work, &notes)?;
     println!(
         "# shrunk to {} operations: {}",
@@ -413,8 +498,33 @@ fn report(machines: &Machines, cases: &[Case], case: &Case, work: &Path) -> Resu
     for line in fs::read_to_string(&file)?.lines() {
         println!("#   {line}");
     }
-    println!("# copy it to tools/testing/mlock2/diff/cases to run it each time");
+    let dir = if case.inject { "cases-inject" } else { "cases" };
+    println!("# copy it to tools/testing/mlock2/diff/{dir} to run it each time");
     Ok(())
+}
+
+/// The first run of a case that differs, and what there is to say about that.
+fn differing_run(machines: &Machines, before: &[Case], case: &Case) -> Result<(u32, Vec<String>)> {
+    if !case.inject {
+        return Ok((1, Vec::new()));
+    }
+    let all: Vec<Case> = before.iter().chain([case]).cloned().collect();
+    let [oracle, tested] = machines.run_all(&all)?;
+    let (here, there) = (oracle.runs(case), tested.runs(case));
+    let same = here.iter().zip(&there).take_while(|(a, b)| a == b).count();
+    let count = |log: &Log| match log.allocations.get(&case.name) {
+        Some(count) => count.to_string(),
+        None => "an unknown number of".to_string(),
+    };
+    let nth = same as u32 + 1;
+    let counts = format!(
+        "allocations of the last operation: oracle {}, tested {}",
+        count(&oracle),
+        count(&tested)
+    );
+    let log = "a trace leaves where that is in console.log";
+    let notes = vec![counts, format!("differs when number {nth} fails; {log}")];
+    Ok((nth, notes))
 }
 
 type Trial<'a> = &'a mut dyn FnMut(&[Vec<Op>]) -> Result<Vec<bool>>;
@@ -515,8 +625,6 @@ fn simplify(mut ops: Vec<Op>, trial: Trial) -> Result<Vec<Op>> {
 
 #[cfg(test)]
 mod tests {
-    use mlock2_diff::generate;
-
     use super::*;
 
     #[test]

@@ -25,6 +25,12 @@ pub const DONE: u32 = 2;
 /// For a process that was just made: it may begin.
 pub const BEGIN: u32 = 3;
 
+/// No allocation could be made to fail: there is no `fail-nth`.
+pub const CANNOT_FAIL: u32 = 0;
+/// The call made fewer allocations.
+pub const NONE_FAILED: u32 = 1;
+pub const ONE_FAILED: u32 = 2;
+
 /// What a worker is asked for besides operations: mincore() on `Control::ranges`.
 pub const MINCORE: u32 = u32::MAX;
 
@@ -41,6 +47,10 @@ pub struct Slot {
     pub first_break: AtomicU64,
     /// VmLck in bytes, as it was seen last.
     pub charged: AtomicU64,
+    /// Which allocation of the system call is to fail, counted from 1; 0 for none.
+    pub nth: AtomicU32,
+    /// What came of that: one of the three below.
+    pub failed: AtomicU32,
 }
 
 #[repr(C)]

@@ -18,7 +18,10 @@ use libc::c_int;
 use mlock2_diff::job::{Case, Job};
 use mlock2_diff::op::*;
 
-use crate::control::{BEGIN, Control, DONE, IDLE, MINCORE, RANGES};
+use crate::control::{
+    BEGIN, CANNOT_FAIL, Control, DONE, IDLE, MINCORE, NONE_FAILED, ONE_FAILED, RANGES,
+};
+use crate::inject;
 use crate::observe::{Counters, Hash, Reader, Sink, Vma, Words, drain};
 use crate::tally::Tally;
 use crate::worker;
@@ -33,6 +36,9 @@ pub fn run(job: &str) -> Result<()> {
     let text = fs::read_to_string(job).with_context(|| format!("cannot read {job}"))?;
     let job = Job::parse(&text).with_context(|| job.to_string())?;
     set_up()?;
+    if job.cases.iter().any(|case| case.inject) {
+        inject::set_up()?;
+    }
     let mut driver = Driver {
         trace: false,
         said: String::new(),
@@ -42,6 +48,7 @@ pub fn run(job: &str) -> Result<()> {
         },
         reader: Reader::default(),
         tally: Tally::default(),
+        brief: false,
         base: Counters::default(),
         pids: [0; PROCESSES],
         seen: Default::default(),
@@ -50,15 +57,35 @@ pub fn run(job: &str) -> Result<()> {
     populate_program()?;
     let start = Instant::now();
     // Everything that is needed to look at a process gets into memory now.
-    driver.case(&Case {
+    let warm_up = Case {
         name: "warm-up".to_string(),
         ops: Vec::new(),
-    })?;
+        inject: false,
+    };
+    driver.case(&warm_up, 0)?;
     for case in job.all() {
-        driver.trace = job.trace.as_ref() == Some(&case.name);
-        let digest = driver.case(&case)?;
-        print!("{}", std::mem::take(&mut driver.said));
-        println!("case {} {} {digest}", case.name, case.ops.len());
+        let mut nth = u32::from(case.inject);
+        loop {
+            let name = case.run_name(nth);
+            driver.trace = job.trace.as_ref() == Some(&name);
+            let say_where = case.inject && driver.trace;
+            if say_where {
+                inject::say_where(true)?;
+            }
+            let (digest, failed) = driver.case(&case, nth)?;
+            if say_where {
+                inject::say_where(false)?;
+            }
+            print!("{}", std::mem::take(&mut driver.said));
+            println!("case {name} {} {digest}", case.steps().len());
+            if !failed {
+                break;
+            }
+            nth += 1;
+        }
+        if case.inject {
+            println!("allocations {} {}", case.name, nth - 1);
+        }
     }
     driver.tally.print();
     println!("tally seconds {:.1}", start.elapsed().as_secs_f64());
@@ -255,6 +282,8 @@ struct Driver {
     control: &'static Control,
     reader: Reader,
     tally: Tally,
+    /// Whether only /proc/PID/status is looked at: before the operation that matters.
+    brief: bool,
     /// The counters before the sequence.
     base: Counters,
     /// 0 where there is no process.
@@ -265,10 +294,12 @@ struct Driver {
 }
 
 impl Driver {
-    /// Runs a sequence. What was seen up to each operation, and to the end, as four digits each.
-    fn case(&mut self, case: &Case) -> Result<String> {
+    /// Runs a sequence, with the `nth` allocation of its last operation failing if that is not 0.
+    /// What was seen up to each step, and to the end, as four digits each; and whether there was
+    /// such an allocation.
+    fn case(&mut self, case: &Case, nth: u32) -> Result<(String, bool)> {
         if self.trace {
-            writeln!(self.said, "trace {}", case.name)?;
+            writeln!(self.said, "trace {}", case.run_name(nth))?;
         }
         Control::create()?;
         self.control = Control::map()?;
@@ -281,9 +312,24 @@ impl Driver {
 
         let mut all = Hash::default();
         let mut digest = String::new();
-        for (i, op) in case.ops.iter().enumerate() {
+        let mut failed = false;
+        for (i, op) in case.steps().iter().enumerate() {
+            let inject = nth != 0 && i + 1 == case.ops.len();
+            self.brief = nth != 0 && i + 1 < case.ops.len();
+            if inject {
+                self.control.slots[op.process].nth.store(nth, Relaxed);
+            }
             self.op(i, op, &mut all)
                 .with_context(|| format!("case {} operation {i}: {op}", case.name))?;
+            if inject {
+                failed = self
+                    .has_failed(op.process)
+                    .with_context(|| format!("case {}: allocation {nth} of {op}", case.name))?;
+                if self.trace {
+                    let what = if failed { "failed" } else { "was not made" };
+                    writeln!(self.said, "+ allocation {nth} {what}")?;
+                }
+            }
             write!(digest, "{:04x}", all.get() & 0xffff)?;
         }
         self.end()?;
@@ -296,7 +342,25 @@ impl Driver {
             Ok(())
         })?;
         write!(digest, "{:016x}", all.get())?;
-        Ok(digest)
+        let locked = counters.locked(&self.base);
+        if nth != 0 && !locked.is_empty() {
+            writeln!(self.said, "left {}{locked}", case.run_name(nth))?;
+        }
+        Ok((digest, failed))
+    }
+
+    /// Whether an allocation failed in what a process was just asked for.
+    fn has_failed(&self, process: usize) -> Result<bool> {
+        let slot = &self.control.slots[process];
+        slot.nth.store(0, Relaxed);
+        if self.pids[process] == 0 {
+            bail!("the process is gone");
+        }
+        match slot.failed.swap(CANNOT_FAIL, Relaxed) {
+            ONE_FAILED => Ok(true),
+            NONE_FAILED => Ok(false),
+            _ => bail!("there is no fail-nth in /proc, or it does not work"),
+        }
     }
 
     /// Hashes, or says, what `look` sees; the words that are not as they were, by `seen`.
@@ -448,7 +512,7 @@ impl Driver {
         let hash = self.show(&what, process, all, |driver, sink| {
             driver.look(process, false, sink)
         })?;
-        if self.pids[process] != 0 {
+        if self.pids[process] != 0 && !self.brief {
             self.note(process, hash)?;
         }
         Ok(())
@@ -463,6 +527,9 @@ impl Driver {
         sink.line(format!("process {process}").as_bytes());
         let charged = self.reader.status(pid, sink)?;
         self.control.slots[process].charged.store(charged, Relaxed);
+        if self.brief {
+            return Ok(());
+        }
         let mut vmas = std::mem::take(&mut self.vmas);
         self.reader.smaps(pid, sink, &mut vmas)?;
         self.reader.pagemap(pid, &vmas, sink)?;

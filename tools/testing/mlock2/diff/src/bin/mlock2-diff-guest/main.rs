@@ -9,13 +9,22 @@
 //! case NAME OPERATIONS DIGEST
 //! ```
 //!
-//! with four digits for all that was seen up to each operation, and 16 for the end. In a trace, there
+//! with four digits for all that was seen up to each operation, and 16 for the end. A sequence whose
+//! allocations are to fail is run once for each of them, as NAME#1, NAME#2, ..., until none was left
+//! to fail; then comes
+//!
+//! ```text
+//! allocations NAME COUNT
+//! ```
+//!
+//! and "left NAME#N WHAT" after a run that did not bring back what was locked. In a trace, there
 //! is a line "op N TEXT -> RESULT" for each operation before that, and each line that is seen then
 //! and was not before ("+ ..."), or the other way around ("- ...").
 
 mod arch;
 mod control;
 mod driver;
+mod inject;
 mod observe;
 mod tally;
 mod worker;

@@ -218,6 +218,9 @@ impl Reader {
     }
 }
 
+/// Those that say how much is locked now.
+const LOCKED: [&str; 3] = ["nr_mlock", "nr_unevictable", "unevictable"];
+
 /// Counters of the machine, and of the memory cgroup.
 #[derive(Clone, Copy, Default)]
 pub struct Counters(pub [i64; 10]);
@@ -245,6 +248,15 @@ impl Counters {
             let _ = write!(line, " {name}={}", now - then);
         }
         sink.line(&line);
+    }
+
+    /// The counters of what is locked that are not as they were, in words.
+    pub fn locked(&self, since: &Self) -> String {
+        let counters = Self::NAMES.iter().zip(self.0).zip(since.0);
+        counters
+            .filter(|((name, now), then)| LOCKED.contains(name) && now != then)
+            .map(|((name, now), then)| format!(" {name}={}", now - then))
+            .collect()
     }
 
     /// Pages that are locked more than `since`.

@@ -15,6 +15,7 @@ use mlock2_diff::op::{ARENA, ARENA_END, Call, PAGE};
 
 use crate::arch;
 use crate::control::{ASKED, Control, DONE, MINCORE, Slot};
+use crate::inject;
 
 /// How the program is called to be a worker.
 pub const ARGUMENT: &str = "worker";
@@ -73,7 +74,7 @@ pub fn run(number: usize, again: bool) -> Result<Infallible> {
 }
 
 /// What a system call returned: a negative error, or the result.
-fn result(ret: c_long) -> i64 {
+pub fn result(ret: c_long) -> i64 {
     if ret == -1 {
         i64::from(-Error::last_os_error().raw_os_error().unwrap_or(0))
     } else {
@@ -105,15 +106,13 @@ impl Worker {
             return i64::MIN;
         };
         if let Some(number) = call.number() {
-            // SAFETY: These calls change nothing but the arena and what they map themselves: the
-            // sequences are made like that.
-            return result(unsafe { libc::syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]) });
+            return self.system_call(number, &a);
         }
         match call {
             Call::Brk => {
                 let to = slot.first_break.load(Relaxed).wrapping_add(a[0]);
-                // SAFETY: The heap of the C library is below.
-                let at = unsafe { libc::syscall(libc::SYS_brk, to) } as u64;
+                // The heap of the C library is below.
+                let at = self.system_call(libc::SYS_brk, &[to, 0, 0, 0, 0, 0]) as u64;
                 at.wrapping_sub(to) as i64
             }
             Call::Read => touch(a[0], a[1], arch::read),
@@ -169,6 +168,20 @@ impl Worker {
             Call::Exit => unsafe { libc::_exit(0) },
             _ => i64::MIN,
         }
+    }
+
+    /// Makes a system call, with the allocation failing that is to fail.
+    fn system_call(&self, number: c_long, a: &[u64; 6]) -> i64 {
+        let slot = self.slot();
+        let nth = slot.nth.load(Relaxed);
+        if nth != 0 {
+            let (ret, failed) = inject::system_call(nth, number, a);
+            slot.failed.store(failed, Relaxed);
+            return ret;
+        }
+        // SAFETY: These calls change nothing but the arena and what they map themselves: the
+        // sequences are made like that.
+        result(unsafe { libc::syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]) })
     }
 
     /// The id of a segment, -1 if there is none.
