@@ -7,6 +7,7 @@ mod bench;
 mod boot;
 mod console;
 mod ktap;
+mod mutants;
 mod results;
 
 use std::process::ExitCode;
@@ -22,6 +23,7 @@ enum Command {
     Boot(Box<boot::Args>),
     #[cfg(feature = "bench")]
     Bench(Box<bench::Args>),
+    Mutants(Box<mutants::Args>),
     Report(results::ReportArgs),
     Record(results::RecordArgs),
 }
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         Command::Boot(args) => boot::run(&args),
         #[cfg(feature = "bench")]
         Command::Bench(args) => bench::run(&args),
+        Command::Mutants(args) => mutants::run(&args),
         Command::Report(args) => results::report(&args),
         Command::Record(args) => results::record(&args).map(|()| true),
     };
