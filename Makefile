@@ -46,6 +46,10 @@ help:
 	@echo 'make bench-paper   the experiment of the 2015 cover letter; at SCALE=1/32 of its size (3 minutes)'
 	@echo 'make profile ROW=...  where the instructions of one row of it are, function by function'
 	@echo 'make diff       random operations on this kernel and on the C one, compared (OPS=50000 SEED=1)'
+	@echo 'make stress     locked memory under load (STRESS_ARGS="--seconds 120"); CHECKS=debug, also with diff'
+	@echo 'make inject     allocations of these calls fail, one after the other, on both kernels'
+	@echo 'make mutants    mistakes put into the code one by one; does a test notice? (1 to 2 hours; MUTANT="walk-* batch-*" selects)'
+	@echo 'make test-long  all of these at full length, other kinds of kernels, and a report (many hours; STEPS="rt rt-diff" selects)'
 	@echo 'make test-configs  compile mm/mlock2 in other configurations (an hour; CONFIGS="up rt" selects)'
 	@echo 'make shell      a shell in that kernel, with the files of this machine'
 	@echo 'make kernel     build the kernel with CONFIG_MLOCK2=y in build/$(ARCH)'
@@ -102,16 +106,18 @@ define configure
 	@$(KMAKE) CC='$(KCC)' O=$(1) $(2) >$(1)/config.log 2>&1 || { tail -n 20 $(1)/config.log >&2; exit 1; }
 endef
 
-# The fragments that the kernel's build finds by the name $(1), and what they
-# set but for what these compilers do not allow
+# The fragments that the kernel's build finds by the names $(1), and the options
+# that they set in the end, but for what these compilers do not allow
 fragments = $(wildcard $(patsubst %,kernel/configs/%,$(1)) $(patsubst %,arch/$(KSRCARCH)/configs/%,$(1)))
-wanted = grep -hE '^CONFIG_[A-Z0-9_]*=' $(1) $(if $(filter y,$(INLINE_HELPERS)),,| grep -vE '^CONFIG_($(KINLINE))=')
+wanted = awk -F'[= ]' '/^CONFIG_/ { set[$$$$1] = $$$$0 } /^\# CONFIG_/ { delete set[$$$$2] } END { for (i in set) print set[i] }' \
+	$(1) $(if $(filter y,$(INLINE_HELPERS)),,| grep -vE '^CONFIG_($(KINLINE))=')
 
 # KERNEL(suffix, fragments): the kernel $(BUILD)/$(ARCH)<suffix> and its C twin.
 #
 # The twin is the same build with the one option off. It starts from a copy of
-# the tree, so that what does not depend on the option need not be configured
-# and generated again; most objects come from ccache.
+# the tree, so that only what depends on the option is built again. Some commands
+# name the tree; had they changed, objtool would be made anew, and with it all
+# objects.
 define KERNEL
 $(O)$(1)/.config: $(call fragments,$(2)) Kconfig $(BUILD)/tools.mk
 	$$(call configure,$(O)$(1),allnoconfig $(2))
@@ -130,7 +136,9 @@ kernel$(1)-built: $(O)$(1)/.config
 
 $(O)$(1)-c/.config: $(O)$(1)/.config | kernel$(1)-built
 	@[ -d $$(@D) ] || { echo 'build: copying $(O)$(1) to $$(@D)'; rm -rf $$(@D).new; \
-		cp -a $(O)$(1) $$(@D).new; rm -rf $$(@D).new/run $$(@D).new/test; mv $$(@D).new $$(@D); }
+		cp -a $(O)$(1) $$(@D).new; rm -rf $$(@D).new/run $$(@D).new/test; \
+		grep -rlZ --include='.*.cmd' '$(O)$(1)/' $$(@D).new | xargs -0r sed -i 's|$(O)$(1)/|$(O)$(1)-c/|g'; \
+		mv $$(@D).new $$(@D); }
 	@cp $(O)$(1)/.config $$@.new
 	@$(LINUX)/scripts/config --file $$@.new -d MLOCK2
 	@mv $$@.new $$@
@@ -143,6 +151,8 @@ kernel$(1)-c-built: kernel$(1)-built $(O)$(1)-c/.config
 endef
 $(eval $(call KERNEL,,mlock2.config))
 $(eval $(call KERNEL,-debug,mlock2.config mlock2-debug.config))
+$(eval $(call KERNEL,-kcsan,mlock2.config mlock2-kcsan.config))
+$(eval $(call KERNEL,-rt,mlock2.config mlock2-rt.config))
 
 #
 # The guest: PID 1, demonstration and selftests, and the tool that boots it
@@ -175,11 +185,15 @@ $(GUEST)/%: tools/mlock2/guest/%.c $(HEADERS)
 tool:
 	@$(CARGO) build --release --locked --manifest-path tools/mlock2/Cargo.toml --target-dir $(BUILD)/tool
 
-# boot(build tree, plan, name of this boot, more options)
+# boot(build tree, plan, name of this boot, more kernel parameters)
 boot = $(TOOL) boot --image $(1)/$(KIMAGE_FILE) --gen-init-cpio $(1)/usr/gen_init_cpio \
 	--qemu $(QEMU) --qemu-args='$(QEMU_ARGS)' --console $(CONSOLE) --accel $(ACCEL) \
 	--init $(GUEST)/init --bin $(GUEST) --plan $(2) --work $(1)/$(3) \
-	--name '$(ARCH) $(if $(filter $(O_C),$(1)),MLOCK2=n,MLOCK2=y)' --append '$(KPARAMS) $(4)'
+	--name '$(call name_of,$(1))' --append '$(KPARAMS) $(4)'
+# What a build tree is called in the results, such as "x86_64-debug MLOCK2=n"
+name_of = $(patsubst %-c,%,$(notdir $(1))) $(if $(filter %-c,$(1)),MLOCK2=n,MLOCK2=y)
+# A kernel with checks takes its time.
+SLOW = --limit 1500 --timeout 3600
 
 .PHONY: run run-built
 run: linux
@@ -211,11 +225,26 @@ shell-built: kernel-built $(VNG)
 .PHONY: test test-built
 test: linux
 	@$(MAKE) test-built
-test-built: kernel-c-built guest tool
+test-built: kernel-c-built guest tool diff-programs
 	@LINUX=$(LINUX) O=$(O) O_C=$(O_C) TOOL=$(TOOL) CARGO='$(CARGO)' KSRCARCH=$(KSRCARCH) OBJDUMP='$(KOBJDUMP)' \
-		tools/mlock2/test.sh '$(ARCH)' \
-		"$(call boot,$(O),tools/mlock2/guest/test.plan,test,kunit.enable=1)" \
-		"$(call boot,$(O_C),tools/mlock2/guest/test.plan,test)"
+		BOOT="$(call boot,$(O),tools/mlock2/guest/test.plan,test,kunit.enable=1)" \
+		BOOT_C="$(call boot,$(O_C),tools/mlock2/guest/test.plan,test)" \
+		DIFF="$(call diff_command,$(O)) $(CASES) --ops 50000" \
+		tools/mlock2/test.sh '$(ARCH)'
+
+# The selftests and KUnit alone, on one kernel
+.PHONY: selftest selftest-built
+selftest: linux
+	@$(MAKE) selftest-built
+selftest-built: kernel$(CHECKS:%=-%)-built guest tool
+	@$(call boot,$(O_CHECKS),tools/mlock2/guest/test.plan,test,kunit.enable=1) $(SLOW)
+	@python3 $(LINUX)/tools/testing/kunit/kunit.py parse $(O_CHECKS)/test/console.log | tail -n 2
+
+# Hours
+STEPS ?=
+.PHONY: test-long
+test-long: linux
+	@O=$(O) tools/mlock2/test-long.sh $(STEPS)
 
 #
 # Instructions for each operation, in C and in Rust
@@ -276,23 +305,113 @@ OPS ?= 50000
 SEED ?= 1
 # SELF=c|rust: a kernel against itself, which must be clean
 SELF ?=
+# CHECKS=debug|kcsan|rt: a kernel with checks
+CHECKS ?=
+O_CHECKS = $(O)$(CHECKS:%=-%)
 DIFF = $(BUILD)/diff
 DIFF_BIN = $(DIFF)/target/$(RUST_TARGET)/release
 diff_boot = $(TOOL) boot --image $(1)/$(KIMAGE_FILE) --gen-init-cpio $(1)/usr/gen_init_cpio \
 	--qemu $(QEMU) --qemu-args='$(QEMU_ARGS) -icount shift=0,sleep=off' --console $(CONSOLE) --accel tcg --cpus 1 \
 	--init $(GUEST)/init --bin $(DIFF_BIN) --plan tools/testing/mlock2/diff/diff.plan \
-	--name '$(ARCH) $(2)' --append '$(KPARAMS) $(KICOUNT) norandmaps'
-diff_c = $(call diff_boot,$(O_C),MLOCK2=n)
-diff_rust = $(call diff_boot,$(O),MLOCK2=y)
+	--name '$(call name_of,$(1))' --append '$(KPARAMS) $(KICOUNT) norandmaps $(2)'
+# diff_command(build tree, more kernel parameters)
+CASES = --cases tools/testing/mlock2/diff/cases
+diff_command = $(DIFF_BIN)/mlock2-diff --work $(DIFF)/$(notdir $(1)) \
+	--oracle \"$(call diff_boot,$(1)$(if $(filter rust,$(SELF)),,-c),$(2))\" \
+	--tested \"$(call diff_boot,$(1)$(if $(filter c,$(SELF)),-c),$(2))\"
+
+.PHONY: diff-programs
+diff-programs: $(GUEST)/init
+	@RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release --locked --target $(RUST_TARGET) \
+		--manifest-path tools/testing/mlock2/diff/Cargo.toml --target-dir $(DIFF)/target
 
 .PHONY: diff diff-built
 diff: linux
 	@$(MAKE) diff-built
-diff-built: kernel-c-built guest tool
+diff-built: kernel$(CHECKS:%=-%)-c-built guest tool diff-programs
+	@eval "$(call diff_command,$(O_CHECKS)) $(CASES) --ops $(OPS) --seed $(SEED)"
+
+# Every allocation fails once; the kernel needs fault injection for that.
+INJECT_RANDOM ?= 20
+inject_command = $(call diff_command,$(O)-debug,slab_debug=F cgroup.memory=nokmem) --ops 0 \
+	--cases tools/testing/mlock2/diff/cases-inject --inject
+
+.PHONY: inject inject-built
+inject: linux
+	@$(MAKE) inject-built
+inject-built: kernel-debug-c-built guest tool diff-programs
+	@eval "$(inject_command) $(INJECT_RANDOM)"
+
+#
+# Mistakes on purpose, and which test notices
+#
+
+MUTANTS = $(BUILD)/mutants
+# Beside the other trees, and no deeper: ccache finds their objects for it then.
+O_MUTANT = $(O)-mutant
+# which of tools/testing/mlock2/mutants/*.diff; FORCE=1: those that were noticed before, too
+MUTANT ?= *
+FORCE ?=
+MUTANT_OPS ?= 5000
+# mutant_boot(name, seconds for a program, entries of the plan, more kernel parameters)
+mutant_boot = $(call boot,$(O_MUTANT),tools/mlock2/guest/test.plan,run/$(1),oops=panic $(4)) \
+	--limit $(2) --timeout $$(($(2) + 60)) $(addprefix --only ,$(3))
+
+.PHONY: mutants mutants-built mutants-pure mutants-kernel
+mutants: linux
+	@$(MAKE) mutants-built
+mutants-built: mutants-pure mutants-kernel
+
+# One stage after the other, the quickest first
+mutants-kernel: kernel-c-built guest tool diff-programs
+	@$(TOOL) mutants --linux $(LINUX) --from $(O) --tree $(O_MUTANT) --work $(MUTANTS) $(if $(FORCE),--again) \
+		--build "$(KMAKE) CC='$(KCC)' O=$(O_MUTANT) $(KIMAGE)" \
+		--stage quick="$(call mutant_boot,quick,120,mlock2-tests mlock2-tests-nobody on-fault-limit,kunit.enable=1)" \
+		--stage behaviour="$(call mutant_boot,behaviour,300,mlock-behaviour)" \
+		--stage diff="$(DIFF_BIN)/mlock2-diff --ops $(MUTANT_OPS) --shrink 0 --work $(MUTANTS)/diff $(CASES) \
+			--oracle \"$(call diff_boot,$(O_C))\" --tested \"$(call diff_boot,$(O_MUTANT))\"" \
+		--stage pressure="$(call mutant_boot,pressure,600,mlock-pressure mlock-random-test)" \
+		$(wildcard $(MUTANT:%=tools/testing/mlock2/mutants/%.diff))
+
+# The modules without kernel types, which a tool knows how to break
+CARGO_MUTANTS_VERSION := 27.1.0
+PURE = $(MUTANTS)/pure
+$(BUILD)/tools/bin/cargo-mutants:
+	@echo 'mutants: building cargo-mutants $(CARGO_MUTANTS_VERSION) (some minutes)'
+	@$(CARGO) install --locked --root $(BUILD)/tools --version $(CARGO_MUTANTS_VERSION) cargo-mutants
+
+mutants-pure: $(BUILD)/tools/bin/cargo-mutants
+	@rm -rf $(PURE) && mkdir -p $(PURE)/src
+	@cp tools/testing/mlock2/Cargo.toml tools/testing/mlock2/Cargo.lock $(PURE)
+	@cp mm/mlock2/request.rs mm/mlock2/range.rs mm/mlock2/limit.rs $(PURE)/src
+	@cp $(addprefix tools/testing/mlock2/src/,values.rs request_test.rs range_test.rs limit_test.rs) $(PURE)/src
+	@cp tools/testing/mlock2/mutants/pure.rs $(PURE)/src/lib.rs
+	@PATH=$(BUILD)/tools/bin:$$PATH cargo mutants --dir $(PURE) --output $(PURE) --gitignore=false \
+		--exclude-re 'replace \| with \^ in LockAll::from_mlockall_flags'
+
+#
+# Locked memory under load
+#
+
+STRESS_ARGS ?= --seconds 120 --round 30 --watchdog 600
+STRESS = $(BUILD)/stress
+STRESS_BIN = $(STRESS)/target/$(RUST_TARGET)/release
+stress_boot = $(TOOL) boot --image $(1)/$(KIMAGE_FILE) --gen-init-cpio $(1)/usr/gen_init_cpio \
+	--qemu $(QEMU) --qemu-args='$(QEMU_ARGS)' --console $(CONSOLE) --accel $(ACCEL) --mem 512 --cpus 4 \
+	--init $(GUEST)/init --bin $(STRESS_BIN) --plan $(STRESS)/plan --work $(1)/stress \
+	--name '$(call name_of,$(1))' --append '$(KPARAMS)' $(SLOW)
+
+.PHONY: stress-program
+stress-program: $(GUEST)/init
 	@RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release --locked --target $(RUST_TARGET) \
-		--manifest-path tools/testing/mlock2/diff/Cargo.toml --target-dir $(DIFF)/target
-	@$(DIFF_BIN)/mlock2-diff --ops $(OPS) --seed $(SEED) --work $(DIFF)/run --cases tools/testing/mlock2/diff/cases \
-		--oracle "$(diff_$(if $(filter rust,$(SELF)),rust,c))" --tested "$(diff_$(if $(filter c,$(SELF)),c,rust))"
+		--manifest-path tools/testing/mlock2/stress/Cargo.toml --target-dir $(STRESS)/target
+	@echo 'stress root mlock2-stress $(STRESS_ARGS)' >$(STRESS)/plan
+
+.PHONY: stress stress-built
+stress: linux
+	@$(MAKE) stress-built
+stress-built: kernel$(CHECKS:%=-%)-built guest tool stress-program
+	@$(call stress_boot,$(O_CHECKS))
 
 .PHONY: test-configs test-configs-built
 test-configs: linux
@@ -303,6 +422,6 @@ test-configs-built:
 
 .PHONY: clean distclean
 clean:
-	rm -rf $(O) $(O_C)
+	rm -rf $(O) $(addprefix $(O)-,c debug debug-c kcsan kcsan-c rt rt-c mutant mutant.pristine) $(MUTANTS)
 distclean:
 	rm -rf $(BUILD)

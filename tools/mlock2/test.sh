@@ -5,12 +5,14 @@
 # this. Every step leaves a row in a results.tsv; a step that fails does not
 # keep the next ones from running, but fails the whole.
 #
-#   test.sh ARCH BOOT BOOT_C
-# where BOOT and BOOT_C boot the kernel with MLOCK2=y and the one without.
+#   test.sh ARCH
+# with commands in the environment: BOOT and BOOT_C boot the kernel with MLOCK2=y
+# and its twin without, DIFF compares them.
 set -euo pipefail
 
-arch=$1 boot=$2 boot_c=$3
+arch=$1
 BUILD=${BUILD:?} LINUX=${LINUX:?} O=${O:?} O_C=${O_C:?} TOOL=${TOOL:?} CARGO=${CARGO:?} KSRCARCH=${KSRCARCH:?} OBJDUMP=${OBJDUMP:?}
+BOOT=${BOOT:?} BOOT_C=${BOOT_C:?} DIFF=${DIFF:?}
 TOP=$(cd "$(dirname "$0")/../.." && pwd)
 OUT=$BUILD/test-$arch
 HOST=$OUT/results.tsv
@@ -83,16 +85,29 @@ compile_fail() {
 	record "$arch MLOCK2=y" compile-fail "$passed" "$failed" $((SECONDS - start))
 }
 
-# KUnit's results stand in the log of the boot.
+# kunit TREE: KUnit's results stand in the log of the boot.
 kunit() {
-	local start=$SECONDS log=$OUT/kunit.log status=0 passed failed
-	python3 "$LINUX/tools/testing/kunit/kunit.py" parse "$O/test/console.log" >"$log" 2>&1 || status=$?
+	local start=$SECONDS log=$OUT/kunit-${1##*/}.log status=0 passed failed
+	python3 "$LINUX/tools/testing/kunit/kunit.py" parse "$1/test/console.log" >"$log" 2>&1 || status=$?
 	passed=$(sed -n 's/.*Passed: \([0-9]*\).*/\1/p;s/.*passed: \([0-9]*\).*/\1/p' "$log" | tail -n 1)
 	failed=$(sed -n 's/.*[Ff]ailed: \([0-9]*\).*/\1/p' "$log" | tail -n 1)
 	[ "$status" = 0 ] || tail -n 40 "$log"
 	[ "$status" = 0 ] || [ "${failed:-0}" != 0 ] || failed=1
 	tail -n 2 "$log"
-	record "$arch MLOCK2=y" kunit "${passed:-0}" "${failed:-0}" $((SECONDS - start))
+	record "${1##*/} MLOCK2=y" kunit "${passed:-0}" "${failed:-0}" $((SECONDS - start))
+}
+
+# ktap KERNEL NAME COMMAND: a command that reports its results on the host
+ktap() {
+	local start=$SECONDS log=$OUT/$2.log status=0 passed failed
+	eval "$3" 2>&1 | tee "$log" | sed -n '/^# .*operations$/p;/^\(not \)\?ok /p;/^#   /p' || status=$?
+	passed=$(grep -c '^ok ' "$log" || true)
+	failed=$(grep -c '^not ok ' "$log" || true)
+	if [ "$status" != 0 ] && [ "$failed" = 0 ]; then
+		tail -n 10 "$log"
+		failed=1
+	fi
+	record "$1" "$2" "$passed" "$failed" $((SECONDS - start))
 }
 
 # Both kernels must have given the same answer to every case.
@@ -109,15 +124,19 @@ same_results() {
 say 'host tests'
 host tools/testing/mlock2 host-modules
 host tools/mlock2 host-tool
+host tools/testing/mlock2/diff host-diff
+host tools/testing/mlock2/stress host-stress
 say 'mistakes that do not compile'
 compile_fail
 say 'CONFIG_MLOCK2=n is the stock code'
 same_code
 say 'selftests and KUnit, CONFIG_MLOCK2=y'
-eval "$boot" || true
-kunit
+eval "$BOOT" || true
+kunit "$O"
 say 'selftests, CONFIG_MLOCK2=n'
-eval "$boot_c" || true
+eval "$BOOT_C" || true
 same_results
+say 'random operations, compared with CONFIG_MLOCK2=n'
+ktap "$arch" diff "$DIFF"
 say 'summary'
 "$TOOL" report "$HOST" "$O/test/results.tsv" "$O_C/test/results.tsv"

@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# What takes too long for 'make test', one goal of the Makefile after the other;
+# 'make test-long' calls this. What fails does not keep the rest from running,
+# but fails the whole. Ends with a page about it: $BUILD/report.md.
+#
+#   test-long.sh [STEP...]
+# where STEP selects: the others keep the results that they have.
+set -euo pipefail
+
+BUILD=${BUILD:?} O=${O:?}
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
+OUT=$BUILD/test-long
+REPORT=$BUILD/report.md
+LONG_STRESS='--seconds 3600 --round 60 --watchdog 600'
+SHORT_STRESS='--seconds 300 --round 60 --watchdog 600'
+
+# A name, what it shows, and what to make for it
+steps="
+test|all that make test has|test
+diff|random operations, compared with the C|diff OPS=2000000 SEED=2
+debug|selftests, with all checks|selftest CHECKS=debug
+debug-diff|random operations, with all checks|diff CHECKS=debug OPS=5000 SEED=5
+inject|every allocation fails once, more scenarios|inject INJECT_RANDOM=400
+stress|an hour under load, with all checks|stress CHECKS=debug STRESS_ARGS='$LONG_STRESS'
+kcsan|selftests, looking for data races|selftest CHECKS=kcsan
+kcsan-diff|random operations, looking for data races|diff CHECKS=kcsan OPS=2000 SEED=3
+kcsan-stress|under load, looking for data races|stress CHECKS=kcsan STRESS_ARGS='$SHORT_STRESS'
+rt|selftests, with PREEMPT_RT|selftest CHECKS=rt
+rt-diff|random operations, with PREEMPT_RT|diff CHECKS=rt OPS=5000 SEED=4
+rt-stress|under load, with PREEMPT_RT|stress CHECKS=rt STRESS_ARGS='$SHORT_STRESS'
+configs|other configurations compile|test-configs
+mutants|mistakes on purpose are noticed|mutants
+"
+
+names=$(cut -d'|' -f1 <<<"$steps" | grep .)
+for name in "$@"; do
+	grep -qx -- "$name" <<<"$names" || { printf 'test-long: error: no step %s; there are:\n%s\n' "$name" "$names" >&2; exit 2; }
+done
+
+# The lines of a log that say how much it was
+figures() {
+	sed -nE '/^(not )?ok [0-9]/p;/[0-9]+ passed, [0-9]+ failed/p;/^configs?: [0-9]+/p;/^# round [0-9]+:/h;${x;/./p}' "$1" |
+		sed -E 's/^/  - /' | tail -n 12
+}
+
+mkdir -p "$OUT"
+while IFS='|' read -r name what goal; do
+	[ -n "$name" ] || continue
+	[ $# = 0 ] || [[ " $* " == *" $name "* ]] || continue
+	printf '\n=== %s: %s (make %s)\n' "$name" "$what" "$goal"
+	start=$SECONDS result=passed
+	eval "make -C '$TOP' $goal" </dev/null 2>&1 | tee "$OUT/$name.log" || result=FAILED
+	printf '%s|%d|%s\n' "$result" $((SECONDS - start)) "$(date +%F)" >"$OUT/$name.result"
+done <<<"$steps"
+
+failed=0
+{
+	printf '# What was tested\n\nLinux %s, %s. Each line can be run again as it stands.\n' \
+		"$(cat "$O/include/config/kernel.release")" "$(uname -m)"
+	while IFS='|' read -r name what goal; do
+		[ -n "$name" ] || continue
+		printf '\n## %s\n\n' "$what"
+		if [ -s "$OUT/$name.result" ]; then
+			IFS='|' read -r result seconds day <"$OUT/$name.result"
+			printf -- '- `make %s`: %s, %d s, %s\n' "$goal" "$result" "$seconds" "$day"
+			figures "$OUT/$name.log"
+		else
+			printf -- '- `make %s`: not run\n' "$goal"
+		fi
+	done <<<"$steps"
+	printf '\n## Checks that were on\n\n'
+	for tree in "$O-debug" "$O-kcsan" "$O-rt"; do
+		[ -s "$tree/.config" ] || continue
+		printf -- '- %s: ' "${tree##*/}"
+		grep -oE '^CONFIG_(KASAN|KCSAN|KFENCE|UBSAN|PROVE_LOCKING|PROVE_RCU|DEBUG_VM|DEBUG_VM_PGFLAGS|PAGE_TABLE_CHECK|DEBUG_ATOMIC_SLEEP|DEBUG_LIST|DEBUG_OBJECTS|RUST_DEBUG_ASSERTIONS|RUST_OVERFLOW_CHECKS|PREEMPT_RT|DETECT_HUNG_TASK|SOFTLOCKUP_DETECTOR|FAULT_INJECTION)=y' \
+			"$tree/.config" | sed 's/^CONFIG_//;s/=y$//' | paste -sd' '
+	done
+} >"$REPORT"
+for name in $names; do
+	grep -q '^passed' "$OUT/$name.result" 2>/dev/null || { failed=$((failed + 1)); printf 'test-long: %s did not pass\n' "$name"; }
+done
+printf 'report: %s\n' "$REPORT"
+[ "$failed" = 0 ]
