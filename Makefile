@@ -50,7 +50,7 @@ help:
 	@echo 'make inject     allocations of these calls fail, one after the other, on both kernels'
 	@echo 'make mutants    mistakes put into the code one by one; does a test notice? (1 to 2 hours; MUTANT="walk-* batch-*" selects)'
 	@echo 'make test-long  all of these at full length, other kinds of kernels, and a report (many hours; STEPS="rt rt-diff" selects)'
-	@echo 'make test-configs  compile mm/mlock2 in other configurations (an hour; CONFIGS="up rt" selects)'
+	@echo 'make test-configs  compile mm/ in other configurations (an hour; CONFIGS="up rt" selects)'
 	@echo 'make shell      a shell in that kernel, with the files of this machine'
 	@echo 'make kernel     build the kernel with CONFIG_MLOCK2=y in build/$(ARCH)'
 	@echo 'make kernel-c   the same with CONFIG_MLOCK2=n in build/$(ARCH)-c'

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Compile mm/mlock2, and what it is built on, in configurations that 'make
-# kernel' does not have; 'make test-configs' calls this. Nothing is linked or
+# Compile mm/, and what it is built on, in configurations that 'make kernel'
+# does not have; 'make test-configs' calls this. Nothing is linked or
 # booted. Each has a build tree of its own in $BUILD/configs; it goes away once
 # it compiles, unless KEEP=1.
 #
@@ -17,7 +17,7 @@ shift
 BUILD=${BUILD:?} LINUX=${LINUX:?} KEEP=${KEEP:-}
 TOP=$(cd "$(dirname "$0")/../.." && pwd)
 OUT=$BUILD/configs
-GOALS=${GOALS:-mm/mlock2/ mm/folio.o mm/mmap.o mm/rmap.o mm/util.o}
+GOALS=${GOALS:-mm/}
 ALWAYS="MLOCK2=y WERROR=y ${ALWAYS:-}"
 
 # A name, and what is different from 'allnoconfig mlock2.config'. An option
