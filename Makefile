@@ -99,7 +99,7 @@ else
 progress = tools/mlock2/progress.sh $(1).log
 endif
 
-# config(tree, goals): configure and see that we got what the fragment says
+# configure(tree, goals)
 define configure
 	@echo 'config: $(1)'
 	@mkdir -p $(1)
@@ -108,7 +108,7 @@ endef
 
 # The fragments that the kernel's build finds by the names $(1), and the options
 # that they set in the end, but for what these compilers do not allow
-fragments = $(wildcard $(patsubst %,kernel/configs/%,$(1)) $(patsubst %,arch/$(KSRCARCH)/configs/%,$(1)))
+fragments = $(foreach f,$(1),$(wildcard kernel/configs/$(f) arch/$(KSRCARCH)/configs/$(f)))
 wanted = awk -F'[= ]' '/^CONFIG_/ { set[$$$$1] = $$$$0 } /^\# CONFIG_/ { delete set[$$$$2] } END { for (i in set) print set[i] }' \
 	$(1) $(if $(filter y,$(INLINE_HELPERS)),,| grep -vE '^CONFIG_($(KINLINE))=')
 
@@ -137,7 +137,7 @@ kernel$(1)-built: $(O)$(1)/.config
 $(O)$(1)-c/.config: $(O)$(1)/.config | kernel$(1)-built
 	@[ -d $$(@D) ] || { echo 'build: copying $(O)$(1) to $$(@D)'; rm -rf $$(@D).new; \
 		cp -a $(O)$(1) $$(@D).new; rm -rf $$(@D).new/run $$(@D).new/test; \
-		grep -rlZ --include='.*.cmd' '$(O)$(1)/' $$(@D).new | xargs -0r sed -i 's|$(O)$(1)/|$(O)$(1)-c/|g'; \
+		{ grep -rlZ --include='.*.cmd' '$(O)$(1)/' $$(@D).new || true; } | xargs -0r sed -i 's|$(O)$(1)/|$(O)$(1)-c/|g'; \
 		mv $$(@D).new $$(@D); }
 	@cp $(O)$(1)/.config $$@.new
 	@$(LINUX)/scripts/config --file $$@.new -d MLOCK2

@@ -148,7 +148,7 @@ pub(crate) fn apply_vma_lock_flags(
         }
         let vma_end = vma.end().min(end);
         let start = next;
-        // If there is one vma only, then nothing can fail before it is populated.
+        // Only if there is one vma: a later one may fail the call, which then populates nothing.
         let look = start == range.start() && vma_end == end;
         let populated = mlock_fixup(vma, start, vma_end, lock, look, &mut walk)?;
         // Not `vma_end`: the vma may have been merged with one that reaches further.

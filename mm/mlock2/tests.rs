@@ -154,7 +154,7 @@ mod cases {
             let (locked, pages) = (PageCount::new(5), PageCount::new(pages));
             memlock::account_locked_vm(locked, pages, inc, current!(), bypass_rlim)
         };
-        // More than any limit but none at all allows.
+        // More than even RLIM_INFINITY allows.
         let many = usize::MAX / 2;
 
         assert_eq!(account(many, true, false), Err(ENOMEM));
@@ -173,13 +173,15 @@ mod cases {
         }
 
         with_mapping(|_, addr| {
-            with_lru_cache_disabled(|| {
+            // A test that fails in there would leave them disabled.
+            let waited = with_lru_cache_disabled(|| {
                 do_mlock::do_mlock(addr, LEN, LockMode::Locked)?;
-                assert!(!waiting());
+                let locked = waiting();
                 unmap(addr, PAGE_SIZE)?;
-                assert!(!waiting());
-                Ok(())
-            })
+                Ok::<_, Error>((locked, waiting()))
+            })?;
+            assert_eq!(waited, (false, false));
+            Ok(())
         })
     }
 

@@ -34,6 +34,7 @@ use kernel::mm::{
 
 /// For how much address space (bytes) the lruvec lock is kept: interrupts are off meanwhile, and
 /// others wait. The C keeps it for the 31 folios of a batch, which cost as much as these do here.
+/// Dropped at the first folio after that, since to pass over empty entries costs little.
 const HOLD: usize = PAGE_SIZE << 7;
 
 /// The walks of one system call.

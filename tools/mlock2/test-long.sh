@@ -52,7 +52,7 @@ while IFS='|' read -r name what goal; do
 	printf '\n=== %s: %s (make %s)\n' "$name" "$what" "$goal"
 	start=$SECONDS result=passed
 	eval "make -C '$TOP' $goal" </dev/null 2>&1 | tee "$OUT/$name.log" || result=FAILED
-	printf '%s|%d|%s\n' "$result" $((SECONDS - start)) "$(date +%F)" >"$OUT/$name.result"
+	printf '%s|%d|%s\n' "$result" $((SECONDS - start)) "$(date +%F), $(git -C "$TOP" rev-parse --short HEAD)" >"$OUT/$name.result"
 done <<<"$steps"
 
 failed=0
@@ -78,7 +78,7 @@ failed=0
 			"$tree/.config" | sed 's/^CONFIG_//;s/=y$//' | paste -sd' '
 	done
 } >"$REPORT"
-for name in $names; do
+for name in ${*:-$names}; do
 	grep -q '^passed' "$OUT/$name.result" 2>/dev/null || { failed=$((failed + 1)); printf 'test-long: %s did not pass\n' "$name"; }
 done
 printf 'report: %s\n' "$REPORT"

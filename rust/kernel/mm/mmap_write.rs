@@ -408,8 +408,8 @@ fn is_part_of(vma: &VmaRef, start: usize, end: usize) -> bool {
 ///
 /// # Invariants
 ///
-/// `vma` is in the tree of `mm`, the write lock of which is held. It contains `start..end`, which is
-/// page aligned and not empty.
+/// `vma` is in the tree of `mm`, the write lock of which is held. It contains `start..end`, which
+/// is page aligned and not empty.
 #[must_use]
 pub struct ModifiedVma<'i> {
     mm: &'i MmWithUser,
@@ -456,10 +456,11 @@ impl ModifiedVma<'_> {
     /// Replaces the lock flags of the vma. Takes the vma write lock.
     #[inline]
     pub fn set_lock_flags(self) {
-        let flags = self.as_ref().vma_flags().with_lock(self.lock);
-
         // SAFETY: By the type invariants, the vma is valid and the mmap write lock is held.
         unsafe { bindings::vma_start_write(self.vma) };
+        // Not before that: who has the vma's read lock may set `VMA_MAYBE_GUARD_BIT`.
+        let flags = self.as_ref().vma_flags().with_lock(self.lock);
+
         // SAFETY: As above; with the vma write lock we are the only one to write the flags. What
         // the pages of the vma are does not depend on its lock flags.
         unsafe { (*self.vma).__bindgen_anon_2.flags = flags.into_raw() };
@@ -477,16 +478,17 @@ impl ModifiedVma<'_> {
     /// Takes the vma write lock.
     #[inline(always)]
     pub fn publish_lock_flags<R>(self, pages: impl FnOnce(&PublishedVma<'_>) -> R) -> R {
-        let flags = self.as_ref().vma_flags().with_lock(self.lock);
-
         // SAFETY: By the type invariants, the vma is valid and the mmap write lock is held.
         unsafe { bindings::vma_start_write(self.vma) };
+        // Not before that: who has the vma's read lock may set `VMA_MAYBE_GUARD_BIT`.
+        let flags = self.as_ref().vma_flags().with_lock(self.lock);
 
         let locking = flags.contains(VmaFlags::LOCKED);
         // SAFETY: These are the vma's own flags, apart from lock flags and the marker, and we have
         // just taken the vma write lock.
         unsafe { self.reset_flags_once(if locking { flags | VmaFlags::IO } else { flags }) };
-        // INVARIANT: The vma's write lock is held until the mmap lock is dropped.
+        // INVARIANT: The vma's write lock is held until the mmap lock is dropped; the range is in
+        // it by the invariants of `self`.
         let result = pages(&PublishedVma {
             vma: self.as_ref(),
             start: self.start,
