@@ -224,7 +224,7 @@ shell-built: kernel-built $(VNG)
 
 .PHONY: test test-built
 test: linux
-	@$(MAKE) test-built
+	@$(MAKE) SELF= test-built
 test-built: kernel-c-built guest tool diff-programs
 	@LINUX=$(LINUX) O=$(O) O_C=$(O_C) TOOL=$(TOOL) CARGO='$(CARGO)' KSRCARCH=$(KSRCARCH) OBJDUMP='$(KOBJDUMP)' \
 		BOOT="$(call boot,$(O),tools/mlock2/guest/test.plan,test,kunit.enable=1)" \
