@@ -4,6 +4,7 @@
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 SHELL := /bin/bash
+comma := ,
 .SHELLFLAGS := -eo pipefail -c
 .DELETE_ON_ERROR:
 
@@ -181,15 +182,20 @@ $(GUEST)/%: tools/mlock2/guest/%.c $(HEADERS)
 	@mkdir -p $(GUEST)
 	@$(USER_CC) -static -O2 -Wall -Wextra -isystem $(O)/usr/include -o $@ $<
 
+# Builds a crate for the guest, which has no libraries: guest_crate(its directory, where to)
+guest_crate = RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release --locked --target $(RUST_TARGET) \
+	--manifest-path $(1)/Cargo.toml --target-dir $(2)/target
+
 .PHONY: tool
 tool:
 	@$(CARGO) build --release --locked --manifest-path tools/mlock2/Cargo.toml --target-dir $(BUILD)/tool
 
+# machine(build tree, more arguments of QEMU, more kernel parameters): what all boots have in common
+machine = $(TOOL) boot --image $(1)/$(KIMAGE_FILE) --gen-init-cpio $(1)/usr/gen_init_cpio \
+	--qemu $(QEMU) --qemu-args='$(QEMU_ARGS) $(2)' --console $(CONSOLE) --init $(GUEST)/init \
+	--name '$(call name_of,$(1))' --append '$(KPARAMS) $(3)'
 # boot(build tree, plan, name of this boot, more kernel parameters)
-boot = $(TOOL) boot --image $(1)/$(KIMAGE_FILE) --gen-init-cpio $(1)/usr/gen_init_cpio \
-	--qemu $(QEMU) --qemu-args='$(QEMU_ARGS)' --console $(CONSOLE) --accel $(ACCEL) \
-	--init $(GUEST)/init --bin $(GUEST) --plan $(2) --work $(1)/$(3) \
-	--name '$(call name_of,$(1))' --append '$(KPARAMS) $(4)'
+boot = $(call machine,$(1),,$(4)) --accel $(ACCEL) --bin $(GUEST) --plan $(2) --work $(1)/$(3)
 # What a build tree is called in the results, such as "x86_64-debug MLOCK2=n"
 name_of = $(patsubst %-c,%,$(notdir $(1))) $(if $(filter %-c,$(1)),MLOCK2=n,MLOCK2=y)
 # A kernel with checks takes its time.
@@ -224,12 +230,12 @@ shell-built: kernel-built $(VNG)
 
 .PHONY: test test-built
 test: linux
-	@$(MAKE) SELF= test-built
+	@$(MAKE) test-built
 test-built: kernel-c-built guest tool diff-programs
 	@LINUX=$(LINUX) O=$(O) O_C=$(O_C) TOOL=$(TOOL) CARGO='$(CARGO)' KSRCARCH=$(KSRCARCH) OBJDUMP='$(KOBJDUMP)' \
 		BOOT="$(call boot,$(O),tools/mlock2/guest/test.plan,test,kunit.enable=1)" \
 		BOOT_C="$(call boot,$(O_C),tools/mlock2/guest/test.plan,test)" \
-		DIFF="$(call diff_command,$(O)) $(CASES) --ops 50000" \
+		DIFF="$(call compare,test,$(O_C),$(O)) $(CASES) --ops 50000" \
 		tools/mlock2/test.sh '$(ARCH)'
 
 # The selftests and KUnit alone, on one kernel
@@ -260,11 +266,9 @@ bench_tool = $(BENCH)/tool/release/mlock2 bench --c $(O_C) --rust $(O) --image-f
 	--init $(GUEST)/init --bin $(BENCH_BIN) --append '$(KPARAMS)' --append-icount '$(KICOUNT)' \
 	$(if $(KVM),--kvm) --out $(BENCH)$(if $(KVM),/kvm)
 
-# The guest's program is static, so that the guest needs no libraries.
 .PHONY: bench-programs
 bench-programs: kernel-c-built $(GUEST)/init
-	@RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release --locked --target $(RUST_TARGET) \
-		--manifest-path tools/mlock2/bench/Cargo.toml --target-dir $(BENCH)/target
+	@$(call guest_crate,tools/mlock2/bench,$(BENCH))
 	@$(CARGO) build --release --locked --features bench \
 		--manifest-path tools/mlock2/Cargo.toml --target-dir $(BENCH)/tool
 
@@ -310,37 +314,37 @@ CHECKS ?=
 O_CHECKS = $(O)$(CHECKS:%=-%)
 DIFF = $(BUILD)/diff
 DIFF_BIN = $(DIFF)/target/$(RUST_TARGET)/release
-diff_boot = $(TOOL) boot --image $(1)/$(KIMAGE_FILE) --gen-init-cpio $(1)/usr/gen_init_cpio \
-	--qemu $(QEMU) --qemu-args='$(QEMU_ARGS) -icount shift=0,sleep=off' --console $(CONSOLE) --accel tcg --cpus 1 \
-	--init $(GUEST)/init --bin $(DIFF_BIN) --plan tools/testing/mlock2/diff/diff.plan \
-	--name '$(call name_of,$(1))' --append '$(KPARAMS) $(KICOUNT) norandmaps $(2)'
-# diff_command(build tree, more kernel parameters)
 CASES = --cases tools/testing/mlock2/diff/cases
-diff_command = $(DIFF_BIN)/mlock2-diff --work $(DIFF)/$(notdir $(1)) \
-	--oracle \"$(call diff_boot,$(1)$(if $(filter rust,$(SELF)),,-c),$(2))\" \
-	--tested \"$(call diff_boot,$(1)$(if $(filter c,$(SELF)),-c),$(2))\"
+diff_boot = $(call machine,$(1),-icount shift=0$(comma)sleep=off,$(KICOUNT) norandmaps $(2)) --accel tcg --cpus 1 \
+	--bin $(DIFF_BIN) --plan tools/testing/mlock2/diff/diff.plan
+# compare(name, build tree that is right, build tree that is tested, more kernel
+# parameters): a command, to stand in double quotes
+compare = $(DIFF_BIN)/mlock2-diff --work $(DIFF)/$(1) \
+	--oracle \"$(call diff_boot,$(2),$(4))\" --tested \"$(call diff_boot,$(3),$(4))\"
+# Of a kernel and its twin, those that SELF says
+right = $(1)$(if $(filter rust,$(SELF)),,-c)
+tested = $(1)$(if $(filter c,$(SELF)),-c)
 
 .PHONY: diff-programs
 diff-programs: $(GUEST)/init
-	@RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release --locked --target $(RUST_TARGET) \
-		--manifest-path tools/testing/mlock2/diff/Cargo.toml --target-dir $(DIFF)/target
+	@$(call guest_crate,tools/testing/mlock2/diff,$(DIFF))
 
 .PHONY: diff diff-built
 diff: linux
 	@$(MAKE) diff-built
 diff-built: kernel$(CHECKS:%=-%)-c-built guest tool diff-programs
-	@eval "$(call diff_command,$(O_CHECKS)) $(CASES) --ops $(OPS) --seed $(SEED)"
+	@eval "$(call compare,$(notdir $(O_CHECKS)),$(call right,$(O_CHECKS)),$(call tested,$(O_CHECKS))) \
+		$(CASES) --ops $(OPS) --seed $(SEED)"
 
 # Every allocation fails once; the kernel needs fault injection for that.
 INJECT_RANDOM ?= 20
-inject_command = $(call diff_command,$(O)-debug,slab_debug=F cgroup.memory=nokmem) --ops 0 \
-	--cases tools/testing/mlock2/diff/cases-inject --inject
 
 .PHONY: inject inject-built
 inject: linux
 	@$(MAKE) inject-built
 inject-built: kernel-debug-c-built guest tool diff-programs
-	@eval "$(inject_command) $(INJECT_RANDOM)"
+	@eval "$(call compare,inject,$(call right,$(O)-debug),$(call tested,$(O)-debug),slab_debug=F cgroup.memory=nokmem) \
+		--ops 0 --cases tools/testing/mlock2/diff/cases-inject --inject $(INJECT_RANDOM)"
 
 #
 # Mistakes on purpose, and which test notices
@@ -368,8 +372,7 @@ mutants-kernel: kernel-c-built guest tool diff-programs
 		--build "$(KMAKE) CC='$(KCC)' O=$(O_MUTANT) $(KIMAGE)" \
 		--stage quick="$(call mutant_boot,quick,120,mlock2-tests mlock2-tests-nobody on-fault-limit,kunit.enable=1)" \
 		--stage behaviour="$(call mutant_boot,behaviour,300,mlock-behaviour)" \
-		--stage diff="$(DIFF_BIN)/mlock2-diff --ops $(MUTANT_OPS) --shrink 0 --work $(MUTANTS)/diff $(CASES) \
-			--oracle \"$(call diff_boot,$(O_C))\" --tested \"$(call diff_boot,$(O_MUTANT))\"" \
+		--stage diff="$(call compare,mutant,$(O_C),$(O_MUTANT)) $(CASES) --ops $(MUTANT_OPS) --shrink 0" \
 		--stage pressure="$(call mutant_boot,pressure,600,mlock-pressure mlock-random-test)" \
 		$(wildcard $(MUTANT:%=tools/testing/mlock2/mutants/%.diff))
 
@@ -396,22 +399,18 @@ mutants-pure: $(BUILD)/tools/bin/cargo-mutants
 STRESS_ARGS ?= --seconds 120 --round 30 --watchdog 600
 STRESS = $(BUILD)/stress
 STRESS_BIN = $(STRESS)/target/$(RUST_TARGET)/release
-stress_boot = $(TOOL) boot --image $(1)/$(KIMAGE_FILE) --gen-init-cpio $(1)/usr/gen_init_cpio \
-	--qemu $(QEMU) --qemu-args='$(QEMU_ARGS)' --console $(CONSOLE) --accel $(ACCEL) --mem 512 --cpus 4 \
-	--init $(GUEST)/init --bin $(STRESS_BIN) --plan $(STRESS)/plan --work $(1)/stress \
-	--name '$(call name_of,$(1))' --append '$(KPARAMS)' $(SLOW)
 
 .PHONY: stress-program
 stress-program: $(GUEST)/init
-	@RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release --locked --target $(RUST_TARGET) \
-		--manifest-path tools/testing/mlock2/stress/Cargo.toml --target-dir $(STRESS)/target
+	@$(call guest_crate,tools/testing/mlock2/stress,$(STRESS))
 	@echo 'stress root mlock2-stress $(STRESS_ARGS)' >$(STRESS)/plan
 
 .PHONY: stress stress-built
 stress: linux
 	@$(MAKE) stress-built
 stress-built: kernel$(CHECKS:%=-%)-built guest tool stress-program
-	@$(call stress_boot,$(O_CHECKS))
+	@$(call machine,$(O_CHECKS)) --accel $(ACCEL) --mem 512 --cpus 4 $(SLOW) \
+		--bin $(STRESS_BIN) --plan $(STRESS)/plan --work $(O_CHECKS)/stress
 
 .PHONY: test-configs test-configs-built
 test-configs: linux

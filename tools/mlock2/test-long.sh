@@ -58,7 +58,7 @@ done <<<"$steps"
 failed=0
 {
 	printf '# What was tested\n\nLinux %s, %s. Each line can be run again as it stands.\n' \
-		"$(cat "$O/include/config/kernel.release")" "$(uname -m)"
+		"$(cat "$O/include/config/kernel.release" 2>/dev/null || echo '(no kernel was built)')" "$(uname -m)"
 	while IFS='|' read -r name what goal; do
 		[ -n "$name" ] || continue
 		printf '\n## %s\n\n' "$what"
