@@ -21,6 +21,11 @@ say() { printf 'linux: %s\n' "$*"; }
 die() { printf 'linux: error: %s\n' "$*" >&2; exit 1; }
 version() { awk '/^(VERSION|PATCHLEVEL|SUBLEVEL) =/ { v = v s $3; s = "." } /^NAME/ { print v; exit }' "$1/Makefile"; }
 
+# One at a time: two builds may have been started.
+mkdir -p "$BUILD"
+exec 9>"$BUILD/linux.lock"
+flock 9
+
 git -C "$TOP" rev-parse --git-dir >/dev/null ||
 	die "git does not take $TOP for a repository (see above): use a clone, as its owner"
 
@@ -139,7 +144,7 @@ overlay() {
 	# 'Kconfig' at the top is ours and has its place in the kernel; the other
 	# files at the top but patches are the project's own.
 	git -C "$TOP" ls-files --cached --others --exclude-standard |
-		grep -e '/' -e '\.patch$' | grep -v '^\.'
+		grep -e '/' -e '\.patch$' | grep -v '^\.' | LC_ALL=C sort -u
 }
 put() {
 	local mode=100644
