@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/shm.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -98,15 +99,23 @@ static inline long map_anon(char *addr, unsigned long pages, int prot, int flags
 /*
  * An unmapped range with an inaccessible page on either side, so that what is
  * mapped there neither merges with a neighbour nor is found by mmap() first.
+ * Where caches can alias, shared memory can be at its start.
  */
 static inline char *hole(unsigned long pages)
 {
-	char *p = mmap(NULL, P(pages + 2), PROT_NONE, ANON, -1, 0);
+	unsigned long align = SHMLBA, spare = align - psize();
+	char *all = mmap(NULL, P(pages + 2) + spare, PROT_NONE, ANON, -1, 0);
+	char *p;
 
-	if (p == MAP_FAILED)
+	if (all == MAP_FAILED)
 		return NULL;
-	munmap(p + P(1), P(pages));
-	return p + P(1);
+	p = (char *)(((unsigned long)all + P(1) + spare) & ~(align - 1));
+	if (p - P(1) > all)
+		munmap(all, p - P(1) - all);
+	if (p + P(pages + 1) < all + P(pages + 2) + spare)
+		munmap(p + P(pages + 1), all + spare + P(1) - p);
+	munmap(p, P(pages));
+	return p;
 }
 
 /* One anonymous, private and writable vma in such a hole. */
@@ -448,7 +457,8 @@ static inline bool drain(void)
 	if (write_str("/proc/sys/vm/drop_caches", "1") &&
 	    write_str("/proc/sys/vm/compact_memory", "1"))
 		return false;
-	return !write_str("/proc/sys/vm/stat_refresh", "1");
+	/* A kernel for one CPU has no deltas, and no such file. */
+	return !write_str("/proc/sys/vm/stat_refresh", "1") || errno == ENOENT;
 }
 
 static inline long read_vmstat(const char *key)

@@ -228,7 +228,7 @@ static bool area_map(struct area *a, enum kind kind, unsigned long pages)
 {
 	static unsigned int seed;
 	int fd = -1, flags = ANON;
-	char *p, *hole;
+	char *p;
 
 	*a = (struct area){ .pages = pages, .kind = kind, .seed = seed += 1000 };
 	if (kind != PRIVATE_ANON) {
@@ -245,11 +245,8 @@ static bool area_map(struct area *a, enum kind kind, unsigned long pages)
 			stamp_page(p + P(i), a->seed, i);
 		munmap(p, P(pages));
 	}
-	hole = mmap(NULL, P(pages + 2), PROT_NONE, ANON, -1, 0);
-	if (hole == MAP_FAILED)
-		goto fail;
-	p = mmap(hole + P(1), P(pages), RW, flags | MAP_FIXED, fd, 0);
-	if (p == MAP_FAILED)
+	p = hole(pages);
+	if (!p || mmap(p, P(pages), RW, flags | MAP_FIXED, fd, 0) == MAP_FAILED)
 		goto fail;
 	if (fd >= 0)
 		close(fd);
