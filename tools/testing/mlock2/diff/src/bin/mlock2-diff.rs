@@ -56,6 +56,10 @@ struct Args {
     inject: u64,
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// What this architecture does not have and the sequences do without, in the words of the
+    /// guest's program, separated by '|'
+    #[arg(long, default_value = "", value_delimiter = '|')]
+    absent: Vec<String>,
     /// How many of the sequences that differ are shrunk
     #[arg(long, default_value_t = 3)]
     shrink: usize,
@@ -106,6 +110,12 @@ fn compare(args: &Args) -> Result<bool> {
             Some(format!("{} {count}\n", case.name))
         });
         fs::write(file("allocations"), counts.collect::<String>())?;
+    }
+    for absent in oracle.absent.iter().chain(&tested.absent) {
+        ensure!(
+            args.absent.contains(absent),
+            "the kernel has {absent}, which --absent does not allow for"
+        );
     }
     say_coverage(&oracle);
     eprintln!(
@@ -163,6 +173,9 @@ fn compare(args: &Args) -> Result<bool> {
         let file = machines.store(case, &args.work, &[])?;
         println!("# the first without a result: {}", file.display());
         return Ok(false);
+    }
+    for case in &bad {
+        println!("#   {}", first_difference(&oracle, &tested, case));
     }
     for case in bad.iter().take(args.shrink) {
         report(&machines, &cases, case, &args.work)?;
@@ -224,6 +237,8 @@ struct Log {
     /// What was still locked when all processes were gone.
     left: Vec<String>,
     tally: Vec<String>,
+    /// What the kernel does not have.
+    absent: Vec<String>,
     lines: Vec<String>,
     trouble: Option<String>,
 }
@@ -395,6 +410,8 @@ fn boot(what: &str, work: &Path, command: &str, job: &str, ops: u64) -> Result<L
             log.allocations.insert(name.to_string(), count);
         } else if let Some(left) = line.strip_prefix("left ") {
             log.left.push(left.to_string());
+        } else if line.starts_with("no ") {
+            log.absent.push(line.to_string());
         } else if let Some(tally) = line.strip_prefix("tally ") {
             log.tally.push(tally.to_string());
         } else {
@@ -427,6 +444,29 @@ fn allocations_line(line: &str) -> Option<(&str, u64)> {
 //
 // A difference
 //
+
+/// Where a case differs that does, by the digests: they have four digits for each step.
+fn first_difference(oracle: &Log, tested: &Log, case: &Case) -> String {
+    let (here, there) = (oracle.runs(case), tested.runs(case));
+    let same = here.iter().zip(&there).take_while(|(a, b)| a == b).count();
+    let (Some(one), Some(other)) = (here.get(same), there.get(same)) else {
+        let (here, there) = (here.len(), there.len());
+        return format!("{}: {here} runs, but {there} in the tested", case.name);
+    };
+    let equal = one
+        .bytes()
+        .zip(other.bytes())
+        .take_while(|(a, b)| a == b)
+        .count();
+    let steps = case.steps();
+    let step = equal / 4;
+    let what = match steps.get(step) {
+        Some(op) => format!("step {step}, {op}"),
+        None => "the end of all processes".to_string(),
+    };
+    let name = case.run_name(same as u32 + 1);
+    format!("{name} differs first after {what}: {one} and {other}")
+}
 
 /// Shrinks a case that differs, and says what is left of it.
 fn report(machines: &Machines, cases: &[Case], case: &Case, work: &Path) -> Result<()> {
@@ -498,7 +538,11 @@ fn report(machines: &Machines, cases: &[Case], case: &Case, work: &Path) -> Resu
     for line in fs::read_to_string(&file)?.lines() {
         println!("#   {line}");
     }
-    let dir = if case.inject { "cases-inject" } else { "cases" };
+    let dir = if case.inject {
+        "cases-inject/more"
+    } else {
+        "cases"
+    };
     println!("# copy it to tools/testing/mlock2/diff/{dir} to run it each time");
     Ok(())
 }

@@ -100,19 +100,39 @@ fn set(file: &str, value: &str) -> Result<()> {
     fs::write(file, value).with_context(|| format!("cannot write {value:?} to {file}"))
 }
 
+const THP: &str = "/sys/kernel/mm/transparent_hugepage";
+const HUGETLB: &str = "/proc/sys/vm/nr_hugepages";
+
+/// Whether the kernel has something that not every architecture has. Operations on it fail then, on
+/// both kernels.
+fn has(what: &str, file: &str) -> bool {
+    let has = Path::new(file).exists();
+    if !has {
+        println!("no {what}");
+    }
+    has
+}
+
 fn set_up() -> Result<()> {
     // What would happen by itself, at a time of its own
-    set("/sys/kernel/mm/transparent_hugepage/enabled", "madvise")?;
-    set("/sys/kernel/mm/transparent_hugepage/defrag", "madvise")?;
-    set(
-        "/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs",
-        "4000000000",
-    )?;
+    if has("transparent huge pages", THP) {
+        set(&format!("{THP}/enabled"), "madvise")?;
+        set(&format!("{THP}/defrag"), "madvise")?;
+        set(
+            &format!("{THP}/khugepaged/scan_sleep_millisecs"),
+            "4000000000",
+        )?;
+    }
     set("/sys/kernel/mm/ksm/run", "0")?;
     set("/proc/sys/vm/dirty_writeback_centisecs", "0")?;
     // Dropping caches is not to be logged each time.
     set("/proc/sys/vm/drop_caches", "4")?;
-    set("/proc/sys/vm/nr_hugepages", "8")?;
+    if secret_memory().is_err_and(|error| is_missing(&error)) {
+        println!("no memfd_secret()");
+    }
+    if has("hugetlb", HUGETLB) {
+        set(HUGETLB, "8")?;
+    }
 
     set("/sys/fs/cgroup/cgroup.subtree_control", "+memory")?;
     fs::create_dir_all(CGROUP).context("cannot make a cgroup")?;
@@ -220,19 +240,32 @@ fn open_files() -> Result<()> {
 
     place(create("/tmp/mlock2-diff")?, FD_TMPFS, Some(long))?;
     place(memfd(0)?, FD_MEMFD, Some(long))?;
-    place(
-        memfd(libc::MFD_HUGETLB).context("memfd of huge pages")?,
-        FD_HUGETLB,
-        Some(3 * HUGE),
-    )?;
-    // SAFETY: As above.
-    let secret = unsafe { owned(libc::syscall(libc::SYS_memfd_secret, 0) as c_int) }
-        .context("memfd_secret: is it in the kernel's configuration?")?;
-    place(secret, FD_SECRETMEM, Some(long))?;
+    if Path::new(HUGETLB).exists() {
+        let huge = memfd(libc::MFD_HUGETLB).context("memfd of huge pages")?;
+        place(huge, FD_HUGETLB, Some(3 * HUGE))?;
+    }
+    match secret_memory() {
+        Ok(secret) => place(secret, FD_SECRETMEM, Some(long))?,
+        Err(error) if is_missing(&error) => {}
+        Err(error) => return Err(error.into()),
+    }
     let block = File::options().read(true).write(true).open("/dev/zram1")?;
     discard(&block).context("cannot empty /dev/zram1")?;
     place(block.into(), FD_BLOCK, None)?;
     place(create("/tmp/ramfs/mlock2-diff")?, FD_RAMFS, Some(long))
+}
+
+fn secret_memory() -> io::Result<OwnedFd> {
+    // SAFETY: No preconditions, and the descriptor is ours.
+    match unsafe { libc::syscall(libc::SYS_memfd_secret, 0) } as c_int {
+        ..0 => Err(io::Error::last_os_error()),
+        // SAFETY: As above.
+        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+    }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOSYS)
 }
 
 /// Takes over a descriptor that a system call returned.
