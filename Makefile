@@ -28,7 +28,30 @@ ARCHS := $(patsubst tools/mlock2/arch/%.mk,%,$(wildcard tools/mlock2/arch/*.mk))
 ifeq ($(filter $(ARCH),$(ARCHS)),)
 $(error ARCH=$(ARCH) is not supported; there are: $(ARCHS))
 endif
+# which sets these, not the environment
+KCONFIGS = mlock2.config
+KARCH_PACKAGES =
+QEMU =
+QEMU_ARGS =
+CPUS =
+MEM =
+ABSENT =
+USER_CC =
+USER_HEADERS =
+COMPAT =
+RUST_TARGET =
+RUST_LINKER =
 include tools/mlock2/arch/$(ARCH).mk
+
+# A kind of kernel is what a fragment of its own makes of the smallest one.
+KINDS := $(sort $(patsubst mlock2-%.config,%,$(notdir $(wildcard $(addsuffix /configs/mlock2-*.config,kernel arch/$(KSRCARCH))))))
+KIND ?=
+ifneq ($(CHECKS),)
+$(error It is KIND=$(CHECKS) now)
+endif
+ifneq ($(or $(filter-out $(KINDS),$(KIND)),$(word 2,$(KIND))),)
+$(error KIND=$(KIND) is no kind of kernel for ARCH=$(ARCH); there are: $(KINDS))
+endif
 
 export BUILD KSRC KARCH_PACKAGES
 # Neither this Makefile's variables nor its flags are the kernel's.
@@ -42,12 +65,16 @@ KMAKE = env -u MAKEFLAGS -u MFLAGS CCACHE_BASEDIR=$(CURDIR) CCACHE_NOHASHDIR=1 $
 .PHONY: help
 help:
 	@echo 'make run        set up, build and boot the kernel; demonstration and selftests'
-	@echo 'make test       all tests (host, KUnit, selftests on this kernel and on the C one)'
+	@echo 'make test       all tests (host, KUnit, selftests on this kernel and on the C one, with all checks)'
+	@echo 'make selftest   KUnit and the selftests alone'
+	@echo 'make test-arch  make test for other architectures (TEST_ARCHS="$(TEST_ARCHS)")'
 	@echo 'make bench      instructions for each operation in C and in Rust, how they grow, several CPUs'
+	@echo '                (bench-rows, bench-growth, bench-cpus: one of the three)'
 	@echo 'make bench-paper   the experiment of the 2015 cover letter; at SCALE=1/32 of its size (3 minutes)'
 	@echo 'make profile ROW=...  where the instructions of one row of it are, function by function'
 	@echo 'make diff       random operations on this kernel and on the C one, compared (OPS=50000 SEED=1)'
-	@echo 'make stress     locked memory under load (STRESS_ARGS="--seconds 120"); CHECKS=debug, also with diff'
+	@echo 'make stress     locked memory under load (STRESS_ARGS="--seconds 120")'
+	@echo 'make stress-ng  what Debian'"'"'s stress-ng has that locks memory'
 	@echo 'make inject     allocations of these calls fail, one after the other, on both kernels'
 	@echo 'make mutants    mistakes put into the code one by one; does a test notice? (1 to 2 hours; MUTANT="walk-* batch-*" selects)'
 	@echo 'make test-long  all of these at full length, other kinds of kernels, and a report (many hours; STEPS="rt rt-diff" selects)'
@@ -62,6 +89,7 @@ help:
 	@echo
 	@echo 'KSRC=/path/to/linux   your own 7.3 tree instead of Debian'"'"'s (it is copied)'
 	@echo 'ARCH=$(ARCH)           one of: $(ARCHS)'
+	@echo 'KIND=...              selftest, diff, stress, stress-ng on another kind of kernel: $(KINDS)'
 	@echo 'ACCEL=auto|kvm|tcg    how QEMU runs the guest (auto tries KVM first)'
 	@echo 'JOBS=$(JOBS)               how many jobs at once   V=1: show the whole build'
 
@@ -150,10 +178,8 @@ kernel$(1)-c-built: kernel$(1)-built $(O)$(1)-c/.config
 	@echo 'build: $(O)$(1)-c (CONFIG_MLOCK2=n)'
 	@$$(KMAKE) CC='$$(KCC)' O=$(O)$(1)-c $(KIMAGE) $(KEXTRA) 2>&1 | $$(call progress,$(O)$(1)-c/build)
 endef
-$(eval $(call KERNEL,,mlock2.config))
-$(eval $(call KERNEL,-debug,mlock2.config mlock2-debug.config))
-$(eval $(call KERNEL,-kcsan,mlock2.config mlock2-kcsan.config))
-$(eval $(call KERNEL,-rt,mlock2.config mlock2-rt.config))
+$(eval $(call KERNEL,,$(KCONFIGS)))
+$(foreach kind,$(KINDS),$(eval $(call KERNEL,-$(kind),$(KCONFIGS) mlock2-$(kind).config)))
 
 #
 # The guest: PID 1, demonstration and selftests, and the tool that boots it
@@ -161,30 +187,61 @@ $(eval $(call KERNEL,-rt,mlock2.config mlock2-rt.config))
 
 GUEST = $(O)/guest
 SELFTESTS = mlock2-tests mlock-random-test on-fault-limit mlock-behaviour mlock-pressure
-HEADERS = $(O)/usr/include/.installed
 TOOL = $(BUILD)/tool/release/mlock2
 CARGO = cargo --quiet
 
-$(HEADERS): $(O)/.config
-	@echo 'headers: $(O)/usr/include'
-	@$(KMAKE) O=$(O) headers >$(O)/headers.log 2>&1 || { tail -n 20 $(O)/headers.log >&2; exit 1; }
+# The kernel's headers, as programs see them: headers(its name for the architecture)
+headers = $(O)/headers/$(1)/usr/include
+$(O)/headers/%/.done: $(BUILD)/tools.mk
+	@echo 'headers: $(@D)'
+	@mkdir -p $(@D)
+	@$(KMAKE) ARCH=$* O=$(@D) headers >$(@D)/log 2>&1 || { tail -n 20 $(@D)/log >&2; exit 1; }
 	@touch $@
 
-# The kernel's own Makefile builds the selftests; static, so that the guest
-# needs no libraries.
+# An ABI's own compiler and headers, or those of the kernel's own ABI
+cc_of = $(or $(CC_$(1)),$(USER_CC))
+headers_of = $(or $(HEADERS_$(1)),$(USER_HEADERS),$(KARCH))
+
+# selftests(ABI, directory). The kernel's own Makefile builds them; static, so
+# that the guest needs no libraries. Of libcap, they want two calls.
+define selftests
+	@mkdir -p $(2) && printf '!<arch>\n' >$(2)/libcap.a
+	@env -u MAKEFLAGS -u MFLAGS $(MAKE) -s -C $(LINUX)/tools/testing/selftests/mm ARCH=$(KSRCARCH) CC='$(call cc_of,$(1))' \
+		OUTPUT=$(2) EXTRA_CFLAGS='-static -Wno-unused-result -isystem $(CURDIR)/tools/mlock2/guest/include -L$(2)' \
+		KHDR_INCLUDES='-isystem $(call headers,$(call headers_of,$(1)))' \
+		$(addprefix $(2)/,$(SELFTESTS)) >$(2)/selftests.log 2>&1 || { cat $(2)/selftests.log >&2; exit 1; }
+
+endef
+
 .PHONY: guest
-guest: $(HEADERS) $(GUEST)/init $(GUEST)/demo
-	@env -u MAKEFLAGS -u MFLAGS $(MAKE) -s -C $(LINUX)/tools/testing/selftests/mm ARCH=$(KARCH) CC='$(USER_CC)' \
-		OUTPUT=$(GUEST) EXTRA_CFLAGS='-static -Wno-unused-result' KHDR_INCLUDES='-isystem $(O)/usr/include' \
-		$(addprefix $(GUEST)/,$(SELFTESTS)) >$(O)/selftests.log 2>&1 || { cat $(O)/selftests.log >&2; exit 1; }
+guest: $(if $(USER_CC),,no-user-cc) $(foreach abi,native $(COMPAT),$(O)/headers/$(call headers_of,$(abi))/.done) $(GUEST)/init $(GUEST)/demo $(GUEST)/run.plan $(GUEST)/test.plan
+	$(call selftests,native,$(GUEST))
+	$(foreach abi,$(COMPAT),$(call selftests,$(abi),$(GUEST)/$(abi)))
 
-$(GUEST)/%: tools/mlock2/guest/%.c $(HEADERS)
+$(GUEST)/%: tools/mlock2/guest/%.c $(O)/headers/$(call headers_of,native)/.done
 	@mkdir -p $(GUEST)
-	@$(USER_CC) -static -O2 -Wall -Wextra -isystem $(O)/usr/include -o $@ $<
+	@$(USER_CC) -static -O2 -Wall -Wextra -isystem $(call headers,$(call headers_of,native)) -o $@ $<
 
-# Builds a crate for the guest, which has no libraries: guest_crate(its directory, where to)
-guest_crate = RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release --locked --target $(RUST_TARGET) \
-	--manifest-path $(1)/Cargo.toml --target-dir $(2)/target
+# The same programs once more for each other ABI
+$(GUEST)/%.plan: tools/mlock2/guest/%.plan tools/mlock2/arch/$(ARCH).mk
+	@mkdir -p $(GUEST)
+	@{ cat $<; for abi in $(COMPAT); do \
+		awk -v abi=$$abi '/^[^#]/ && $$3 != "demo" { $$1 = $$1 "-" abi; $$3 = abi "/" $$3; print }' $<; \
+	done; } >$@.new && mv $@.new $@
+
+# Builds a crate for the guest, which has no libraries: guest_crate(its directory,
+# where to, more options). Debian has no standard library for another machine: it is
+# built from the source that the kernel wants anyway.
+guest_crate = $(if $(RUST_LINKER),RUSTC=$(KRUSTC) RUSTC_BOOTSTRAP=1 \
+		CARGO_TARGET_$(shell tr a-z- A-Z_ <<<'$(RUST_TARGET)')_LINKER=$(RUST_LINKER)) \
+	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release --locked --target $(RUST_TARGET) \
+	$(if $(RUST_LINKER),-Zbuild-std=std$(comma)panic_abort) --manifest-path $(1)/Cargo.toml --target-dir $(2)/target $(3)
+
+.PHONY: no-user-cc no-rust-target
+no-user-cc:
+	@echo 'error: there is no C library to build programs for ARCH=$(ARCH) with, so nothing to boot into' >&2; exit 1
+no-rust-target:
+	@echo 'error: the programs for this are in Rust, which has no standard library for ARCH=$(ARCH)' >&2; exit 1
 
 .PHONY: tool
 tool:
@@ -192,10 +249,10 @@ tool:
 
 # machine(build tree, more arguments of QEMU, more kernel parameters): what all boots have in common
 machine = $(TOOL) boot --image $(1)/$(KIMAGE_FILE) --gen-init-cpio $(1)/usr/gen_init_cpio \
-	--qemu $(QEMU) --qemu-args='$(QEMU_ARGS) $(2)' --console $(CONSOLE) --init $(GUEST)/init \
-	--name '$(call name_of,$(1))' --append '$(KPARAMS) $(3)'
+	$(QEMU:%=--qemu %) --qemu-args='$(QEMU_ARGS) $(2)' --console $(CONSOLE) --init $(GUEST)/init \
+	$(CPUS:%=--cpus %) $(MEM:%=--mem %) --name '$(call name_of,$(1))' --append '$(KPARAMS) $(3)'
 # boot(build tree, plan, name of this boot, more kernel parameters)
-boot = $(call machine,$(1),,$(4)) --accel $(ACCEL) --bin $(GUEST) --plan $(2) --work $(1)/$(3)
+boot = $(call machine,$(1),,$(4)) $(if $(ABSENT),--absent '$(ABSENT)') --accel $(ACCEL) --bin $(GUEST) --plan $(2) --work $(1)/$(3)
 # What a build tree is called in the results, such as "x86_64-debug MLOCK2=n"
 name_of = $(patsubst %-c,%,$(notdir $(1))) $(if $(filter %-c,$(1)),MLOCK2=n,MLOCK2=y)
 # A kernel with checks takes its time.
@@ -205,7 +262,7 @@ SLOW = --limit 1500 --timeout 3600
 run: linux
 	@$(MAKE) run-built
 run-built: kernel-built guest tool
-	@$(call boot,$(O),tools/mlock2/guest/run.plan,run)
+	@$(call boot,$(O),$(GUEST)/run.plan,run)
 
 #
 # A shell in the guest, on this machine's files
@@ -228,23 +285,41 @@ shell-built: kernel-built $(VNG)
 # Tests
 #
 
+# With all checks, selftests run in the kernel's own ABI only: they take long there.
+# How much of the random operations 'make test' has, and of what takes long with all checks
+TEST_OPS ?= $(if $(filter x86_64,$(ARCH)),50000,5000)
+TEST_DEBUG_OPS = 500
+TEST_STRESS = --seconds 120 --round 30 --watchdog 600
+DEBUG := $(filter debug,$(KINDS))
+
 .PHONY: test test-built
 test: linux
 	@$(MAKE) test-built
-test-built: kernel-c-built guest tool diff-programs
-	@LINUX=$(LINUX) O=$(O) O_C=$(O_C) TOOL=$(TOOL) CARGO='$(CARGO)' KSRCARCH=$(KSRCARCH) OBJDUMP='$(KOBJDUMP)' \
-		BOOT="$(call boot,$(O),tools/mlock2/guest/test.plan,test,kunit.enable=1)" \
-		BOOT_C="$(call boot,$(O_C),tools/mlock2/guest/test.plan,test)" \
-		DIFF="$(call compare,test,$(O_C),$(O)) $(CASES) --ops 50000" \
+test-built: kernel-c-built $(if $(USER_CC),guest) tool $(if $(RUST_TARGET),diff-programs) $(if $(DEBUG),kernel-debug-c-built stress-program)
+	@LINUX=$(LINUX) O=$(O) O_C=$(O_C) TOOL=$(TOOL) CARGO='$(CARGO)' KSRCARCH=$(KSRCARCH) KCC='$(KCC)' OBJDUMP='$(KOBJDUMP)' \
+		BOOT="$(if $(USER_CC),$(call boot,$(O),$(GUEST)/test.plan,test,kunit.enable=1))" \
+		BOOT_C="$(if $(USER_CC),$(call boot,$(O_C),$(GUEST)/test.plan,test))" \
+		DIFF="$(if $(RUST_TARGET),$(call compare,$(ARCH)-test,$(O_C),$(O)) $(CASES) --ops $(TEST_OPS))" \
+		BOOT_DEBUG="$(if $(DEBUG),$(call boot,$(O)-debug,tools/mlock2/guest/test.plan,test,kunit.enable=1) $(SLOW))" \
+		STRESS="$(if $(DEBUG),$(call stress_boot,$(O)-debug,$(STRESS)/test.plan))" \
+		DIFF_DEBUG="$(if $(DEBUG),$(call compare,$(ARCH)-debug-test,$(O)-debug-c,$(O)-debug) --ops $(TEST_DEBUG_OPS))" \
+		INJECT="$(if $(DEBUG),$(call inject,$(ARCH)-inject-test) --cases $(INJECT_CASES)/short)" \
 		tools/mlock2/test.sh '$(ARCH)'
 
 # The selftests and KUnit alone, on one kernel
 .PHONY: selftest selftest-built
 selftest: linux
 	@$(MAKE) selftest-built
-selftest-built: kernel$(CHECKS:%=-%)-built guest tool
-	@$(call boot,$(O_CHECKS),tools/mlock2/guest/test.plan,test,kunit.enable=1) $(SLOW)
-	@python3 $(LINUX)/tools/testing/kunit/kunit.py parse $(O_CHECKS)/test/console.log | tail -n 2
+selftest-built: kernel$(KIND:%=-%)-built guest tool
+	@$(call boot,$(O_KIND),$(GUEST)/test.plan,test,kunit.enable=1) $(SLOW)
+	@python3 $(LINUX)/tools/testing/kunit/kunit.py parse $(O_KIND)/test/console.log | tail -n 2
+
+# The other architectures on which all tests pass, those first that matter most to the series
+TEST_ARCHS ?= arm64 mips64el riscv64 um
+
+.PHONY: test-arch
+test-arch:
+	@tools/mlock2/test-arch.sh $(TEST_ARCHS)
 
 # Hours
 STEPS ?=
@@ -309,42 +384,48 @@ OPS ?= 50000
 SEED ?= 1
 # SELF=c|rust: a kernel against itself, which must be clean
 SELF ?=
-# CHECKS=debug|kcsan|rt: a kernel with checks
-CHECKS ?=
-O_CHECKS = $(O)$(CHECKS:%=-%)
+# KIND=debug|kcsan|rt: another kind of kernel
+O_KIND = $(O)$(KIND:%=-%)
 DIFF = $(BUILD)/diff
 DIFF_BIN = $(DIFF)/target/$(RUST_TARGET)/release
+DIFF_TOOL = $(DIFF)/tool/release/mlock2-diff
+# Both kernels do the same in the same order; without an emulator, as far as one CPU can.
+DIFF_MACHINE = $(if $(QEMU),-icount shift=0$(comma)sleep=off)
 CASES = --cases tools/testing/mlock2/diff/cases
-diff_boot = $(call machine,$(1),-icount shift=0$(comma)sleep=off,$(KICOUNT) norandmaps $(2)) --accel tcg --cpus 1 \
+diff_boot = $(call machine,$(1),$(DIFF_MACHINE),$(KICOUNT) norandmaps $(2)) --accel tcg --cpus 1 \
 	--bin $(DIFF_BIN) --plan tools/testing/mlock2/diff/diff.plan
 # compare(name, build tree that is right, build tree that is tested, more kernel
 # parameters): a command, to stand in double quotes
-compare = $(DIFF_BIN)/mlock2-diff --work $(DIFF)/$(1) \
+compare = $(DIFF_TOOL) $(if $(ABSENT),--absent '$(ABSENT)') --work $(DIFF)/$(1) \
 	--oracle \"$(call diff_boot,$(2),$(4))\" --tested \"$(call diff_boot,$(3),$(4))\"
 # Of a kernel and its twin, those that SELF says
 right = $(1)$(if $(filter rust,$(SELF)),,-c)
 tested = $(1)$(if $(filter c,$(SELF)),-c)
 
 .PHONY: diff-programs
-diff-programs: $(GUEST)/init
-	@$(call guest_crate,tools/testing/mlock2/diff,$(DIFF))
+diff-programs: $(if $(RUST_TARGET),,no-rust-target) $(GUEST)/init
+	@$(call guest_crate,tools/testing/mlock2/diff,$(DIFF),--bin mlock2-diff-guest)
+	@$(CARGO) build --release --locked --bin mlock2-diff \
+		--manifest-path tools/testing/mlock2/diff/Cargo.toml --target-dir $(DIFF)/tool
 
 .PHONY: diff diff-built
 diff: linux
 	@$(MAKE) diff-built
-diff-built: kernel$(CHECKS:%=-%)-c-built guest tool diff-programs
-	@eval "$(call compare,$(notdir $(O_CHECKS)),$(call right,$(O_CHECKS)),$(call tested,$(O_CHECKS))) \
+diff-built: kernel$(KIND:%=-%)-c-built guest tool diff-programs
+	@eval "$(call compare,$(notdir $(O_KIND)),$(call right,$(O_KIND)),$(call tested,$(O_KIND))) \
 		$(CASES) --ops $(OPS) --seed $(SEED)"
 
 # Every allocation fails once; the kernel needs fault injection for that.
 INJECT_RANDOM ?= 20
+INJECT_CASES = tools/testing/mlock2/diff/cases-inject
+
+inject = $(call compare,$(1),$(call right,$(O)-debug),$(call tested,$(O)-debug),slab_debug=F cgroup.memory=nokmem) --ops 0
 
 .PHONY: inject inject-built
 inject: linux
 	@$(MAKE) inject-built
 inject-built: kernel-debug-c-built guest tool diff-programs
-	@eval "$(call compare,inject,$(call right,$(O)-debug),$(call tested,$(O)-debug),slab_debug=F cgroup.memory=nokmem) \
-		--ops 0 --cases tools/testing/mlock2/diff/cases-inject --inject $(INJECT_RANDOM)"
+	@eval "$(call inject,inject) $(addprefix --cases $(INJECT_CASES)/,short more) --inject $(INJECT_RANDOM)"
 
 #
 # Mistakes on purpose, and which test notices
@@ -358,13 +439,14 @@ MUTANT ?= *
 FORCE ?=
 MUTANT_OPS ?= 5000
 # mutant_boot(name, seconds for a program, entries of the plan, more kernel parameters)
-mutant_boot = $(call boot,$(O_MUTANT),tools/mlock2/guest/test.plan,run/$(1),oops=panic $(4)) \
+mutant_boot = $(call boot,$(O_MUTANT),$(GUEST)/test.plan,run/$(1),oops=panic $(4)) \
 	--limit $(2) --timeout $$(($(2) + 60)) $(addprefix --only ,$(3))
 
-.PHONY: mutants mutants-built mutants-pure mutants-kernel
+.PHONY: mutants mutants-built mutants-pure mutants-kernel mutants-debug
 mutants: linux
 	@$(MAKE) mutants-built
-mutants-built: mutants-pure mutants-kernel
+mutants-built: mutants-pure
+	@$(MAKE) mutants-kernel || $(MAKE) mutants-debug
 
 # One stage after the other, the quickest first
 mutants-kernel: kernel-c-built guest tool diff-programs
@@ -375,6 +457,19 @@ mutants-kernel: kernel-c-built guest tool diff-programs
 		--stage diff="$(call compare,mutant,$(O_C),$(O_MUTANT)) $(CASES) --ops $(MUTANT_OPS) --shrink 0" \
 		--stage pressure="$(call mutant_boot,pressure,600,mlock-pressure mlock-random-test)" \
 		$(wildcard $(MUTANT:%=tools/testing/mlock2/mutants/%.diff))
+
+# Those that nothing of that notices, with all checks, and under load
+SURVIVORS = awk -F'\t' '$$1 != "(none)" { if ($$2 == "survived") print "tools/testing/mlock2/mutants/" $$1 ".diff"; else if ($$2 != "killed") exit 1 }' \
+	$(MUTANTS)/results.tsv
+debug_mutant_boot = $(call boot,$(O)-debug-mutant,tools/mlock2/guest/test.plan,run/$(1),kunit.enable=1) $(SLOW) $(addprefix --only ,$(2))
+mutants-debug: kernel-debug-built guest tool stress-program
+	@survivors=$$($(SURVIVORS)) && [ -n "$$survivors" ] || { echo 'mutants: error: a mutant is broken' >&2; exit 1; }; \
+	$(TOOL) mutants --linux $(LINUX) --from $(O)-debug --tree $(O)-debug-mutant --work $(MUTANTS)/debug $(if $(FORCE),--again) \
+		--build "$(KMAKE) CC='$(KCC)' O=$(O)-debug-mutant $(KIMAGE)" \
+		--stage quick="$(call debug_mutant_boot,quick,mlock2-tests mlock-random-test mlock-behaviour)" \
+		--stage stress="$(call stress_boot,$(O)-debug-mutant,$(STRESS)/test.plan)" \
+		--stage pressure="$(call debug_mutant_boot,pressure,mlock-pressure)" \
+		$$survivors
 
 # The modules without kernel types, which a tool knows how to break
 CARGO_MUTANTS_VERSION := 27.1.0
@@ -399,18 +494,40 @@ mutants-pure: $(BUILD)/tools/bin/cargo-mutants
 STRESS_ARGS ?= --seconds 120 --round 30 --watchdog 600
 STRESS = $(BUILD)/stress
 STRESS_BIN = $(STRESS)/target/$(RUST_TARGET)/release
+# stress_boot(build tree, plan)
+stress_boot = $(call machine,$(1)) --accel $(ACCEL) --mem 512 --cpus 4 $(SLOW) \
+	--bin $(STRESS_BIN) --plan $(2) --work $(1)/stress
 
 .PHONY: stress-program
-stress-program: $(GUEST)/init
+stress-program: $(if $(RUST_TARGET),,no-rust-target) $(GUEST)/init
 	@$(call guest_crate,tools/testing/mlock2/stress,$(STRESS))
 	@echo 'stress root mlock2-stress $(STRESS_ARGS)' >$(STRESS)/plan
+	@echo 'stress root mlock2-stress $(TEST_STRESS)' >$(STRESS)/test.plan
 
 .PHONY: stress stress-built
 stress: linux
 	@$(MAKE) stress-built
-stress-built: kernel$(CHECKS:%=-%)-built guest tool stress-program
-	@$(call machine,$(O_CHECKS)) --accel $(ACCEL) --mem 512 --cpus 4 $(SLOW) \
-		--bin $(STRESS_BIN) --plan $(STRESS)/plan --work $(O_CHECKS)/stress
+stress-built: kernel$(KIND:%=-%)-built guest tool stress-program
+	@$(call stress_boot,$(O_KIND),$(STRESS)/plan)
+
+# A second opinion: what Debian's stress-ng has that locks memory. It is not
+# static, so its loader is the program and the libraries come along.
+STRESS_NG = $(BUILD)/stress-ng
+STRESS_NG_ARGS ?= -t 60
+STRESS_NG_LOCKS = --mlock 2 --mlockmany 2 --mlockmany-procs 32 --mremap 1 --mremap-bytes 16M --mremap-mlock \
+	--vm 1 --vm-bytes 32M --vm-locked --brk 1 --brk-mlock --shm-sysv 1 --madvise 1
+
+.PHONY: stress-ng stress-ng-built
+stress-ng: export KARCH_PACKAGES += stress-ng
+stress-ng: linux
+	@$(MAKE) stress-ng-built
+stress-ng-built: kernel$(KIND:%=-%)-built guest tool
+	@rm -rf $(STRESS_NG) && mkdir -p $(STRESS_NG)
+	@cp -L $$(ldd /usr/bin/stress-ng | sed -n 's,^[[:space:]]*\(/[^ ]*ld-linux[^ ]*\) .*,\1,p') $(STRESS_NG)/ld.so
+	@echo 'stress-ng root ld.so --library-path / /stress-ng --pathological $(STRESS_NG_LOCKS) --verify --oomable --temp-path /tmp $(STRESS_NG_ARGS)' \
+		>$(STRESS_NG)/plan
+	@$(call machine,$(O_KIND)) --accel $(ACCEL) --mem 512 --cpus 4 $(SLOW) --bin $(STRESS_NG) --plan $(STRESS_NG)/plan \
+		--file /usr/bin/stress-ng $$(ldd /usr/bin/stress-ng | sed -n 's/.*=> \([^ ]*\) .*/--file \1/p') --work $(O_KIND)/stress-ng
 
 .PHONY: test-configs test-configs-built
 test-configs: linux
@@ -421,6 +538,6 @@ test-configs-built:
 
 .PHONY: clean distclean
 clean:
-	rm -rf $(O) $(addprefix $(O)-,c debug debug-c kcsan kcsan-c rt rt-c mutant mutant.pristine) $(MUTANTS)
+	rm -rf $(O) $(addprefix $(O)-,c mutant mutant.pristine debug-mutant debug-mutant.pristine $(KINDS) $(addsuffix -c,$(KINDS))) $(MUTANTS)
 distclean:
 	rm -rf $(BUILD)

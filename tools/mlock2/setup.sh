@@ -12,6 +12,7 @@
 set -euo pipefail
 
 BUILD=${BUILD:?}
+KARCH_PACKAGES=${KARCH_PACKAGES-}
 LLVM_MAJOR=22
 BINDGEN_MIN=0.71.1
 BINDGEN_CRATE=0.72.1
@@ -30,12 +31,22 @@ packages=(
 	# a rustc that has its source where the kernel looks for it
 	rustc-web rust-web-src rustfmt-web rust-web-clippy cargo-web
 	# static test programs, and 'make shell'
-	libc6-dev libcap-dev python3-venv
+	libc6-dev python3-venv
 	# the text in the benchmark's charts
 	fonts-dejavu-core
 )
+# What is called after the distribution's gcc, and QEMU's packages, of which
+# Debian 13 has more.
+# shellcheck disable=SC1091
+case $( (. /etc/os-release && echo "${VERSION_ID:-}") 2>/dev/null || true) in
+12) names='%gcc%=12 %qemu-riscv%=qemu-system-misc %qemu-s390x%=qemu-system-misc' ;;
+*) names='%gcc%=14 %qemu-riscv%=qemu-system-riscv %qemu-s390x%=qemu-system-s390x' ;;
+esac
+for name in $names; do
+	KARCH_PACKAGES=${KARCH_PACKAGES//${name%=*}/${name#*=}}
+done
 # shellcheck disable=SC2206
-packages+=(${KARCH_PACKAGES:-})
+packages+=($KARCH_PACKAGES)
 
 # A cargo that is there already (rustup's) is as good for the host tools.
 if command -v cargo >/dev/null; then
@@ -70,7 +81,7 @@ needed() {
 	  that is, at the least: clang, lld, llvm and libclang $LLVM_MAJOR; a rustc built on
 	  LLVM $LLVM_MAJOR, with its source (rust-src), rustfmt and clippy; cargo; bindgen $BINDGEN_MIN;
 	  what the kernel itself asks for (Documentation/process/changes.rst);
-	  QEMU; ccache; static libc and libcap; python3 with venv.
+	  QEMU; ccache; a static libc; python3 with venv.
 	EOF
 }
 
@@ -173,6 +184,7 @@ cat >"$BUILD/tools.mk.new" <<EOF
 # $("$BINDGEN_CHOSEN" --version)
 KTOOLS = LLVM=$LLVM_CHOSEN RUSTC=$RUSTC_CHOSEN BINDGEN=$BINDGEN_CHOSEN
 KCC = $CCACHE$clang
+KRUSTC = $RUSTC_CHOSEN
 KOBJDUMP = llvm-objdump${LLVM_CHOSEN#1}
 INLINE_HELPERS = $INLINE
 EOF

@@ -20,17 +20,21 @@ SHORT_STRESS='--seconds 300 --round 60 --watchdog 600'
 steps="
 test|all that make test has|test
 diff|random operations, compared with the C|diff OPS=2000000 SEED=2
-debug|selftests, with all checks|selftest CHECKS=debug
-debug-diff|random operations, with all checks|diff CHECKS=debug OPS=5000 SEED=5
+debug|selftests, with all checks|selftest KIND=debug
+debug-diff|random operations, with all checks|diff KIND=debug OPS=5000 SEED=5
 inject|every allocation fails once, more scenarios|inject INJECT_RANDOM=400
-stress|an hour under load, with all checks|stress CHECKS=debug STRESS_ARGS='$LONG_STRESS'
-kcsan|selftests, looking for data races|selftest CHECKS=kcsan
-kcsan-diff|random operations, looking for data races|diff CHECKS=kcsan OPS=2000 SEED=3
-kcsan-stress|under load, looking for data races|stress CHECKS=kcsan STRESS_ARGS='$SHORT_STRESS'
-rt|selftests, with PREEMPT_RT|selftest CHECKS=rt
-rt-diff|random operations, with PREEMPT_RT|diff CHECKS=rt OPS=5000 SEED=4
-rt-stress|under load, with PREEMPT_RT|stress CHECKS=rt STRESS_ARGS='$SHORT_STRESS'
+stress-ng|what stress-ng locks, with all checks|stress-ng KIND=debug
+stress|an hour under load, with all checks|stress KIND=debug STRESS_ARGS='$LONG_STRESS'
+kcsan|selftests, looking for data races|selftest KIND=kcsan
+kcsan-diff|random operations, looking for data races|diff KIND=kcsan OPS=2000 SEED=3
+kcsan-stress|under load, looking for data races|stress KIND=kcsan STRESS_ARGS='$SHORT_STRESS'
+rt|selftests, with PREEMPT_RT|selftest KIND=rt
+rt-diff|random operations, with PREEMPT_RT|diff KIND=rt OPS=5000 SEED=4
+rt-stress|under load, with PREEMPT_RT|stress KIND=rt STRESS_ARGS='$SHORT_STRESS'
 configs|other configurations compile|test-configs
+arch|every architecture|test-arch
+arm64-16k|arm64 with pages of 16 KiB|selftest ARCH=arm64 KIND=16k
+arm64-64k|arm64 with pages of 64 KiB|selftest ARCH=arm64 KIND=64k
 mutants|mistakes on purpose are noticed|mutants
 "
 

@@ -7,17 +7,19 @@
 #
 #   test.sh ARCH
 # with commands in the environment: BOOT and BOOT_C boot the kernel with MLOCK2=y
-# and its twin without, DIFF compares them.
+# and its twin without, DIFF compares them. BOOT_DEBUG, DIFF_DEBUG, INJECT and
+# STRESS are for the kernel with all checks, where the architecture has one; what is
+# empty is not there to be done.
 set -euo pipefail
 
 arch=$1
-BUILD=${BUILD:?} LINUX=${LINUX:?} O=${O:?} O_C=${O_C:?} TOOL=${TOOL:?} CARGO=${CARGO:?} KSRCARCH=${KSRCARCH:?} OBJDUMP=${OBJDUMP:?}
-BOOT=${BOOT:?} BOOT_C=${BOOT_C:?} DIFF=${DIFF:?}
+BUILD=${BUILD:?} LINUX=${LINUX:?} O=${O:?} O_C=${O_C:?} TOOL=${TOOL:?} CARGO=${CARGO:?} KSRCARCH=${KSRCARCH:?} KCC=${KCC:?} OBJDUMP=${OBJDUMP:?}
+BOOT=${BOOT-} BOOT_C=${BOOT_C-} DIFF=${DIFF-} BOOT_DEBUG=${BOOT_DEBUG-} DIFF_DEBUG=${DIFF_DEBUG-} INJECT=${INJECT-} STRESS=${STRESS-}
 TOP=$(cd "$(dirname "$0")/../.." && pwd)
 OUT=$BUILD/test-$arch
 HOST=$OUT/results.tsv
 
-rm -rf "$OUT" "$O/test" "$O_C/test"
+rm -rf "$OUT" "$O/test" "$O_C/test" "$O-debug/test" "$O-debug/stress"
 mkdir -p "$OUT"
 
 say() { printf '\n=== %s\n' "$*"; }
@@ -41,9 +43,11 @@ host() {
 # The code that CONFIG_MLOCK2=n builds is the stock kernel's: the compiler, called
 # as the build called it, makes the same instructions of the pristine source.
 same_code() {
-	local start=$SECONDS stock=$OUT/stock f passed=0 failed=0
+	local start=$SECONDS stock=$OUT/stock f passed=0 failed=0 dirs=(include mm scripts "arch/$KSRCARCH")
+	# User-Mode Linux takes much from the architecture that it runs on.
+	[ "$KSRCARCH" != um ] || dirs+=(arch/x86)
 	mkdir -p "$stock"
-	git -C "$LINUX" archive pristine include mm "arch/$KSRCARCH" scripts | tar -x -C "$stock"
+	git -C "$LINUX" archive pristine "${dirs[@]}" | tar -x -C "$stock"
 	for f in mlock mmap util; do
 		if compile "$f" "$LINUX" "$stock/$f.ours" && compile "$f" "$stock" "$stock/$f.stock" &&
 			cmp "$stock/$f.ours" "$stock/$f.stock"; then
@@ -59,16 +63,16 @@ same_code() {
 }
 # compile NAME SOURCE-TREE OUTPUT: the instructions of mm/NAME.c and what they
 # refer to, compiled as the build of $O_C did it, without what comes after the
-# compiler (objtool)
+# compiler (objtool). Some architectures have the numbers of lines in the code.
 compile() {
 	local cmd
 	cmd=$(sed -n '1s/^savedcmd_[^ ]* := //p' "$O_C/mm/.$1.o.cmd" | sed 's/;.*//; s/^ccache //')
 	cmd=${cmd//"$LINUX"/"$2"}
-	cmd=${cmd//"-o mm/$1.o"/"-o $3.o"}
+	cmd=${cmd//"-o mm/$1.o"/"-D__LINE__=1 -Wno-builtin-macro-redefined -o $3.o"}
 	cmd=${cmd//"-Wp,-MMD,mm/.$1.o.d"/}
 	if ! (cd "$O_C" && eval "${cmd:?no command in $O_C/mm/.$1.o.cmd}") ||
 		! "$OBJDUMP" -dr --no-show-raw-insn "$3.o" | grep -v 'file format' >"$3" ||
-		! grep -q 'Disassembly of section .text:' "$3"; then
+		! grep -q 'Disassembly of section \.l\?text' "$3"; then
 		printf 'cannot compile and disassemble mm/%s.c of %s\n' "$1" "$2"
 		return 1
 	fi
@@ -126,17 +130,40 @@ host tools/testing/mlock2 host-modules
 host tools/mlock2 host-tool
 host tools/testing/mlock2/diff host-diff
 host tools/testing/mlock2/stress host-stress
+say 'the numbers of all architectures'
+ktap host uapi "'$TOOL' uapi --linux '$LINUX' --cc '${KCC##* }'"
 say 'mistakes that do not compile'
 compile_fail
 say 'CONFIG_MLOCK2=n is the stock code'
 same_code
-say 'selftests and KUnit, CONFIG_MLOCK2=y'
-eval "$BOOT" || true
-kunit "$O"
-say 'selftests, CONFIG_MLOCK2=n'
-eval "$BOOT_C" || true
-same_results
-say 'random operations, compared with CONFIG_MLOCK2=n'
-ktap "$arch" diff "$DIFF"
+booted=
+if [ -n "$BOOT" ]; then
+	say 'selftests and KUnit, CONFIG_MLOCK2=y'
+	eval "$BOOT" || true
+	kunit "$O"
+	say 'selftests, CONFIG_MLOCK2=n'
+	eval "$BOOT_C" || true
+	same_results
+	booted="$O $O_C"
+else
+	printf 'There are no programs for %s to boot into.\n' "$arch"
+fi
+if [ -n "$DIFF" ]; then
+	say 'random operations, compared with CONFIG_MLOCK2=n'
+	ktap "$arch" diff "$DIFF"
+fi
+if [ -n "$BOOT_DEBUG" ]; then
+	say 'all checks: selftests and KUnit'
+	eval "$BOOT_DEBUG" || true
+	kunit "$O-debug"
+	say 'all checks: random operations, compared with CONFIG_MLOCK2=n'
+	ktap "$arch-debug" diff-debug "$DIFF_DEBUG"
+	say 'all checks: every allocation fails once, compared with CONFIG_MLOCK2=n'
+	ktap "$arch-debug" inject "$INJECT"
+	say 'all checks: under load'
+	eval "$STRESS" || true
+	booted+=" $O-debug"
+fi
 say 'summary'
-"$TOOL" report "$HOST" "$O/test/results.tsv" "$O_C/test/results.tsv"
+# shellcheck disable=SC2086
+"$TOOL" report "$HOST" ${booted:+$(printf '%s/test/results.tsv ' $booted)} ${BOOT_DEBUG:+"$O-debug/stress/results.tsv"}

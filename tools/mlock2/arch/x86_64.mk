@@ -9,7 +9,7 @@ KIMAGE_FILE = arch/x86/boot/bzImage
 # options that must be set where the compilers allow inline helpers
 KINLINE = RUST_INLINE_HELPERS
 
-KARCH_PACKAGES = qemu-system-x86
+KARCH_PACKAGES = qemu-system-x86 libc6-dev-i386 lib32gcc-%gcc%-dev
 QEMU = qemu-system-x86_64
 # -cpu max: getrandom() has no seed early in user space otherwise
 QEMU_ARGS = -M q35 -cpu max
@@ -20,11 +20,15 @@ KPARAMS =
 # virtme-ng's options: a machine that this kernel has drivers for
 KVNG = --disable-microvm
 
-# test programs for user space
+# programs for user space: the kernel's own ABI, and the others that it runs
 USER_CC = gcc
+COMPAT = i386
+CC_i386 = gcc -m32
 
 # programs in Rust for the guest, and the clock that counts instructions
 RUST_TARGET = x86_64-unknown-linux-gnu
 KICOUNT = tsc=reliable clocksource=tsc
 # a profile traces each step of a string instruction: clear pages by words, not by bytes
 PROFILE_QEMU_ARGS = -M q35 -cpu max,-erms,-fsrm
+# PREEMPT_RT excludes them.
+ABSENT = $(if $(filter rt,$(KIND)),no transparent huge pages)

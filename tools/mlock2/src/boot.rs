@@ -54,6 +54,10 @@ pub struct Args {
     /// Run only this entry of the plan; may be given several times
     #[arg(long)]
     only: Vec<String>,
+    /// What this architecture does not have, by the words with which a case is skipped for it,
+    /// separated by '|'. Such a case is not there, rather than skipped
+    #[arg(long, default_value = "", value_delimiter = '|')]
+    absent: Vec<String>,
 }
 
 /// What comes from the kernel's build tree
@@ -70,9 +74,9 @@ pub struct Kernel {
 /// How a guest is set up, whichever kernel it runs
 #[derive(Clone, clap::Args)]
 pub struct Setup {
-    /// The machine emulator
+    /// The machine emulator; without it, the kernel is a program by itself (User-Mode Linux)
     #[arg(long)]
-    qemu: String,
+    qemu: Option<String>,
     /// Its arguments for this architecture, such as "-M q35 -cpu max"
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     pub qemu_args: String,
@@ -94,9 +98,9 @@ pub struct Setup {
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     pub append: String,
     /// Memory of the guest in MiB
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, default_value_t = 1024, overrides_with = "mem")]
     pub mem: u32,
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, overrides_with = "cpus")]
     pub cpus: u32,
     /// Seconds for the whole boot
     #[arg(long, default_value_t = 900)]
@@ -264,6 +268,14 @@ pub fn prepare(
     let mut programs: Vec<&str> = plan.0.iter().map(|e| e.program.as_str()).collect();
     programs.sort_unstable();
     programs.dedup();
+    let mut dirs: Vec<&str> = programs
+        .iter()
+        .filter_map(|program| Some(program.rsplit_once('/')?.0))
+        .collect();
+    dirs.dedup();
+    for dir in dirs {
+        list += &format!("dir /bin/{dir} 755 0 0\n");
+    }
     for program in programs {
         // The guest reports the ones that are missing.
         if let Some(path) = setup
@@ -295,12 +307,22 @@ pub fn prepare(
 
 /// The one place that knows how a guest is started.
 fn guest_command(kernel: &Kernel, setup: &Setup, initramfs: &Path, accel: &str) -> Command {
-    // The time stamps tell kernel messages from the programs' output. A panic must end QEMU.
+    // The time stamps tell kernel messages from the programs' output. A panic must end the guest.
     let append = format!(
         "console={} printk.time=1 panic=-1 mlock2.limit={} {}",
         setup.console, setup.limit, setup.append
     );
-    let mut command = Command::new(&setup.qemu);
+    let Some(qemu) = &setup.qemu else {
+        let mut command = Command::new(&kernel.image);
+        command
+            .arg(format!("mem={}M", setup.mem))
+            .arg(format!("ncpus={}", setup.cpus))
+            .arg(format!("initrd={}", initramfs.display()))
+            .args(["con=null", "con0=fd:0,fd:1"])
+            .args(append.split_whitespace());
+        return command;
+    };
+    let mut command = Command::new(qemu);
     command
         .args(setup.qemu_args.split_whitespace())
         .args(["-accel", accel])
@@ -491,6 +513,8 @@ enum Chosen {
     Failed(String),
     /// TCG, and why KVM cannot be tried.
     Without(String),
+    /// The kernel is a program.
+    Itself,
 }
 
 impl Chosen {
@@ -499,6 +523,7 @@ impl Chosen {
             Self::Asked(name) | Self::Known(name) => name,
             Self::Worked => "kvm",
             Self::Failed(_) | Self::Without(_) => "tcg",
+            Self::Itself => "itself",
         }
     }
 }
@@ -513,6 +538,7 @@ impl std::fmt::Display for Chosen {
             Self::Worked => write!(f, "{name}: a trial boot worked"),
             Self::Failed(why) => write!(f, "{name}: a trial boot with kvm failed: {why}"),
             Self::Without(why) => write!(f, "{name}: /dev/kvm: {why}"),
+            Self::Itself => write!(f, "{name}: it is a program"),
         }
     }
 }
@@ -529,7 +555,12 @@ impl Probe {
         let qemu_args: Vec<&str> = setup.qemu_args.split_whitespace().collect();
         Self {
             file: work.parent().unwrap_or(work).join("kvm-probe"),
-            key: format!("{} {} {}", boot_id.trim(), setup.qemu, qemu_args.join(" ")),
+            key: format!(
+                "{} {} {}",
+                boot_id.trim(),
+                setup.qemu.as_deref().unwrap_or_default(),
+                qemu_args.join(" ")
+            ),
         }
     }
 
@@ -577,6 +608,9 @@ fn choose_accel(
     work: &Path,
     probe: &Probe,
 ) -> Result<Chosen> {
+    if setup.qemu.is_none() {
+        return Ok(Chosen::Itself);
+    }
     match setup.accel {
         Accel::Kvm => return Ok(Chosen::Asked("kvm")),
         Accel::Tcg => return Ok(Chosen::Asked("tcg")),
@@ -622,6 +656,8 @@ struct Running {
     log: File,
     ktap: ktap::Parser,
     failures: Vec<String>,
+    /// Why cases were skipped.
+    skips: Vec<String>,
     /// Empty lines that have come; init puts one before its marker.
     blanks: usize,
     shown: bool,
@@ -636,6 +672,9 @@ impl Running {
         self.put_blanks(self.blanks)?;
         if self.ktap.line(text) {
             self.failures.push(text.trim().to_string());
+        }
+        if let Some(why) = ktap::skipped(text) {
+            self.skips.push(why.to_string());
         }
         self.put(text)
     }
@@ -751,6 +790,7 @@ impl<'a> Session<'a> {
             log: File::create(self.work.join(format!("{name}.log")))?,
             ktap: ktap::Parser::default(),
             failures: Vec::new(),
+            skips: Vec::new(),
             blanks: 0,
             shown,
         });
@@ -769,7 +809,10 @@ impl<'a> Session<'a> {
             print!("{:<24} ", running.name);
         }
         let is_ktap = running.ktap.is_ktap();
-        let counts = judge(running.ktap.finish(), is_ktap, how);
+        let mut counts = judge(running.ktap.finish(), is_ktap, how);
+        let absent = |why: &&String| self.args.absent.contains(why);
+        let absent = running.skips.iter().filter(absent).count() as u64;
+        counts.skipped = counts.skipped.saturating_sub(absent);
         let row = Row::new(
             &self.args.name,
             &running.name,
@@ -784,6 +827,9 @@ impl<'a> Session<'a> {
             row.skipped,
             row.seconds
         );
+        if absent > 0 {
+            println!("    {absent} cases are about what this architecture does not have");
+        }
         if row.result() == "fail" {
             print_some(&running.failures);
             if counts.missing > 0 {

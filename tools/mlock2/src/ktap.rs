@@ -188,6 +188,16 @@ fn split_number(text: &str) -> (Option<u64>, &str) {
     (number.parse().ok(), rest)
 }
 
+/// Why a case was skipped, if that is what a line says.
+pub fn skipped(line: &str) -> Option<&str> {
+    match Outcome::parse(line.trim_start()) {
+        Some(Outcome::Skip) => line
+            .split_once(" # SKIP")
+            .map(|(_, why)| why.trim_start_matches(':').trim()),
+        _ => None,
+    }
+}
+
 fn is_skip(rest: &str) -> bool {
     rest.split(" #")
         .skip(1)
@@ -197,6 +207,13 @@ fn is_skip(rest: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reasons() {
+        assert_eq!(skipped("ok 3 a.b # SKIP no hugetlb"), Some("no hugetlb"));
+        assert_eq!(skipped("ok 3 a.b"), None);
+        assert_eq!(skipped("# SKIP no hugetlb"), None);
+    }
 
     fn count(text: &str) -> (u64, u64, u64, u64) {
         let mut parser = Parser::default();

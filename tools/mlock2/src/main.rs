@@ -9,6 +9,7 @@ mod console;
 mod ktap;
 mod mutants;
 mod results;
+mod uapi;
 
 use std::process::ExitCode;
 
@@ -26,6 +27,7 @@ enum Command {
     Mutants(Box<mutants::Args>),
     Report(results::ReportArgs),
     Record(results::RecordArgs),
+    Uapi(uapi::Args),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Command::Mutants(args) => mutants::run(&args),
         Command::Report(args) => results::report(&args),
         Command::Record(args) => results::record(&args).map(|()| true),
+        Command::Uapi(args) => uapi::run(&args),
     };
     match good {
         Ok(true) => ExitCode::SUCCESS,

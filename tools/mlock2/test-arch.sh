@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# 'make test' for one architecture after the other; 'make test-arch' calls this.
+# What fails does not keep the rest from running, but fails the whole. Ends with a
+# table, in $BUILD/test-arch/table.md too: its rows are of the last run of each
+# architecture, and say when that was.
+#
+#   test-arch.sh ARCH...
+set -euo pipefail
+
+BUILD=${BUILD:?}
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
+OUT=$BUILD/test-arch
+mkdir -p "$OUT"
+
+# cases RESULTS ABI: what the programs of one ABI came to
+cases() {
+	awk -F'\t' -v abi="${2:+-$2}" '
+		BEGIN {
+			n = split("mlock2-tests mlock2-tests-nobody mlock-random-test on-fault-limit mlock-behaviour mlock-pressure", names, " ")
+			for (i = 1; i <= n; i++) want[names[i] abi] = 1
+		}
+		$2 in want { passed += $4; failed += $5; skipped += $6; delete want[$2] }
+		END {
+			printf "%d", passed
+			if (failed) printf ", %d FAILED", failed
+			if (skipped) printf ", %d skipped", skipped
+			for (name in want) printf ", no %s", name
+		}' "$1"
+}
+
+# rows ARCH RESULT: the rows of the table, from what this run has left
+rows() {
+	local arch=$1 result=$2 O=$BUILD/$1 shift page='' built=no booted=no ops='' abi count
+	shift=$(sed -n 's/^CONFIG_PAGE_SHIFT=//p' "$O/.config" 2>/dev/null || true)
+	[ -z "$shift" ] || page="$((1 << (shift - 10))) KiB"
+	# What is not built does not come as far as the tests.
+	[ ! -s "$BUILD/test-$arch/results.tsv" ] || built=yes
+	if [ ! -s "$O/test/results.tsv" ]; then
+		printf '| %s | | %s | %s | no | | | %s, %s |\n' "$arch" "$page" "$built" "$result" "$(date +%F)"
+		return
+	fi
+	! grep -q "	boot	pass	" "$O/test/results.tsv" || booted=yes
+	ops=$(sed -n 's/^ok [0-9]* seed [0-9]*: \([0-9]*\) operations.*/\1/p' "$BUILD/test-$arch/diff.log" 2>/dev/null || true)
+	printf '| %s | its own | %s | %s | %s | %s | %s | %s, %s |\n' \
+		"$arch" "$page" "$built" "$booted" "$(cases "$O/test/results.tsv" '')" "$ops" "$result" "$(date +%F)"
+	for abi in $(awk -F'\t' 'sub(/^on-fault-limit-/, "", $2) { print $2 }' "$O/test/results.tsv"); do
+		printf '| | %s | | | | %s | | |\n' "$abi" "$(cases "$O/test/results.tsv" "$abi")"
+	done
+}
+
+failed=0
+for arch; do
+	printf '\n=== %s\n' "$arch"
+	# Nothing of an earlier run may stand for this one.
+	rm -rf "$OUT/$arch.rows" "$BUILD/test-$arch" "$BUILD/$arch/test"
+	result=passed
+	make -C "$TOP" ARCH="$arch" test </dev/null 2>&1 | tee "$OUT/$arch.log" || { result=FAILED; failed=$((failed + 1)); }
+	rows "$arch" "$result" >"$OUT/$arch.rows"
+done
+
+{
+	echo '| architecture | ABI | pages | built | booted | cases passed | operations compared with C | make test |'
+	echo '|---|---|---|---|---|---:|---:|---|'
+	cat "$OUT"/*.rows
+} >"$OUT/table.md"
+cat "$OUT/table.md"
+[ "$failed" = 0 ]
