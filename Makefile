@@ -241,7 +241,7 @@ guest_crate = $(if $(RUST_LINKER),RUSTC=$(KRUSTC) RUSTC_BOOTSTRAP=1 \
 no-user-cc:
 	@echo 'error: there is no C library to build programs for ARCH=$(ARCH) with, so nothing to boot into' >&2; exit 1
 no-rust-target:
-	@echo 'error: the programs for this are in Rust, which has no standard library for ARCH=$(ARCH)' >&2; exit 1
+	@echo 'error: the program for this is in Rust, and was not ported to ARCH=$(ARCH)' >&2; exit 1
 
 .PHONY: tool
 tool:
@@ -285,8 +285,8 @@ shell-built: kernel-built $(VNG)
 # Tests
 #
 
-# With all checks, selftests run in the kernel's own ABI only: they take long there.
-# How much of the random operations 'make test' has, and of what takes long with all checks
+# How much of the random operations 'make test' has, and of what takes long with all
+# checks. Selftests do as well, so they run in the kernel's own ABI only there.
 TEST_OPS ?= $(if $(filter x86_64,$(ARCH)),50000,5000)
 TEST_DEBUG_OPS = 500
 TEST_STRESS = --seconds 120 --round 30 --watchdog 600

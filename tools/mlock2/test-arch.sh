@@ -32,7 +32,7 @@ cases() {
 
 # rows ARCH RESULT: the rows of the table, from what this run has left
 rows() {
-	local arch=$1 result=$2 O=$BUILD/$1 shift page='' built=no booted=no ops='' abi count
+	local arch=$1 result=$2 O=$BUILD/$1 shift page='' built=no booted=no ops='' abi
 	shift=$(sed -n 's/^CONFIG_PAGE_SHIFT=//p' "$O/.config" 2>/dev/null || true)
 	[ -z "$shift" ] || page="$((1 << (shift - 10))) KiB"
 	# What is not built does not come as far as the tests.

@@ -454,11 +454,14 @@ static inline unsigned long mlocked(char *addr, unsigned long pages)
  */
 static inline bool drain(void)
 {
+	int ret;
+
 	if (write_str("/proc/sys/vm/drop_caches", "1") &&
 	    write_str("/proc/sys/vm/compact_memory", "1"))
 		return false;
 	/* A kernel for one CPU has no deltas, and no such file. */
-	return !write_str("/proc/sys/vm/stat_refresh", "1") || errno == ENOENT;
+	ret = write_str("/proc/sys/vm/stat_refresh", "1");
+	return !ret || ret == -ENOENT;
 }
 
 static inline long read_vmstat(const char *key)
