@@ -8,11 +8,13 @@ use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::LazyLock;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use regex_lite::Regex;
 
 use crate::console::{Line, Marker, Splitter, is_trouble};
 use crate::ktap::{self, Counts};
@@ -22,6 +24,8 @@ use crate::results::{self, Row, Sum};
 const SHOWN: &str = "demo";
 /// How long a boot with nothing to do may take until KVM counts as not working.
 const PROBE_LIMIT: Duration = Duration::from_secs(15);
+/// How long QEMU's monitor may be silent before it has said all.
+const MONITOR_LIMIT: Duration = Duration::from_secs(3);
 /// How long a machine may take to switch itself off. Not all can.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(5);
 const LAST_LINES: usize = 20;
@@ -102,6 +106,9 @@ pub struct Setup {
     pub mem: u32,
     #[arg(long, default_value_t = 2, overrides_with = "cpus")]
     pub cpus: u32,
+    /// Seconds from the start to init
+    #[arg(long, default_value_t = 300)]
+    pub init_limit: u64,
     /// Seconds for the whole boot
     #[arg(long, default_value_t = 900)]
     pub timeout: u64,
@@ -136,9 +143,8 @@ pub fn run(args: &Args) -> Result<bool> {
     let mut session = Session::new(args, &plan, &work);
     let guest = prepare(&args.kernel, &args.setup, &work, &plan, accel.name())?;
     let machine = Machine::start(guest, &work, args.setup.verbose)?;
-    let limit = Duration::from_secs(args.setup.timeout);
-    let ending = machine.watch(limit, &mut |line| session.line(line))?;
-    let rows = session.finish(ending, start.elapsed().as_secs_f64());
+    let (ending, counters) = machine.watch(&args.setup, &mut |line| session.line(line))?;
+    let rows = session.finish(ending, &counters, start.elapsed().as_secs_f64());
     if matches!(accel, Chosen::Failed(_)) && ending == Ending::Done {
         // Only now is it known that KVM, not the kernel, was to blame.
         probe.store("tcg");
@@ -328,7 +334,7 @@ fn guest_command(kernel: &Kernel, setup: &Setup, initramfs: &Path, accel: &str) 
         .args(["-accel", accel])
         .args(["-m", &setup.mem.to_string()])
         .args(["-smp", &setup.cpus.to_string()])
-        .args(["-nodefaults", "-display", "none", "-serial", "stdio"])
+        .args(["-nodefaults", "-display", "none", "-serial", "mon:stdio"])
         .arg("-no-reboot")
         .arg("-kernel")
         .arg(&kernel.image)
@@ -348,6 +354,8 @@ enum Ending {
     Done,
     /// The machine stopped before that.
     Stopped,
+    /// The kernel never came to init.
+    NoInit,
     TimedOut,
 }
 
@@ -398,7 +406,6 @@ pub enum Event {
 pub struct Machine {
     #[cfg_attr(not(feature = "bench"), expect(dead_code))]
     guest: Guest,
-    #[cfg_attr(not(feature = "bench"), expect(dead_code))]
     keyboard: ChildStdin,
     screen: Receiver<Vec<u8>>,
     splitter: Splitter,
@@ -463,34 +470,65 @@ impl Machine {
         }
     }
 
-    /// Lets it run to its end, passing every line of its console to `sink`, which returns true
-    /// when init is done.
+    /// Lets it run to its end, and passes every line of its console to `sink`. If it does not
+    /// come to one in time, also returns where its CPUs are.
     fn watch(
         mut self,
-        limit: Duration,
-        sink: &mut dyn FnMut(Line) -> Result<bool>,
-    ) -> Result<Ending> {
-        let mut deadline = Instant::now() + limit;
-        let mut done = false;
+        setup: &Setup,
+        sink: &mut dyn FnMut(Line) -> Result<()>,
+    ) -> Result<(Ending, Vec<u64>)> {
+        let start = Instant::now();
+        let (to_init, to_end) = (
+            start + Duration::from_secs(setup.init_limit),
+            start + Duration::from_secs(setup.timeout),
+        );
+        let mut deadline = to_init.min(to_end);
+        let mut late = Ending::NoInit;
         loop {
-            match self.next(deadline)? {
-                Event::Line(line) => {
-                    if sink(line)? && !done {
-                        done = true;
-                        deadline = Instant::now() + POWER_OFF_LIMIT;
-                    }
+            let line = match self.next(deadline)? {
+                Event::Line(line) => Some(line),
+                Event::TimedOut => self.splitter.finish(),
+                Event::End if late == Ending::Done => return Ok((Ending::Done, Vec::new())),
+                Event::End => return Ok((Ending::Stopped, Vec::new())),
+            };
+            let Some(line) = line else {
+                break;
+            };
+            if let Line::Program(text) = &line
+                && let Some(marker) = Marker::parse(text)
+            {
+                if marker == Marker::Done {
+                    late = Ending::Done;
+                    deadline = Instant::now() + POWER_OFF_LIMIT;
+                } else if late == Ending::NoInit {
+                    late = Ending::TimedOut;
+                    deadline = to_end;
                 }
-                Event::TimedOut => {
-                    if let Some(line) = self.splitter.finish() {
-                        done |= sink(line)?;
-                    }
-                    let ending = if done { Ending::Done } else { Ending::TimedOut };
-                    return Ok(ending);
-                }
-                Event::End if done => return Ok(Ending::Done),
-                Event::End => return Ok(Ending::Stopped),
             }
+            sink(line)?;
         }
+        let counters = match late {
+            Ending::Done => Vec::new(),
+            _ => self.program_counters()?,
+        };
+        Ok((late, counters))
+    }
+
+    /// Where its CPUs are, as QEMU's monitor tells; what else that tells goes to the log.
+    fn program_counters(&mut self) -> Result<Vec<u64>> {
+        static COUNTER: LazyLock<Regex> = LazyLock::new(|| {
+            Regex::new(r"\b(?:RIP|PC|pc|NIP|addr)[ =]+(?:0x)?([0-9a-f]{8,16})\b").unwrap()
+        });
+        // ^A c turns from the guest's console to the monitor. One that has ended does not answer.
+        if writeln!(self.keyboard, "\x01cinfo registers -a").is_err() {
+            return Ok(Vec::new());
+        }
+        let mut counters = Vec::new();
+        while let Event::Line(Line::Program(text)) = self.next(Instant::now() + MONITOR_LIMIT)? {
+            let hex = COUNTER.captures(&text).map(|found| found[1].to_string());
+            counters.extend(hex.and_then(|hex| u64::from_str_radix(&hex, 16).ok()));
+        }
+        Ok(counters)
     }
 
     /// Ends it where it is.
@@ -628,15 +666,19 @@ fn choose_accel(
     fs::create_dir_all(&work)?;
     let guest = prepare(kernel, setup, &work, &Plan(Vec::new()), "kvm")?;
     let machine = Machine::start(guest, &work, false)?;
-    let ending = machine.watch(PROBE_LIMIT, &mut |line| {
-        Ok(matches!(line, Line::Program(text) if Marker::parse(&text) == Some(Marker::Done)))
-    })?;
+    let setup = Setup {
+        timeout: PROBE_LIMIT.as_secs(),
+        ..setup.clone()
+    };
+    let (ending, _) = machine.watch(&setup, &mut |_| Ok(()))?;
     Ok(match ending {
         Ending::Done => {
             probe.store("kvm");
             Chosen::Worked
         }
-        Ending::TimedOut => Chosen::Failed("it did not come to its end in time".to_string()),
+        Ending::NoInit | Ending::TimedOut => {
+            Chosen::Failed("it did not come to its end in time".to_string())
+        }
         Ending::Stopped => {
             let errors = fs::read_to_string(work.join("qemu.log")).unwrap_or_default();
             let why = errors.lines().next().unwrap_or("it stopped early");
@@ -715,13 +757,12 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Returns true if it is init's last.
-    fn line(&mut self, line: Line) -> Result<bool> {
+    fn line(&mut self, line: Line) -> Result<()> {
         self.lines += 1;
         let text = match line {
             Line::Kernel(text) => {
                 self.look_for_trouble(&text);
-                return Ok(false);
+                return Ok(());
             }
             Line::Program(text) => text,
         };
@@ -735,7 +776,7 @@ impl<'a> Session<'a> {
                 }
             }
             Some(Marker::Error(_)) => self.add_trouble(&text),
-            Some(Marker::Done) => return Ok(true),
+            Some(Marker::Done) => {}
             None => match &mut self.running {
                 Some(running) => {
                     let failures = running.failures.len();
@@ -748,7 +789,7 @@ impl<'a> Session<'a> {
                 None => self.look_for_trouble(&text),
             },
         }
-        Ok(false)
+        Ok(())
     }
 
     fn look_for_trouble(&mut self, text: &str) {
@@ -845,10 +886,11 @@ impl<'a> Session<'a> {
     }
 
     /// The rows of all that was planned, the boot itself last.
-    fn finish(mut self, ending: Ending, seconds: f64) -> Vec<Row> {
+    fn finish(mut self, ending: Ending, counters: &[u64], seconds: f64) -> Vec<Row> {
         let how = match ending {
             Ending::Done => "nothing, before init was done",
             Ending::Stopped => "the end of the machine",
+            Ending::NoInit => "the end of the time to come to init",
             Ending::TimedOut => "the end of the time for the whole boot",
         };
         if let Err(error) = self.end(how) {
@@ -876,8 +918,13 @@ impl<'a> Session<'a> {
                     "\nThe boot took more than {} s and was ended (--timeout).",
                     self.args.setup.timeout
                 ),
+                Ending::NoInit => println!(
+                    "\nThe kernel did not come to init within {} s and was ended (--init-limit).",
+                    self.args.setup.init_limit
+                ),
                 _ => println!("\nThe machine stopped before init was done."),
             }
+            print_counters(counters, &self.args.kernel.image);
             for name in ["qemu.log", "console.log"] {
                 print_last_lines(&self.work.join(name));
             }
@@ -920,6 +967,27 @@ fn print_some(lines: &[String]) {
     }
     if lines.len() > MOST_SHOWN {
         println!("    ... and {} more", lines.len() - MOST_SHOWN);
+    }
+}
+
+/// Where the CPUs were, with the symbols of the System.map above the image, if there is one.
+fn print_counters(counters: &[u64], image: &Path) {
+    let map = image.ancestors().map(|dir| dir.join("System.map"));
+    let map = map.into_iter().find_map(|map| fs::read_to_string(map).ok());
+    let map = map.unwrap_or_default();
+    for (cpu, &counter) in counters.iter().enumerate() {
+        // Sorted by address, and all in one line each: "address type symbol"
+        let symbol = map.lines().map_while(|line| {
+            let (address, symbol) = line.split_once(' ')?;
+            let address = u64::from_str_radix(address, 16).ok()?;
+            (address <= counter).then_some((address, symbol))
+        });
+        match symbol.last() {
+            Some((address, symbol)) => {
+                println!("CPU {cpu} was at {symbol}+{:#x}", counter - address);
+            }
+            None => println!("CPU {cpu} was at {counter:#x}"),
+        }
     }
 }
 
