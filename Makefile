@@ -46,11 +46,11 @@ include tools/mlock2/arch/$(ARCH).mk
 # A kind of kernel is what a fragment of its own makes of the smallest one.
 KINDS := $(sort $(patsubst mlock2-%.config,%,$(notdir $(wildcard $(addsuffix /configs/mlock2-*.config,kernel arch/$(KSRCARCH))))))
 KIND ?=
-ifneq ($(CHECKS),)
-$(error It is KIND=$(CHECKS) now)
-endif
 ifneq ($(or $(filter-out $(KINDS),$(KIND)),$(word 2,$(KIND))),)
 $(error KIND=$(KIND) is no kind of kernel for ARCH=$(ARCH); there are: $(KINDS))
+endif
+ifneq ($(and $(KIND),$(filter-out kernel% selftest% diff% stress%,$(MAKECMDGOALS))),)
+$(error KIND=$(KIND) is for selftest, diff, stress and stress-ng)
 endif
 
 export BUILD KSRC KARCH_PACKAGES

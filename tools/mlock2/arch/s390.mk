@@ -13,6 +13,7 @@ QEMU_ARGS = -M s390-ccw-virtio -cpu max
 CONSOLE = ttysclp0
 KPARAMS =
 
-ABSENT = no userfaultfd with RWP
+# QEMU emulates no EDAT, that is, no huge pages.
+ABSENT = no userfaultfd with RWP|no hugetlb|no transparent huge pages
 
 USER_CC = s390x-linux-gnu-gcc
