@@ -8,6 +8,8 @@
 //!
 //! - The device and inode of a mapping: inodes are numbered in the order of all files that were ever
 //!   made, also by earlier sequences.
+//! - What was referenced of the program's own memory: a CPU notes it when it fills its TLB, so an
+//!   interrupt between a fork and the next use of a page makes a difference.
 //! - Page frame numbers: whatever page the allocator has at hand.
 //! - The counters of the machine between checkpoints: a page is counted when the batch that it waits
 //!   in is worked on, and anything that runs on the CPU can fill a batch.
@@ -127,7 +129,7 @@ impl Reader {
             }
             text = &text[entry.raw.len()..];
             sink.line(&entry.line);
-            if entry.vma.start >= ARENA && entry.vma.end <= ARENA_END {
+            if in_arena(&entry.vma) {
                 vmas.push(entry.vma);
             }
         }
@@ -293,6 +295,10 @@ fn stir() -> Result<()> {
     Ok(())
 }
 
+fn in_arena(vma: &Vma) -> bool {
+    vma.start >= ARENA && vma.end <= ARENA_END
+}
+
 /// Takes apart what smaps says of the first vma in `text`.
 fn entry_of(text: &[u8]) -> Entry {
     let mut entry = Entry::default();
@@ -309,6 +315,8 @@ fn entry_of(text: &[u8]) -> Entry {
             vma.on_fault = has(flags, b" lf");
             line.extend_from_slice(flags);
             break;
+        } else if field.starts_with(b"Referenced:") && !in_arena(vma) {
+            // See above.
         } else if !field.ends_with(b" 0 kB") {
             let mut words = field.split(|&b| b == b' ').filter(|word| !word.is_empty());
             let (name, value) = (words.next().unwrap_or(field), words.next().unwrap_or(field));
