@@ -257,6 +257,8 @@ boot = $(call machine,$(1),,$(4)) $(if $(ABSENT),--absent '$(ABSENT)') --accel $
 name_of = $(patsubst %-c,%,$(notdir $(1))) $(if $(filter %-c,$(1)),MLOCK2=n,MLOCK2=y)
 # A kernel with checks takes its time.
 SLOW = --limit 900 --timeout 1500
+# Under load it may be told to go on for an hour.
+LOAD = --limit 4500 --timeout 4800
 
 .PHONY: run run-built
 run: linux
@@ -495,7 +497,7 @@ STRESS_ARGS ?= --seconds 120 --round 30 --watchdog 600
 STRESS = $(BUILD)/stress
 STRESS_BIN = $(STRESS)/target/$(RUST_TARGET)/release
 # stress_boot(build tree, plan)
-stress_boot = $(call machine,$(1)) --accel $(ACCEL) --mem 512 --cpus 4 --limit 4500 --timeout 4800 \
+stress_boot = $(call machine,$(1)) --accel $(ACCEL) --mem 512 --cpus 4 $(LOAD) \
 	--bin $(STRESS_BIN) --plan $(2) --work $(1)/stress
 
 .PHONY: stress-program
@@ -526,7 +528,7 @@ stress-ng-built: kernel$(KIND:%=-%)-built guest tool
 	@cp -L $$(ldd /usr/bin/stress-ng | sed -n 's,^[[:space:]]*\(/[^ ]*ld-linux[^ ]*\) .*,\1,p') $(STRESS_NG)/ld.so
 	@echo 'stress-ng root ld.so --library-path / /stress-ng --pathological $(STRESS_NG_LOCKS) --verify --oomable --temp-path /tmp $(STRESS_NG_ARGS)' \
 		>$(STRESS_NG)/plan
-	@$(call machine,$(O_KIND)) --accel $(ACCEL) --mem 512 --cpus 4 --limit 4500 --timeout 4800 --bin $(STRESS_NG) --plan $(STRESS_NG)/plan \
+	@$(call machine,$(O_KIND)) --accel $(ACCEL) --mem 512 --cpus 4 $(LOAD) --bin $(STRESS_NG) --plan $(STRESS_NG)/plan \
 		--file /usr/bin/stress-ng $$(ldd /usr/bin/stress-ng | sed -n 's/.*=> \([^ ]*\) .*/--file \1/p') --work $(O_KIND)/stress-ng
 
 .PHONY: test-configs test-configs-built
