@@ -86,6 +86,9 @@ fn mlock_fixup(
     });
 
     if !vma.maps_folios() {
+        // There is nothing to move; but what waits in a batch, such as the order to free a page
+        // lazily, would otherwise take effect later than in C, which smaps shows.
+        walk.lru_add_drain_once();
         vma.set_lock_flags();
         return Ok(not_to_populate);
     }

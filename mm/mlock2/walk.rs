@@ -40,6 +40,7 @@ const HOLD: usize = PAGE_SIZE << 7;
 /// The walks of one system call.
 pub(crate) struct PageWalk {
     drained: bool,
+    walked: bool,
     left: bool,
     // Up to which address the vma that is walked is populated.
     populated: usize,
@@ -49,8 +50,21 @@ impl PageWalk {
     pub(crate) fn new() -> Self {
         Self {
             drained: false,
+            walked: false,
             left: false,
             populated: 0,
+        }
+    }
+
+    /// Moves what waits in this CPU's batches to the LRU lists, unless the call has done so. The C
+    /// does it before and after each vma.
+    ///
+    /// Sleeps.
+    #[inline(always)]
+    pub(crate) fn lru_add_drain_once(&mut self) {
+        if !self.drained {
+            lru_add_drain();
+            self.drained = true;
         }
     }
 
@@ -70,13 +84,14 @@ impl PageWalk {
     /// Sleeps.
     #[inline(always)]
     pub(crate) fn mlock_vma_pages_range(&mut self, vma: &PublishedVma<'_>, look: bool) -> bool {
-        // Folios that wait in this CPU's batches have to be on the LRU lists to be moved. What is
-        // faulted in between two vmas of one call is like what waits on other CPUs: it comes to
-        // the list that PG_mlocked says when it leaves its batch, with an mlock_count that may be
-        // too low.
-        if !self.drained {
+        // Folios that wait in this CPU's batches have to be on the LRU lists to be moved: once, for
+        // the first vma that has any, and with that vma locked. What is faulted in between two vmas
+        // of one call is like what waits on other CPUs: it comes to the list that PG_mlocked says
+        // when it leaves its batch, with an mlock_count that may be too low.
+        if !self.walked {
             lru_add_drain();
             self.drained = true;
+            self.walked = true;
         }
 
         if !vma.vma().vma_flags().contains(VmaFlags::LOCKED) {
