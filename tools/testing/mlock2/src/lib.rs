@@ -6,8 +6,8 @@
 //! compares them with an oracle: what the C function that it names does, told another way. Where
 //! the C wraps around, the oracles calculate in integers that do not, and take the remainder.
 //!
-//! What depends on the page size is compiled and tested once for each size, and what depends on
-//! the width of `unsigned long` is tested for that of the host.
+//! What depends on the page size, or on the flags' values, is compiled and tested once for each, and
+//! what depends on the width of `unsigned long` is tested for that of the host.
 
 #![cfg(test)]
 // The same file is a module of its own for each page size.
@@ -15,22 +15,27 @@
 
 mod values;
 
-/// `request`, which does not depend on the page size.
-#[path = "."]
-mod flags {
-    mod abi {
-        pub(crate) const MLOCK_ONFAULT: i32 = libc::MLOCK_ONFAULT as i32;
-        pub(crate) use libc::{
-            MCL_CURRENT,
-            MCL_FUTURE,
-            MCL_ONFAULT, //
-        };
-    }
+/// `request`, with flags of mlockall(2) as an architecture has them.
+macro_rules! with_flags {
+    ($name:ident, $current:literal, $future:literal, $onfault:literal) => {
+        #[path = "."]
+        mod $name {
+            mod abi {
+                pub(crate) const MLOCK_ONFAULT: i32 = 1;
+                pub(crate) const MCL_CURRENT: i32 = $current;
+                pub(crate) const MCL_FUTURE: i32 = $future;
+                pub(crate) const MCL_ONFAULT: i32 = $onfault;
+            }
 
-    #[path = "../../../../mm/mlock2/request.rs"]
-    mod request;
-    mod request_test;
+            #[path = "../../../../mm/mlock2/request.rs"]
+            mod request;
+            mod request_test;
+        }
+    };
 }
+
+with_flags!(flags, 1, 2, 4);
+with_flags!(flags_of_powerpc, 0x2000, 0x4000, 0x8000);
 
 /// `range` and `limit`, for pages of `1 << $shift` bytes.
 macro_rules! with_page_shift {
