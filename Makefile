@@ -36,6 +36,7 @@ QEMU_ARGS =
 CPUS =
 MEM =
 ABSENT =
+KNODES =
 USER_CC =
 USER_HEADERS =
 COMPAT =
@@ -49,8 +50,14 @@ KIND ?=
 ifneq ($(or $(filter-out $(KINDS),$(KIND)),$(word 2,$(KIND))),)
 $(error KIND=$(KIND) is no kind of kernel for ARCH=$(ARCH); there are: $(KINDS))
 endif
-ifneq ($(and $(KIND),$(filter-out kernel% selftest% diff% stress%,$(MAKECMDGOALS))),)
-$(error KIND=$(KIND) is for selftest, diff, stress and stress-ng)
+ifneq ($(and $(KIND),$(filter-out kernel% selftest% diff% inject% stress%,$(MAKECMDGOALS))),)
+$(error KIND=$(KIND) is for kernel, selftest, diff, inject, stress and stress-ng)
+endif
+ifneq ($(and $(filter 16k 64k,$(KIND)),$(filter stress% inject%,$(MAKECMDGOALS))),)
+$(error $(MAKECMDGOALS) is for pages of 4 KiB and kernels with checks, so not for KIND=$(KIND))
+endif
+ifneq ($(and $(filter-out x86_64,$(ARCH)),$(filter bench% profile% shell% stress-ng% mutants%,$(MAKECMDGOALS))),)
+$(error $(MAKECMDGOALS) is for ARCH=x86_64 only)
 endif
 
 export BUILD KSRC KARCH_PACKAGES
@@ -89,7 +96,7 @@ help:
 	@echo
 	@echo 'KSRC=/path/to/linux   your own 7.3 tree instead of Debian'"'"'s (it is copied)'
 	@echo 'ARCH=$(ARCH)           one of: $(ARCHS)'
-	@echo 'KIND=...              selftest, diff, stress, stress-ng on another kind of kernel: $(KINDS)'
+	@echo 'KIND=...              kernel, selftest, diff, inject, stress, stress-ng for another kind of kernel: $(KINDS)'
 	@echo 'ACCEL=auto|kvm|tcg    how QEMU runs the guest (auto tries KVM first)'
 	@echo 'JOBS=$(JOBS)               how many jobs at once   V=1: show the whole build'
 
@@ -116,7 +123,7 @@ changes: linux
 
 .PHONY: kernel kernel-c
 kernel kernel-c: linux
-	@$(MAKE) $@-built
+	@$(MAKE) $(@:kernel%=kernel$(KIND:%=-%)%)-built
 
 O = $(BUILD)/$(ARCH)
 O_C = $(BUILD)/$(ARCH)-c
@@ -177,9 +184,11 @@ $(O)$(1)-c/.config: $(O)$(1)/.config | kernel$(1)-built
 kernel$(1)-c-built: kernel$(1)-built $(O)$(1)-c/.config
 	@echo 'build: $(O)$(1)-c (CONFIG_MLOCK2=n)'
 	@$$(KMAKE) CC='$$(KCC)' O=$(O)$(1)-c $(KIMAGE) $(KEXTRA) 2>&1 | $$(call progress,$(O)$(1)-c/build)
+	@if grep -q '_6mlock2' $(O)$(1)-c/System.map; then echo 'build: error: $(O)$(1)-c has mlock2 in it' >&2; exit 1; fi
 endef
 $(eval $(call KERNEL,,$(KCONFIGS)))
-$(foreach kind,$(KINDS),$(eval $(call KERNEL,-$(kind),$(KCONFIGS) mlock2-$(kind).config)))
+# With the checks go allocations that fail.
+$(foreach kind,$(KINDS),$(eval $(call KERNEL,-$(kind),$(KCONFIGS) $(if $(filter debug kcsan rt,$(kind)),mlock2_fail.config) mlock2-$(kind).config)))
 
 #
 # The guest: PID 1, demonstration and selftests, and the tool that boots it
@@ -239,7 +248,7 @@ guest_crate = $(if $(RUST_LINKER),RUSTC=$(KRUSTC) RUSTC_BOOTSTRAP=1 \
 
 .PHONY: no-user-cc no-rust-target
 no-user-cc:
-	@echo 'error: there is no C library to build programs for ARCH=$(ARCH) with, so nothing to boot into' >&2; exit 1
+	@echo 'error: there is no C library to build programs for ARCH=$(ARCH) with, so nothing to boot into; kernel and test work without' >&2; exit 1
 no-rust-target:
 	@echo 'error: the program for this is in Rust, and was not ported to ARCH=$(ARCH)' >&2; exit 1
 
@@ -252,7 +261,7 @@ machine = $(TOOL) boot --image $(1)/$(KIMAGE_FILE) --gen-init-cpio $(1)/usr/gen_
 	$(QEMU:%=--qemu %) --qemu-args='$(QEMU_ARGS) $(2)' --console $(CONSOLE) --init $(GUEST)/init \
 	$(CPUS:%=--cpus %) $(MEM:%=--mem %) --name '$(call name_of,$(1))' --append '$(KPARAMS) $(3)'
 # boot(build tree, plan, name of this boot, more kernel parameters)
-boot = $(call machine,$(1),,$(4)) $(if $(ABSENT),--absent '$(ABSENT)') --accel $(ACCEL) --bin $(GUEST) --plan $(2) --work $(1)/$(3)
+boot = $(call machine,$(1),,$(KNODES) $(4)) $(if $(ABSENT),--absent '$(ABSENT)') --accel $(ACCEL) --bin $(GUEST) --plan $(2) --work $(1)/$(3)
 # What a build tree is called in the results, such as "x86_64-debug MLOCK2=n"
 name_of = $(patsubst %-c,%,$(notdir $(1))) $(if $(filter %-c,$(1)),MLOCK2=n,MLOCK2=y)
 # A kernel with checks takes its time.
@@ -263,7 +272,7 @@ LOAD = --limit 4500 --timeout 4800
 .PHONY: run run-built
 run: linux
 	@$(MAKE) run-built
-run-built: kernel-built guest tool
+run-built: $(if $(USER_CC),,no-user-cc) kernel-built guest tool
 	@$(call boot,$(O),$(GUEST)/run.plan,run)
 
 #
@@ -292,7 +301,7 @@ shell-built: kernel-built $(VNG)
 TEST_OPS ?= $(if $(filter x86_64,$(ARCH)),50000,5000)
 TEST_DEBUG_OPS = 500
 TEST_STRESS = --seconds 120 --round 30 --watchdog 600
-DEBUG := $(filter debug,$(KINDS))
+DEBUG := $(filter x86_64,$(ARCH))
 
 .PHONY: test test-built
 test: linux
@@ -304,20 +313,22 @@ test-built: kernel-c-built $(if $(USER_CC),guest) tool $(if $(RUST_TARGET),diff-
 		DIFF="$(if $(RUST_TARGET),$(call compare,$(ARCH)-test,$(O_C),$(O)) $(CASES) --ops $(TEST_OPS))" \
 		BOOT_DEBUG="$(if $(DEBUG),$(call boot,$(O)-debug,tools/mlock2/guest/test.plan,test,kunit.enable=1) $(SLOW))" \
 		STRESS="$(if $(DEBUG),$(call stress_boot,$(O)-debug,$(STRESS)/test.plan))" \
-		DIFF_DEBUG="$(if $(DEBUG),$(call compare,$(ARCH)-debug-test,$(O)-debug-c,$(O)-debug) --ops $(TEST_DEBUG_OPS))" \
-		INJECT="$(if $(DEBUG),$(call inject,$(ARCH)-inject-test) --cases $(INJECT_CASES)/short)" \
+		DIFF_DEBUG="$(if $(DEBUG),$(call compare,$(ARCH)-debug-test,$(O)-debug-c,$(O)-debug) $(CASES) --ops $(TEST_DEBUG_OPS))" \
+		INJECT="$(if $(DEBUG),$(call inject,$(ARCH)-inject-test,$(O)-debug) --cases $(INJECT_CASES)/short)" \
 		tools/mlock2/test.sh '$(ARCH)'
 
 # The selftests and KUnit alone, on one kernel
 .PHONY: selftest selftest-built
 selftest: linux
 	@$(MAKE) selftest-built
-selftest-built: kernel$(KIND:%=-%)-built guest tool
+selftest-built: $(if $(USER_CC),,no-user-cc) kernel$(KIND:%=-%)-built guest tool
 	@$(call boot,$(O_KIND),$(GUEST)/test.plan,test,kunit.enable=1) $(SLOW)
 	@python3 $(LINUX)/tools/testing/kunit/kunit.py parse $(O_KIND)/test/console.log | tail -n 2
+	@grep -qE '[^t] ok [0-9]+ mlock2[[:space:]]*$$' $(O_KIND)/test/console.log || \
+		{ echo 'selftest: error: KUnit did not run and pass the suite mlock2' >&2; exit 1; }
 
-# The other architectures on which all tests pass, those first that matter most to the series
-TEST_ARCHS ?= arm64 mips64el riscv64 um
+# Those first that matter most to the series
+TEST_ARCHS ?= arm64 mips64el riscv64 um mips64 powerpc64le s390 arm loongarch64
 
 .PHONY: test-arch
 test-arch:
@@ -386,7 +397,7 @@ OPS ?= 50000
 SEED ?= 1
 # SELF=c|rust: a kernel against itself, which must be clean
 SELF ?=
-# KIND=debug|kcsan|rt: another kind of kernel
+# KIND=: another kind of kernel, see KINDS
 O_KIND = $(O)$(KIND:%=-%)
 DIFF = $(BUILD)/diff
 DIFF_BIN = $(DIFF)/target/$(RUST_TARGET)/release
@@ -394,11 +405,11 @@ DIFF_TOOL = $(DIFF)/tool/release/mlock2-diff
 # Both kernels do the same in the same order; without an emulator, as far as one CPU can.
 DIFF_MACHINE = $(if $(QEMU),-icount shift=0$(comma)sleep=off)
 CASES = --cases tools/testing/mlock2/diff/cases
-diff_boot = $(call machine,$(1),$(DIFF_MACHINE),$(KICOUNT) norandmaps $(2)) --accel tcg --cpus 1 \
+diff_boot = $(call machine,$(1),$(DIFF_MACHINE),$(KICOUNT) $(KNODES) norandmaps $(2)) --accel tcg --cpus 1 \
 	--bin $(DIFF_BIN) --plan tools/testing/mlock2/diff/diff.plan
 # compare(name, build tree that is right, build tree that is tested, more kernel
 # parameters): a command, to stand in double quotes
-compare = $(DIFF_TOOL) $(if $(ABSENT),--absent '$(ABSENT)') --work $(DIFF)/$(1) \
+compare = $(DIFF_TOOL) $(if $(ABSENT),--absent '$(ABSENT)') $(if $(KNODES),$(if $(filter rt,$(KIND)),,--reach-all)) --work $(DIFF)/$(1) \
 	--oracle \"$(call diff_boot,$(2),$(4))\" --tested \"$(call diff_boot,$(3),$(4))\"
 # Of a kernel and its twin, those that SELF says
 right = $(1)$(if $(filter rust,$(SELF)),,-c)
@@ -406,8 +417,10 @@ tested = $(1)$(if $(filter c,$(SELF)),-c)
 
 .PHONY: diff-programs
 diff-programs: $(if $(RUST_TARGET),,no-rust-target) $(GUEST)/init
-	@$(call guest_crate,tools/testing/mlock2/diff,$(DIFF),--bin mlock2-diff-guest)
-	@$(CARGO) build --release --locked --bin mlock2-diff \
+	@# both for the page size of the guest
+	@export MLOCK2_PAGE_SIZE=$$((1 << $$(sed -n 's/^CONFIG_PAGE_SHIFT=//p' $(O_KIND)/.config))); \
+	$(call guest_crate,tools/testing/mlock2/diff,$(DIFF),--bin mlock2-diff-guest) && \
+	$(CARGO) build --release --locked --bin mlock2-diff \
 		--manifest-path tools/testing/mlock2/diff/Cargo.toml --target-dir $(DIFF)/tool
 
 .PHONY: diff diff-built
@@ -421,13 +434,14 @@ diff-built: kernel$(KIND:%=-%)-c-built guest tool diff-programs
 INJECT_RANDOM ?= 20
 INJECT_CASES = tools/testing/mlock2/diff/cases-inject
 
-inject = $(call compare,$(1),$(call right,$(O)-debug),$(call tested,$(O)-debug),slab_debug=F cgroup.memory=nokmem) --ops 0
+# inject(name, build tree)
+inject = $(call compare,$(1),$(call right,$(2)),$(call tested,$(2)),slab_debug=F cgroup.memory=nokmem) --ops 0
 
 .PHONY: inject inject-built
 inject: linux
-	@$(MAKE) inject-built
-inject-built: kernel-debug-c-built guest tool diff-programs
-	@eval "$(call inject,inject) $(addprefix --cases $(INJECT_CASES)/,short more) --inject $(INJECT_RANDOM)"
+	@$(MAKE) inject-built KIND=$(or $(KIND),debug)
+inject-built: kernel$(KIND:%=-%)-c-built guest tool diff-programs
+	@eval "$(call inject,$(notdir $(O_KIND))-inject,$(O_KIND)) $(addprefix --cases $(INJECT_CASES)/,short more) --inject $(INJECT_RANDOM)"
 
 #
 # Mistakes on purpose, and which test notices
@@ -448,9 +462,11 @@ mutant_boot = $(call boot,$(O_MUTANT),$(GUEST)/test.plan,run/$(1),oops=panic $(4
 mutants: linux
 	@$(MAKE) mutants-built
 mutants-built: mutants-pure
-	@$(MAKE) mutants-kernel || $(MAKE) mutants-debug
+	@$(MAKE) mutants-kernel
+	@survivors=$$($(SURVIVORS)) || { echo 'mutants: error: one is broken, see above' >&2; exit 1; }; \
+	[ -z "$$survivors" ] || $(MAKE) mutants-debug
 
-# One stage after the other, the quickest first
+# One stage after the other, the quickest first. Those that nothing notices (status 1) go on below.
 mutants-kernel: kernel-c-built guest tool diff-programs
 	@$(TOOL) mutants --linux $(LINUX) --from $(O) --tree $(O_MUTANT) --work $(MUTANTS) $(if $(FORCE),--again) \
 		--build "$(KMAKE) CC='$(KCC)' O=$(O_MUTANT) $(KIMAGE)" \
@@ -458,20 +474,19 @@ mutants-kernel: kernel-c-built guest tool diff-programs
 		--stage behaviour="$(call mutant_boot,behaviour,300,mlock-behaviour)" \
 		--stage diff="$(call compare,mutant,$(O_C),$(O_MUTANT)) $(CASES) --ops $(MUTANT_OPS) --shrink 0" \
 		--stage pressure="$(call mutant_boot,pressure,600,mlock-pressure mlock-random-test)" \
-		$(wildcard $(MUTANT:%=tools/testing/mlock2/mutants/%.diff))
+		$(wildcard $(MUTANT:%=tools/testing/mlock2/mutants/%.diff)) || [ $$? = 1 ]
 
 # Those that nothing of that notices, with all checks, and under load
-SURVIVORS = awk -F'\t' '$$1 != "(none)" { if ($$2 == "survived") print "tools/testing/mlock2/mutants/" $$1 ".diff"; else if ($$2 != "killed") exit 1 }' \
+SURVIVORS = awk -F'\t' 'NR > 1 && $$1 != "(none)" { if ($$2 == "survived") print "tools/testing/mlock2/mutants/" $$1 ".diff"; else if ($$2 != "killed") exit 1 }' \
 	$(MUTANTS)/results.tsv
 debug_mutant_boot = $(call boot,$(O)-debug-mutant,tools/mlock2/guest/test.plan,run/$(1),kunit.enable=1) $(SLOW) $(addprefix --only ,$(2))
 mutants-debug: kernel-debug-built guest tool stress-program
-	@survivors=$$($(SURVIVORS)) && [ -n "$$survivors" ] || { echo 'mutants: error: a mutant is broken' >&2; exit 1; }; \
-	$(TOOL) mutants --linux $(LINUX) --from $(O)-debug --tree $(O)-debug-mutant --work $(MUTANTS)/debug $(if $(FORCE),--again) \
+	@$(TOOL) mutants --linux $(LINUX) --from $(O)-debug --tree $(O)-debug-mutant --work $(MUTANTS)/debug $(if $(FORCE),--again) \
 		--build "$(KMAKE) CC='$(KCC)' O=$(O)-debug-mutant $(KIMAGE)" \
 		--stage quick="$(call debug_mutant_boot,quick,mlock2-tests mlock-random-test mlock-behaviour)" \
 		--stage stress="$(call stress_boot,$(O)-debug-mutant,$(STRESS)/test.plan)" \
 		--stage pressure="$(call debug_mutant_boot,pressure,mlock-pressure)" \
-		$$survivors
+		$$($(SURVIVORS))
 
 # The modules without kernel types, which a tool knows how to break
 CARGO_MUTANTS_VERSION := 27.1.0
@@ -497,7 +512,7 @@ STRESS_ARGS ?= --seconds 120 --round 30 --watchdog 600
 STRESS = $(BUILD)/stress
 STRESS_BIN = $(STRESS)/target/$(RUST_TARGET)/release
 # stress_boot(build tree, plan)
-stress_boot = $(call machine,$(1)) --accel $(ACCEL) --mem 512 --cpus 4 $(LOAD) \
+stress_boot = $(call machine,$(1),,$(KNODES)) --accel $(ACCEL) --mem 512 --cpus 4 $(LOAD) \
 	--bin $(STRESS_BIN) --plan $(2) --work $(1)/stress
 
 .PHONY: stress-program

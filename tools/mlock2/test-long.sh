@@ -26,15 +26,19 @@ inject|every allocation fails once, more scenarios|inject INJECT_RANDOM=400
 stress-ng|what stress-ng locks, with all checks|stress-ng KIND=debug
 stress|an hour under load, with all checks|stress KIND=debug STRESS_ARGS='$LONG_STRESS'
 kcsan|selftests, looking for data races|selftest KIND=kcsan
-kcsan-diff|random operations, looking for data races|diff KIND=kcsan OPS=2000 SEED=3
+kcsan-inject|every allocation fails once, looking for data races|inject KIND=kcsan INJECT_RANDOM=0
 kcsan-stress|under load, looking for data races|stress KIND=kcsan STRESS_ARGS='$SHORT_STRESS'
 rt|selftests, with PREEMPT_RT|selftest KIND=rt
 rt-diff|random operations, with PREEMPT_RT|diff KIND=rt OPS=5000 SEED=4
+rt-inject|every allocation fails once, with PREEMPT_RT|inject KIND=rt INJECT_RANDOM=0
 rt-stress|under load, with PREEMPT_RT|stress KIND=rt STRESS_ARGS='$SHORT_STRESS'
 configs|other configurations compile|test-configs
 arch|every architecture|test-arch
+arm64-debug|arm64, with all checks|selftest ARCH=arm64 KIND=debug
 arm64-16k|arm64 with pages of 16 KiB|selftest ARCH=arm64 KIND=16k
+arm64-16k-diff|random operations, with pages of 16 KiB|diff ARCH=arm64 KIND=16k OPS=5000
 arm64-64k|arm64 with pages of 64 KiB|selftest ARCH=arm64 KIND=64k
+arm64-64k-diff|random operations, with pages of 64 KiB|diff ARCH=arm64 KIND=64k OPS=5000
 mutants|mistakes on purpose are noticed|mutants
 "
 
@@ -45,7 +49,7 @@ done
 
 # The lines of a log that say how much it was
 figures() {
-	sed -nE '/^(not )?ok [0-9]/p;/[0-9]+ passed, [0-9]+ failed/p;/^configs?: [0-9]+/p;/^# round [0-9]+:/h;${x;/./p}' "$1" |
+	sed -nE '/^(not )?ok [0-9]/p;/[0-9]+ passed, [0-9]+ failed/p;/[Pp]assed: [0-9]+/p;/^configs: [0-9]+/p;/^[0-9]+ mutants tested/p' "$1" |
 		sed -E 's/^/  - /' | tail -n 12
 }
 
@@ -54,9 +58,11 @@ while IFS='|' read -r name what goal; do
 	[ -n "$name" ] || continue
 	[ $# = 0 ] || [[ " $* " == *" $name "* ]] || continue
 	printf '\n=== %s: %s (make %s)\n' "$name" "$what" "$goal"
+	# No old verdict may stand beside a new log.
+	rm -f "$OUT/$name.result"
 	start=$SECONDS result=passed
 	eval "make -C '$TOP' $goal" </dev/null 2>&1 | tee "$OUT/$name.log" || result=FAILED
-	printf '%s|%d|%s\n' "$result" $((SECONDS - start)) "$(date +%F), $(git -C "$TOP" rev-parse --short HEAD)" >"$OUT/$name.result"
+	printf '%s|%d|%s\n' "$result" $((SECONDS - start)) "$(date +%F), $(git -C "$TOP" describe --always --dirty)" >"$OUT/$name.result"
 done <<<"$steps"
 
 failed=0

@@ -12,11 +12,12 @@ KARCH_PACKAGES = qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross \
 QEMU = qemu-system-aarch64
 # twice as fast in an emulator as -cpu max; the other one has 16 KiB pages
 QEMU_ARGS = -M virt -cpu $(if $(filter 16k,$(KIND)),max$(comma)pauth-impdef=on,cortex-a57)
-# A huge page has 512 MiB there.
+# A THP has 512 MiB there.
 MEM = $(if $(filter 64k,$(KIND)),4096)
+# which is more than a program of 32 bits can fill
 ABSENT = $(if $(filter 64k,$(KIND)),more memory than this test wants to fill)
 CONSOLE = ttyAMA0
-KPARAMS =
+KPARAMS = $(if $(filter 64k,$(KIND)),default_hugepagesz=2M)
 
 USER_CC = aarch64-linux-gnu-gcc
 COMPAT = aarch32

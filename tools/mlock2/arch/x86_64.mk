@@ -21,6 +21,8 @@ CONSOLE = ttyS0
 # (KASAN reports it), a timer that seems not to work, and the clocksource watchdog, in
 # which both CPUs wait for each other for good
 KPARAMS = no5lvl no_timer_check tsc=reliable
+# where pages are moved between nodes
+KNODES = numa=fake=2
 # virtme-ng's options: a machine that this kernel has drivers for
 KVNG = --disable-microvm
 

@@ -38,7 +38,7 @@ const CALLS: &[(u32, Call)] = &[
     (15, Call::Brk),
     (60, Call::Read),
     (110, Call::Write),
-    (4, Call::MovePages),
+    (16, Call::MovePages),
     (10, Call::Ftruncate),
     (12, Call::Punch),
     (12, Call::Shmget),
@@ -482,7 +482,7 @@ impl Generator {
                 let pages = (len / PAGE).min(if self.one_in(20) { 512 } else { 12 });
                 vec![(addr - below).max(ARENA), pages]
             }
-            Call::MovePages => vec![self.range().0],
+            Call::MovePages => vec![self.range().0, self.rng.u64(0..2)],
             Call::Ftruncate => {
                 let fd = self.pick(&[FD_TMPFS, FD_MEMFD, FD_RAMFS, FD_SECRETMEM]);
                 vec![fd, self.rng.u64(0..=FILE_PAGES) * PAGE]

@@ -11,16 +11,24 @@ use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, bail};
 
-/// Bytes of a page. That of the host, which cases are shrunk on, is not asked.
-pub const PAGE: u64 = 4096;
-/// Bytes that a page middle directory maps: a THP, and a huge page.
-pub const HUGE: u64 = 512 * PAGE;
+/// Bytes of a page of the guest, for which both programs are built: 4096, or what `MLOCK2_PAGE_SIZE`
+/// said then.
+pub const PAGE: u64 = match option_env!("MLOCK2_PAGE_SIZE") {
+    Some(size) => match u64::from_str_radix(size, 10) {
+        Ok(size) if size.is_power_of_two() && size >= 4096 => size,
+        _ => panic!("MLOCK2_PAGE_SIZE is not a page size"),
+    },
+    None => 4096,
+};
+/// Bytes of a THP, and of a huge page: what a page middle directory maps, or, with pages of 64 KiB,
+/// where that is 512 MiB, what contiguous page table entries do.
+pub const HUGE: u64 = if PAGE == 16 << 10 { 32 << 20 } else { 2 << 20 };
 /// Where the memory is that operations work on. What is before and after it is not mapped.
 pub const ARENA: u64 = 0x10_0000_0000;
 /// The first part of the arena, in pages: for ranges of a few pages.
 pub const SMALL_PAGES: u64 = 48;
 /// The second part starts here and is three huge pages long.
-pub const BIG: u64 = ARENA + HUGE;
+pub const BIG: u64 = ARENA + if HUGE > 512 * PAGE { HUGE } else { 512 * PAGE };
 pub const ARENA_END: u64 = BIG + 3 * HUGE;
 /// How many processes a sequence may have at once. The first one is 0.
 pub const PROCESSES: usize = 3;
@@ -177,8 +185,8 @@ calls! {
     Read "read" [Addr, Number] None;
     /// Writes to the first byte of so many pages, the last page first.
     Write "write" [Addr, Number] None;
-    /// Migrates a page to node 0.
-    MovePages "move_pages" [Addr] None;
+    /// Migrates a page to a node.
+    MovePages "move_pages" [Addr, Number] None;
     /// Changes the length of a file.
     Ftruncate "ftruncate" [Word(FDS), Len] Some(libc::SYS_ftruncate);
     /// Makes a hole in a file: offset, length.

@@ -27,6 +27,8 @@ const OPS_PER_SECOND: u64 = 20;
 const RUNS: u64 = 40;
 /// How many lines of a difference are shown.
 const LINES: usize = 30;
+/// From so many generated operations on, every state has to come up.
+const MANY: u64 = 50_000;
 
 /// Compares what user space sees of the mlock family on two kernels
 ///
@@ -60,6 +62,9 @@ struct Args {
     /// guest's program, separated by '|'
     #[arg(long, default_value = "", value_delimiter = '|')]
     absent: Vec<String>,
+    /// Fail if a call never succeeds or a state is never reached in many operations
+    #[arg(long)]
+    reach_all: bool,
     /// How many of the sequences that differ are shrunk
     #[arg(long, default_value_t = 3)]
     shrink: usize,
@@ -124,10 +129,19 @@ fn compare(args: &Args) -> Result<bool> {
         start.elapsed().as_secs_f64()
     );
 
+    let unreached = match args.ops {
+        MANY.. if args.reach_all => unreached(&oracle.tally),
+        _ => Vec::new(),
+    };
+    for what in &unreached {
+        println!("# in so many operations, none came to this: {what}");
+    }
+
     let different = |case: &&&Case| oracle.runs(case) != tested.runs(case);
     let missing = |case: &&&Case| !(oracle.is_complete(case) && tested.is_complete(case));
     let mut bad: Vec<&Case> = Vec::new();
-    let mut all_good = true;
+    // Else less was compared than was meant to be.
+    let mut all_good = unreached.is_empty();
     for (number, (name, group)) in (1..).zip(groups.clone()) {
         let differ = group.iter().filter(different).count();
         let lost = group.iter().filter(missing).count();
@@ -149,7 +163,8 @@ fn compare(args: &Args) -> Result<bool> {
                 group.len()
             )
         } else {
-            let ops: usize = group.iter().map(|case| case.ops.len()).sum();
+            let ops = |case: &&Case| oracle.operations.get(&case.name);
+            let ops: u64 = group.iter().filter_map(ops).sum();
             format!("{ops} operations, {} sequences", group.len())
         };
         all_good &= good;
@@ -208,6 +223,22 @@ fn read_cases(dir: &Path) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
+/// The states that no process was in, and the calls that never succeeded, by a guest's tally.
+fn unreached(tally: &[String]) -> Vec<&str> {
+    // Who exits gets no result; compaction is not compared; the last must not be.
+    const NEVER: [&str; 3] = ["call exit", "call compact", "state not_back_to_baseline"];
+    tally
+        .iter()
+        .filter(|line| match line.split(' ').collect::<Vec<_>>()[..] {
+            ["state", _, count] => count == "0",
+            ["call", _, ref results @ ..] => !results.iter().any(|ret| ret.starts_with("ok=")),
+            _ => false,
+        })
+        .filter(|line| !NEVER.iter().any(|never| line.starts_with(never)))
+        .map(String::as_str)
+        .collect()
+}
+
 fn say_coverage(log: &Log) {
     for line in &log.tally {
         if ["call", "not_after"]
@@ -230,8 +261,9 @@ struct Machines {
 /// What came out of one boot.
 #[derive(Default)]
 struct Log {
-    /// By the name of the run.
+    /// By the name of the run, as are the operations that were run.
     digests: HashMap<String, String>,
+    operations: HashMap<String, u64>,
     /// By the name of the case, how many of its allocations failed, one after the other.
     allocations: HashMap<String, u64>,
     /// What was still locked when all processes were gone.
@@ -404,8 +436,9 @@ fn boot(what: &str, work: &Path, command: &str, job: &str, ops: u64) -> Result<L
         .with_context(|| format!("the boot came to nothing; see {}/boot.log", work.display()))?;
     let mut log = Log::default();
     for line in text.lines() {
-        if let Some((name, _, digest)) = case_line(line) {
+        if let Some((name, ops, digest)) = case_line(line) {
             log.digests.insert(name.to_string(), digest.to_string());
+            log.operations.insert(name.to_string(), ops);
         } else if let Some((name, count)) = allocations_line(line) {
             log.allocations.insert(name.to_string(), count);
         } else if let Some(left) = line.strip_prefix("left ") {
@@ -687,6 +720,24 @@ mod tests {
         .unwrap();
         assert_eq!(left.len(), want);
         assert!(trials < 60, "{trials}");
+    }
+
+    #[test]
+    fn what_was_not_reached() {
+        let tally = [
+            "state locked 3",
+            "state swapped 0",
+            "state not_back_to_baseline 0",
+            "call mlock ok=3 EPERM=2",
+            "call move_pages ENOSYS=9",
+            "call exit error--10000=1",
+            "pairs 3 of 4",
+        ];
+        let tally = tally.map(String::from);
+        assert_eq!(
+            unreached(&tally),
+            ["state swapped 0", "call move_pages ENOSYS=9"]
+        );
     }
 
     #[test]

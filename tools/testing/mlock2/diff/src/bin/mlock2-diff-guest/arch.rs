@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What takes instructions of this architecture: touches memory that may not be there, and forks
-//! without touching any.
+//! and waits without touching any.
 
 #[cfg(not(any(
     target_arch = "aarch64",
@@ -242,4 +242,59 @@ fn clone_asleep(flags: i64, word: *mut u32) -> i64 {
         );
     }
     ret
+}
+
+/// futex() on `word`, with no time limit if `limit` is null. What it returns is of no use: who waits
+/// looks at the word again. The C library's call would write to errno, or not, depending on who is
+/// faster; and in a process that was just forked, that copies a page.
+///
+/// # Safety
+///
+/// `word` must be mapped, and `limit` point to a timespec or be null.
+#[cfg(target_arch = "aarch64")]
+pub unsafe fn futex(word: *mut u32, op: c_int, value: u32, limit: *const libc::timespec) {
+    // SAFETY: By the contract; the kernel preserves the other registers.
+    unsafe {
+        asm!(
+            "svc #0",
+            in("x8") libc::SYS_futex,
+            inout("x0") word => _,
+            in("x1") op,
+            in("x2") value,
+            in("x3") limit,
+            options(nostack),
+        );
+    }
+}
+#[cfg(target_arch = "riscv64")]
+pub unsafe fn futex(word: *mut u32, op: c_int, value: u32, limit: *const libc::timespec) {
+    // SAFETY: As above.
+    unsafe {
+        asm!(
+            "ecall",
+            in("a7") libc::SYS_futex,
+            inout("a0") word => _,
+            in("a1") op,
+            in("a2") value,
+            in("a3") limit,
+            options(nostack),
+        );
+    }
+}
+#[cfg(target_arch = "x86_64")]
+pub unsafe fn futex(word: *mut u32, op: c_int, value: u32, limit: *const libc::timespec) {
+    // SAFETY: As above.
+    unsafe {
+        asm!(
+            "syscall",
+            inout("rax") libc::SYS_futex => _,
+            in("rdi") word,
+            in("rsi") op,
+            in("rdx") value,
+            in("r10") limit,
+            out("rcx") _,
+            out("r11") _,
+            options(nostack),
+        );
+    }
 }

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use mlock2_diff::op::{ARENA, ARENA_END, Op, PAGE, PROCESSES, SEGMENTS};
 
+use crate::arch;
+
 /// Far from the arena, at the same place everywhere.
 const ADDRESS: usize = 0x20_0000_0000;
 /// The descriptor that all processes have it open at.
@@ -120,7 +122,7 @@ impl Slot {
     pub fn set(&self, turn: u32) {
         self.turn.store(turn, Ordering::Release);
         // SAFETY: The word is in shared memory that stays.
-        unsafe { libc::syscall(libc::SYS_futex, self.turn.as_ptr(), libc::FUTEX_WAKE, 1) };
+        unsafe { arch::futex(self.turn.as_ptr(), libc::FUTEX_WAKE, 1, ptr::null()) };
     }
 
     pub fn is(&self, turn: u32) -> bool {
@@ -136,6 +138,6 @@ impl Slot {
         let limit = limit.as_ref().map_or(ptr::null(), ptr::from_ref);
         let word = self.turn.as_ptr();
         // SAFETY: As above, and `limit` lives on.
-        unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAIT, turn, limit) };
+        unsafe { arch::futex(word, libc::FUTEX_WAIT, turn, limit) };
     }
 }

@@ -12,7 +12,7 @@ use std::process::Command;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use libc::c_int;
 
 use mlock2_diff::job::{Case, Job};
@@ -72,12 +72,14 @@ pub fn run(job: &str) -> Result<()> {
             if say_where {
                 inject::say_where(true)?;
             }
+            let before = driver.tally.ops();
             let (digest, failed) = driver.case(&case, nth)?;
             if say_where {
                 inject::say_where(false)?;
             }
             print!("{}", std::mem::take(&mut driver.said));
-            println!("case {name} {} {digest}", case.steps().len());
+            // Those of a process that had ended were left out.
+            println!("case {name} {} {digest}", driver.tally.ops() - before);
             if !failed {
                 break;
             }
@@ -114,10 +116,20 @@ fn has(what: &str, file: &str) -> bool {
 }
 
 fn set_up() -> Result<()> {
+    // SAFETY: No preconditions.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    ensure!(
+        size as u64 == PAGE,
+        "this is for pages of {PAGE} bytes, not of {size}"
+    );
     // What would happen by itself, at a time of its own
     if has("transparent huge pages", THP) {
         set(&format!("{THP}/enabled"), "madvise")?;
         set(&format!("{THP}/defrag"), "madvise")?;
+        set(
+            &format!("{THP}/hugepages-{}kB/enabled", HUGE >> 10),
+            "madvise",
+        )?;
         set(
             &format!("{THP}/khugepaged/scan_sleep_millisecs"),
             "4000000000",

@@ -8,8 +8,6 @@
 //!
 //! - The device and inode of a mapping: inodes are numbered in the order of all files that were ever
 //!   made, also by earlier sequences.
-//! - What was referenced of the program's own memory: a CPU notes it when it fills its TLB, so an
-//!   interrupt between a fork and the next use of a page makes a difference.
 //! - Page frame numbers: whatever page the allocator has at hand.
 //! - The counters of the machine between checkpoints: a page is counted when the batch that it waits
 //!   in is worked on, and anything that runs on the CPU can fill a batch.
@@ -22,7 +20,8 @@
 //! - QEMU's clock counts instructions, so the host's load does not matter to the guest's timers.
 //! - No khugepaged, no KSM scans and no periodic write-back.
 //! - The program is mapped as a whole by the driver, as Pss shows by how many processes it is.
-//! - After a fork, the parent goes first; see `arch::fork()`.
+//! - After a fork, the parent goes first (see `arch::fork()`), and to wait touches no memory of a
+//!   process's own (see `arch::futex()`).
 //! - memory.stat is made to be up to date; see `stir()`.
 
 use std::collections::BTreeMap;
@@ -156,8 +155,8 @@ impl Reader {
     pub fn page_flags(&mut self, pid: i32, vmas: &[Vma], sink: &mut dyn Sink) -> Result<()> {
         const PRESENT: u64 = 1 << 63;
         const FRAME: u64 = (1 << 55) - 1;
-        // KPF_UNEVICTABLE, KPF_MLOCKED, KPF_THP, KPF_ANON, KPF_KSM, KPF_SWAPBACKED
-        const FLAGS: u64 = 1 << 18 | 1 << 33 | 1 << 22 | 1 << 12 | 1 << 21 | 1 << 14;
+        // KPF_LRU, KPF_UNEVICTABLE, KPF_MLOCKED, KPF_THP, KPF_ANON, KPF_KSM, KPF_SWAPBACKED
+        const FLAGS: u64 = 1 << 5 | 1 << 18 | 1 << 33 | 1 << 22 | 1 << 12 | 1 << 21 | 1 << 14;
 
         let file = File::open(format!("/proc/{pid}/pagemap"))?;
         let flags = File::open("/proc/kpageflags")?;
@@ -225,14 +224,15 @@ const LOCKED: [&str; 3] = ["nr_mlock", "nr_unevictable", "unevictable"];
 
 /// Counters of the machine, and of the memory cgroup.
 #[derive(Clone, Copy, Default)]
-pub struct Counters(pub [i64; 10]);
+pub struct Counters(pub [i64; 11]);
 
 impl Counters {
-    const VMSTAT: usize = 8;
-    pub const NAMES: [&str; 10] = [
+    const VMSTAT: usize = 9;
+    pub const NAMES: [&str; 11] = [
         "nr_mlock",
         "nr_unevictable",
         "unevictable_pgs_culled",
+        "unevictable_pgs_scanned",
         "unevictable_pgs_rescued",
         "unevictable_pgs_mlocked",
         "unevictable_pgs_munlocked",
@@ -315,8 +315,6 @@ fn entry_of(text: &[u8]) -> Entry {
             vma.on_fault = has(flags, b" lf");
             line.extend_from_slice(flags);
             break;
-        } else if field.starts_with(b"Referenced:") && !in_arena(vma) {
-            // See above.
         } else if !field.ends_with(b" 0 kB") {
             let mut words = field.split(|&b| b == b' ').filter(|word| !word.is_empty());
             let (name, value) = (words.next().unwrap_or(field), words.next().unwrap_or(field));

@@ -23,6 +23,11 @@ impl Tally {
         self.last = None;
     }
 
+    /// How many operations were counted.
+    pub fn ops(&self) -> u64 {
+        self.ops
+    }
+
     /// Counts an operation; its error, or 0.
     pub fn op(&mut self, call: Call, ret: i64) {
         self.ops += 1;
@@ -33,9 +38,7 @@ impl Tally {
     }
 
     pub fn count(&mut self, state: &'static str, reached: bool) {
-        if reached {
-            *self.states.entry(state).or_default() += 1;
-        }
+        *self.states.entry(state).or_default() += u64::from(reached);
     }
 
     /// Counts what a process looks like; `hash` stands for all of it.

@@ -118,7 +118,7 @@ impl Worker {
             Call::Read => touch(a[0], a[1], arch::read),
             Call::Write => touch(a[0], a[1], |addr| arch::write(addr, 1)),
             Call::MovePages => {
-                let (page, node, mut status) = (a[0], 0 as c_int, -1 as c_int);
+                let (page, node, mut status) = (a[0], a[1] as c_int, -1 as c_int);
                 // SAFETY: The arrays have one element.
                 let ret = result(unsafe {
                     libc::syscall(libc::SYS_move_pages, 0, 1, &page, &node, &mut status, 0)
