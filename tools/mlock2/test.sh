@@ -8,7 +8,7 @@
 #   test.sh ARCH
 # with commands in the environment: BOOT and BOOT_C boot the kernel with MLOCK2=y
 # and its twin without, DIFF compares them. BOOT_DEBUG, DIFF_DEBUG, INJECT and
-# STRESS are for the kernel with all checks, where the architecture has one; what is
+# STRESS are for the kernel with all checks, which is tested on x86_64 only; what is
 # empty is not there to be done.
 set -euo pipefail
 
@@ -38,6 +38,20 @@ host() {
 	fi
 	printf '%s: %d passed, %d failed\n' "$2" "$passed" "$failed"
 	record host "$2" "$passed" "$failed" $((SECONDS - start))
+}
+
+# The mistakes of 'make mutants' are still mistakes in this code.
+mutants_apply() {
+	local start=$SECONDS patch passed=0 failed=0
+	for patch in "$TOP"/tools/testing/mlock2/mutants/*.diff; do
+		if git -C "$LINUX" apply --check "$patch"; then
+			passed=$((passed + 1))
+		else
+			failed=$((failed + 1))
+		fi
+	done
+	printf 'mutants: %d apply, %d do not\n' "$passed" "$failed"
+	record host mutants-apply "$passed" "$failed" $((SECONDS - start))
 }
 
 # The code that CONFIG_MLOCK2=n builds is the stock kernel's: the compiler, called
@@ -95,6 +109,8 @@ kunit() {
 	python3 "$LINUX/tools/testing/kunit/kunit.py" parse "$1/test/console.log" >"$log" 2>&1 || status=$?
 	passed=$(sed -n 's/.*Passed: \([0-9]*\).*/\1/p;s/.*passed: \([0-9]*\).*/\1/p' "$log" | tail -n 1)
 	failed=$(sed -n 's/.*[Ff]ailed: \([0-9]*\).*/\1/p' "$log" | tail -n 1)
+	grep -qE '[^t] ok [0-9]+ mlock2[[:space:]]*$' "$1/test/console.log" || { echo 'the suite mlock2 did not pass' >>"$log"; status=1; }
+	! grep -qi 'errors: [1-9]' "$log" || status=1
 	[ "$status" = 0 ] || tail -n 40 "$log"
 	[ "$status" = 0 ] || [ "${failed:-0}" != 0 ] || failed=1
 	tail -n 2 "$log"
@@ -132,6 +148,8 @@ host tools/testing/mlock2/diff host-diff
 host tools/testing/mlock2/stress host-stress
 say 'the numbers of all architectures'
 ktap host uapi "'$TOOL' uapi --linux '$LINUX' --cc '${KCC##* }'"
+say 'mistakes on purpose'
+mutants_apply
 say 'mistakes that do not compile'
 compile_fail
 say 'CONFIG_MLOCK2=n is the stock code'

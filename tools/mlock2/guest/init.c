@@ -39,6 +39,12 @@
 #define REAP_SECS	10
 #define BLANKS		" \t\n"
 
+/* Documentation/admin-guide/tainted-kernels.rst */
+#define TAINT_BAD_PAGE		5
+#define TAINT_DIE		7
+#define TAINT_WARN		9
+#define TAINT_SOFTLOCKUP	14
+
 #define KLOG_CONSOLE_LEVEL	8
 #define SHOW_ALL_BUT_DEBUG	7
 
@@ -223,7 +229,7 @@ static void run_entry(char *line)
 	 */
 	kill(-1, SIGKILL);
 	if (!reap(0, REAP_SECS, &status))
-		dprintf(STDERR_FILENO, "\nmlock2: a process of %s cannot be killed\n", name);
+		mark("error a process of %s cannot be killed", name);
 
 	if (!in_time)
 		mark("end %s timeout", name);
@@ -231,6 +237,22 @@ static void run_entry(char *line)
 		mark("end %s signal=%d", name, WTERMSIG(status));
 	else
 		mark("end %s exit=%d", name, WEXITSTATUS(status));
+}
+
+/* What went wrong in the kernel is noted there, whatever of it came to the console. */
+static void check_taint(void)
+{
+	const unsigned long bad = 1UL << TAINT_DIE | 1UL << TAINT_BAD_PAGE |
+				  1UL << TAINT_WARN | 1UL << TAINT_SOFTLOCKUP;
+	unsigned long taint = 0;
+	FILE *f = fopen("/proc/sys/kernel/tainted", "r");
+
+	if (!f || fscanf(f, "%lu", &taint) != 1)
+		mark("error cannot read /proc/sys/kernel/tainted");
+	else if (taint & bad)
+		mark("error the kernel is tainted: %#lx", taint);
+	if (f)
+		fclose(f);
 }
 
 int main(void)
@@ -260,6 +282,7 @@ int main(void)
 			run_entry(line);
 		fclose(plan);
 	}
+	check_taint();
 	mark("done");
 
 	sync();

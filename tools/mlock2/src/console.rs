@@ -21,6 +21,9 @@ static TROUBLE: LazyLock<Regex> = LazyLock::new(|| {
         r"|\bINFO: (?:rcu|task |possible |inconsistent |suspicious |trying to register )",
         r"|\bhung task\b|\bblocked for more than\b|\bsoft lockup\b|\bhard LOCKUP\b",
         r"|\bDEBUG_LOCKS_WARN_ON\b|\bturning off the locking correctness validator\b",
+        r"|\bODEBUG disabled\b|: bad (?:pte|pmd|pud|p4d|pgd) |\bBad swap (?:file|offset) entry |^vmstat_refresh: ",
+        // A report may have been among them.
+        r"|\bprintk messages dropped\b",
         r"|^\s*not ok\b",
     ))
     .unwrap()
@@ -202,6 +205,11 @@ mod tests {
             "INFO: trying to register non-static key.",
             "UBSAN: array-index-out-of-bounds in mm/mlock.c:1:2",
             "rust_kernel: panicked at mm/mlock2/range.rs:1:2:",
+            "get_swap_device: Bad swap offset entry 0000000000000001",
+            "mm/pgtable-generic.c:42: bad pmd 0000000000000001",
+            "vmstat_refresh: nr_mlock -1",
+            "Out of memory. ODEBUG disabled",
+            "** 3 printk messages dropped **",
             "kmemleak: 3 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
             "not ok 1 mlock2_range",
             "    not ok 2 empty",

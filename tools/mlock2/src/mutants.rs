@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::str::FromStr;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -124,9 +124,17 @@ pub fn run(args: &Args) -> Result<bool> {
 
     let file = args.work.join("results.tsv");
     let mut verdicts = read(&file)?;
+    // Those that are no more: nothing may depend on what came of them.
+    let patches = mutants[0].1.parent().unwrap_or(Path::new("."));
+    verdicts.retain(|name, _| name == NONE || patches.join(format!("{name}.diff")).exists());
     let todo: Vec<_> = mutants
         .iter()
-        .filter(|(name, patch)| args.again || !is_settled(verdicts.get(name), patch))
+        .filter(|(name, patch)| {
+            let verdict = verdicts.get(name);
+            args.again
+                || !is_settled(verdict, patch)
+                || !is_newer(verdict, &args.from.join("vmlinux"))
+        })
         .collect();
     if !todo.is_empty() {
         // What the tests say of a mutant means nothing if they say it of the code as it is.
@@ -236,7 +244,7 @@ fn build_and_test(args: &Args, logs: &Path, is_mutant: bool) -> Result<Outcome> 
         copy_tree(&args.from, &args.tree)?;
     }
     let before = image(&args.tree)?;
-    if !step("build", &args.build, &log)? {
+    if !step("build", &args.build, &log)?.success() {
         return Ok(Outcome::Broken(format!(
             "it does not compile: {}",
             log.display()
@@ -249,8 +257,17 @@ fn build_and_test(args: &Args, logs: &Path, is_mutant: bool) -> Result<Outcome> 
     }
     for stage in &args.stage {
         let log = logs.join(format!("{}.log", stage.name));
-        if !step(&stage.name, &stage.command, &log)? {
-            return Ok(Outcome::Killed(noticed(&fs::read_to_string(&log)?)));
+        match step(&stage.name, &stage.command, &log)?.code() {
+            Some(0) => {}
+            Some(1) => return Ok(Outcome::Killed(noticed(&fs::read_to_string(&log)?))),
+            // What could not be run has noticed nothing.
+            _ => {
+                let log = log.display();
+                return Ok(Outcome::Broken(format!(
+                    "{} did not run: {log}",
+                    stage.name
+                )));
+            }
         }
     }
     Ok(Outcome::Survived)
@@ -276,8 +293,8 @@ fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command of a mutant, with its output in `log`, and says so. Returns whether it succeeded.
-fn step(name: &str, command: &str, log: &Path) -> Result<bool> {
+/// Runs a command of a mutant, with its output in `log`, and says so.
+fn step(name: &str, command: &str, log: &Path) -> Result<ExitStatus> {
     print!(" {name}");
     io::stdout().flush()?;
     let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
@@ -306,7 +323,7 @@ fn step(name: &str, command: &str, log: &Path) -> Result<bool> {
     };
     print!(" {:.0} s", start.elapsed().as_secs_f64());
     io::stdout().flush()?;
-    Ok(status.success())
+    Ok(status)
 }
 
 /// Which test failed first, or what else went wrong, by the output of a stage.

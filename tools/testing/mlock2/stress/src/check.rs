@@ -192,9 +192,10 @@ pub enum Invariant {
     Baseline,
     Ends,
     Alive,
+    Busy,
 }
 
-const INVARIANTS: [(&str, &str); 9] = [
+const INVARIANTS: [(&str, &str); 10] = [
     ("unlocked memory was swapped out", "pages"),
     ("VmLck is the sum of the locked vmas", "vmas"),
     (
@@ -210,6 +211,10 @@ const INVARIANTS: [(&str, &str); 9] = [
     ("the counters come back when all is freed", "comparisons"),
     ("every operation ends", "operations"),
     ("no process comes to an end of its own", "processes"),
+    (
+        "each kind of operation succeeds, and pages are moved",
+        "kinds",
+    ),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -254,6 +259,26 @@ impl Report {
         *failed += 1;
         if *failed as usize <= MOST_SHOWN {
             println!("# round {}: {why}", self.rounds + 1);
+        }
+    }
+
+    /// An operation that was always refused, unless the machine cannot do it, and `idle` events that
+    /// never came, mean that less was tried than was meant to be.
+    pub fn check_busy(&mut self, idle: &[&str], cannot: &[Op]) {
+        // The set-up is not counted, and the last one comes once in ten seconds.
+        const SELDOM: [Op; 2] = [Op::Setup, Op::High];
+        let left_out: Vec<usize> = SELDOM.iter().chain(cannot).map(|op| *op as usize).collect();
+        for (op, name) in Op::NAMES.iter().enumerate() {
+            if left_out.contains(&op) {
+                continue;
+            }
+            self.checked(Invariant::Busy, 1);
+            if self.done[op] == 0 {
+                self.fail(Invariant::Busy, &format!("{name} never succeeded"));
+            }
+        }
+        for name in idle {
+            self.fail(Invariant::Busy, &format!("{name} did not change"));
         }
     }
 
@@ -427,8 +452,22 @@ VmFlags: rd ex mr mw me de sd
     }
 
     #[test]
+    fn idle() {
+        let mut report = Report {
+            done: [1; OPS],
+            ..Report::default()
+        };
+        report.done[Op::Setup as usize] = 0;
+        report.done[Op::Collapse as usize] = 0;
+        report.check_busy(&[], &[Op::Collapse]);
+        assert_eq!(report.failed[Invariant::Busy as usize], 0);
+        report.check_busy(&["pswpout"], &[]);
+        assert_eq!(report.failed[Invariant::Busy as usize], 2);
+    }
+
+    #[test]
     fn the_last_invariant() {
-        assert_eq!(Invariant::Alive as usize, INVARIANTS.len() - 1);
+        assert_eq!(Invariant::Busy as usize, INVARIANTS.len() - 1);
         assert!(fixed(0).iter().any(|range| range.is_exact()));
     }
 }

@@ -129,7 +129,7 @@ pub fn compact(args: &Args, control: &Control) -> Result<()> {
         let range = ranges[rng.usize(..ranges.len())];
         let first = rng.usize(..=range.pages - MOVED);
         let pages: Vec<usize> = (first..first + MOVED).map(|page| range.at(page)).collect();
-        let nodes = [rng.i32(..2); MOVED];
+        let nodes = [rng.i32(0..2); MOVED];
         let mut status = [0 as c_int; MOVED];
         // SAFETY: The arrays have as many elements as it says.
         let moved = unsafe {
@@ -143,7 +143,9 @@ pub fn compact(args: &Args, control: &Control) -> Result<()> {
                 MPOL_MF_MOVE_ALL,
             )
         };
-        slot.count(Op::MovePages, if moved >= 0 { Ok(()) } else { Err(0) });
+        // It says so for each page, too.
+        let there = moved >= 0 && status.contains(&nodes[0]);
+        slot.count(Op::MovePages, if there { Ok(()) } else { Err(0) });
         sys::sleep(100);
     }
     slot.park();

@@ -11,12 +11,14 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use crate::check::{Counters, number};
+use crate::control::Op;
 use crate::layout::{LIMIT, PAGE};
 use crate::sys;
 
 const ROOT: &str = "/sys/fs/cgroup";
 const GROUP: &str = "/sys/fs/cgroup/mlock2-stress";
 const KSM: &str = "/sys/kernel/mm/ksm";
+const THP: &str = "/sys/kernel/mm/transparent_hugepage";
 const EVENTS: &[&str] = &[
     "pswpout",
     "pswpin",
@@ -36,10 +38,32 @@ const EVENTS: &[&str] = &[
     "unevictable_pgs_stranded",
     "oom_kill",
 ];
+/// Those that must not stand still, or the load was none.
+pub const NEEDED: [&str; 2] = ["pswpout", "pgmigrate_success"];
 const SWAP: u64 = 512 << 20;
 
 pub fn write(path: &str, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {text:?} to {path}"))
+}
+
+/// Whether the kernel has huge pages for any program.
+fn has_huge_pages() -> bool {
+    Path::new(THP).exists()
+}
+
+/// The operations that cannot succeed on this machine.
+pub fn cannot() -> Vec<Op> {
+    let mut ops = Vec::new();
+    if !has_huge_pages() {
+        ops.extend([Op::Hugepage, Op::NoHugepage, Op::Collapse]);
+    }
+    if !Path::new("/sys/devices/system/node/node1").exists() {
+        ops.push(Op::MovePages);
+    }
+    if spare_cpus().is_empty() {
+        ops.push(Op::Hotplug);
+    }
+    ops
 }
 
 fn read(path: &str) -> Result<String> {
@@ -101,13 +125,12 @@ impl Machine {
         machine.set(&format!("{KSM}/pages_to_scan"), "500")?;
         machine.set(&format!("{KSM}/sleep_millisecs"), "50")?;
         machine.set(&format!("{KSM}/run"), "1")?;
-        machine.set("/sys/kernel/mm/transparent_hugepage/enabled", "madvise")?;
-        machine.set(
-            "/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs",
-            "1000",
-        )?;
-        // khugepaged would take locked pages of a file out of all page tables.
-        machine.set("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "never")?;
+        if has_huge_pages() {
+            machine.set(&format!("{THP}/enabled"), "madvise")?;
+            machine.set(&format!("{THP}/khugepaged/scan_sleep_millisecs"), "1000")?;
+            // khugepaged would take locked pages of a file out of all page tables.
+            machine.set(&format!("{THP}/shmem_enabled"), "never")?;
+        }
         // Dropping caches is not to be logged each time.
         write("/proc/sys/vm/drop_caches", "4")?;
 

@@ -127,9 +127,14 @@ fn run(args: &Args) -> Result<bool> {
             break;
         }
     }
+    let mut idle = Vec::new();
     for ((name, old), (_, new)) in before.iter().zip(machine.events()?) {
         println!("# {name}: {}", new - old);
+        if new == *old && machine::NEEDED.contains(name) {
+            idle.push(*name);
+        }
     }
+    report.check_busy(&idle, &machine::cannot());
     let good = report.print();
     machine.restore();
     Ok(good)
