@@ -169,7 +169,7 @@ while read -r f; do
 	*.patch)
 		[ -f "$TOP/$f" ] || continue
 		git apply --cached "$TOP/$f" ||
-			die "$f does not apply to Linux $(version "$LINUX")"
+			die "$f does not apply to Linux $(version "$LINUX"): is it in there already? KSRC= is to be a stock $SERIES.y"
 		;;
 	esac
 done <<<"$files"

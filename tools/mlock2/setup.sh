@@ -93,7 +93,7 @@ if [ ${#missing[@]} -gt 0 ]; then
 			apt-get install -q -y --no-install-recommends "${missing[@]}"; } \
 			>"$BUILD/setup-apt.log" 2>&1; then
 			tail -n 15 "$BUILD/setup-apt.log" >&2
-			die "apt-get failed; its log is $BUILD/setup-apt.log"
+			die "apt-get failed; its log is $BUILD/setup-apt.log. On Debian 12, the compilers are in bookworm-security: is it among the sources?"
 		fi
 	elif [ -n "${KSRC:-}" ]; then
 		say "not installed from Debian packages: ${missing[*]}"
