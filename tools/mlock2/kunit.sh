@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# What KUnit came to in a boot, by the log of its console: the report of the kernel's
+# kunit.py. Fails if that does, and if the suite mlock2 did not run and pass.
+#
+#   kunit.sh LINUX CONSOLE
+set -euo pipefail
+
+python3 "$1/tools/testing/kunit/kunit.py" parse "$2"
+grep -qE '[^t] ok [0-9]+ mlock2[[:space:]]*$' "$2" || {
+	echo 'kunit: error: the suite mlock2 did not run and pass' >&2
+	exit 1
+}
