@@ -60,9 +60,9 @@ while IFS='|' read -r name what goal; do
 	printf '\n=== %s: %s (make %s)\n' "$name" "$what" "$goal"
 	# No old verdict may stand beside a new log.
 	rm -f "$OUT/$name.result"
-	start=$SECONDS result=passed
+	start=$SECONDS result=passed when="$(date +%F), $(git -C "$TOP" describe --always --dirty)"
 	eval "make -C '$TOP' $goal" </dev/null 2>&1 | tee "$OUT/$name.log" || result=FAILED
-	printf '%s|%d|%s\n' "$result" $((SECONDS - start)) "$(date +%F), $(git -C "$TOP" describe --always --dirty)" >"$OUT/$name.result"
+	printf '%s|%d|%s\n' "$result" $((SECONDS - start)) "$when" >"$OUT/$name.result"
 done <<<"$steps"
 
 failed=0
