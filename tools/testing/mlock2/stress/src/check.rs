@@ -11,7 +11,11 @@ const MOST_SHOWN: usize = 20;
 
 /// Bits of /proc/PID/pagemap.
 pub const PRESENT: u64 = 1 << 63;
+pub const SWAP: u64 = 1 << 62;
 pub const FRAME: u64 = (1 << 55) - 1;
+/// Of a page that is in swap, which device has it. Ours is the only one, and so the first; others
+/// stand for a page that is being migrated.
+const SWAP_TYPE: u64 = (1 << 5) - 1;
 /// Bits of /proc/kpageflags.
 pub const LRU: u64 = 1 << 5;
 pub const UNEVICTABLE: u64 = 1 << 18;
@@ -110,6 +114,17 @@ pub fn misplaced(range: &Range, pagemap: &[u64]) -> (usize, usize) {
         extra += usize::from(range.is_exact() && !range.is_used(page) && present);
     }
     (gone, extra)
+}
+
+/// Pages of a locked range that were used and have neither a page nor one that is being migrated:
+/// there is no moment at which that may be so.
+pub fn lost(range: &Range, pagemap: &[u64]) -> usize {
+    let is_there = |entry: u64| entry & PRESENT != 0 || entry & SWAP != 0 && entry & SWAP_TYPE != 0;
+    let used = pagemap
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| range.is_used(*i));
+    used.filter(|(_, entry)| !is_there(**entry)).count()
 }
 
 /// The counters of the machine and of the cgroup, all in pages.
@@ -231,7 +246,7 @@ pub struct Report {
     failed: [u64; INVARIANTS.len()],
     pub done: [u64; OPS],
     pub refused: [u64; OPS],
-    /// Workers and children that the OOM killer took.
+    /// Processes of the rounds, and children of theirs, that were killed while it went on.
     pub killed: u64,
 }
 
@@ -282,6 +297,17 @@ impl Report {
         }
     }
 
+    /// Nobody else kills what takes part in a round, so the kernel must have said of each that it did.
+    pub fn check_killed(&mut self, oom_kills: u64) {
+        if self.killed > oom_kills {
+            let why = format!(
+                "{} were killed, {oom_kills} of them by the OOM killer",
+                self.killed
+            );
+            self.fail(Invariant::Alive, &why);
+        }
+    }
+
     pub fn operations(&self) -> u64 {
         self.done.iter().sum::<u64>() + self.refused.iter().sum::<u64>()
     }
@@ -303,10 +329,7 @@ impl Report {
                 self.done[i], self.refused[i]
             );
         }
-        println!(
-            "# {} workers and children of theirs killed by the OOM killer",
-            self.killed
-        );
+        println!("# {} processes of the rounds were killed", self.killed);
         println!("1..{}", INVARIANTS.len());
         for (what, (name, unit)) in INVARIANTS.iter().enumerate() {
             let verdict = if self.holds(what) { "ok" } else { "not ok" };
@@ -386,6 +409,18 @@ VmFlags: rd ex mr mw me de sd
         assert_eq!(misplaced(&range(Use::OnFault), &even), (0, 0));
         assert_eq!(misplaced(&range(Use::OnFault), &swap), (1, 0));
         assert_eq!(misplaced(&range(Use::OnFault), &all), (0, 2));
+
+        assert_eq!(lost(&range(Use::Full), &all), 0);
+        assert_eq!(lost(&range(Use::Full), &even), 2);
+        assert_eq!(lost(&range(Use::OnFault), &even), 0);
+        assert_eq!(lost(&range(Use::OnFault), &swap), 1);
+        assert_eq!(
+            lost(
+                &range(Use::Full),
+                &[SWAP | 25, PRESENT, SWAP | 32, SWAP | 1]
+            ),
+            1
+        );
     }
 
     #[test]

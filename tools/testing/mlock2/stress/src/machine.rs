@@ -36,8 +36,9 @@ const EVENTS: &[&str] = &[
     "unevictable_pgs_munlocked",
     "unevictable_pgs_cleared",
     "unevictable_pgs_stranded",
-    "oom_kill",
+    OOM_KILLS,
 ];
+pub const OOM_KILLS: &str = "oom_kill";
 /// Those that must not stand still, or the load was none.
 pub const NEEDED: [&str; 2] = ["pswpout", "pgmigrate_success"];
 const SWAP: u64 = 512 << 20;

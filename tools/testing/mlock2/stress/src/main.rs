@@ -133,6 +133,9 @@ fn run(args: &Args) -> Result<bool> {
         if new == *old && machine::NEEDED.contains(name) {
             idle.push(*name);
         }
+        if *name == machine::OOM_KILLS {
+            report.check_killed(new - old);
+        }
     }
     report.check_busy(&idle, &machine::cannot());
     let good = report.print();

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use anyhow::{Context, Result, ensure};
+use fastrand::Rng;
 
 use crate::check::{self, Counters, Invariant, MLOCKED, PRESENT, Report, Verdict, Vma};
 use crate::control::{self, BUSY, Control, FD_PROGRAM, Mapped, OPS, Op, PARKED, READY, Slot};
@@ -36,6 +37,8 @@ pub struct Round<'a> {
     args: Args,
     machine: &'a Machine,
     processes: Vec<Process>,
+    /// Whether what is left was killed by us.
+    over: bool,
 }
 
 impl<'a> Round<'a> {
@@ -46,6 +49,7 @@ impl<'a> Round<'a> {
             args,
             machine,
             processes: Vec::new(),
+            over: false,
         }
     }
 
@@ -56,6 +60,8 @@ impl<'a> Round<'a> {
             let mut verdict = self.live(shared.control.get(), report);
             // Whatever it came to: no process and no file may be left.
             if !matches!(verdict, Ok(Verdict::Stuck)) {
+                self.reap(report);
+                self.over = true;
                 if !machine::kill_all(self.args.watchdog)? {
                     report.fail(Invariant::Ends, "a process cannot be killed");
                     verdict = Ok(Verdict::Stuck);
@@ -98,9 +104,18 @@ impl<'a> Round<'a> {
             return Ok(Verdict::Stuck);
         }
         control.set(control::RUN);
+        let watched = self.workers()?;
+        let mut rng = Rng::with_seed(self.args.seed);
+        let mut lost = Vec::new();
         let end = sys::now() + self.args.round * 1000;
-        if !self.until(control, report, |_| sys::now() >= end) {
-            return Ok(Verdict::Stuck);
+        while sys::now() < end {
+            if !self.until(control, report, |_| true) {
+                return Ok(Verdict::Stuck);
+            }
+            if let Some(worker) = rng.choice(&watched) {
+                lost.extend(worker.look_for_lost(&mut rng, report));
+            }
+            sys::sleep(50);
         }
         control.set(control::STOP);
         let but_one = |role| role != Role::Hotplug;
@@ -113,8 +128,17 @@ impl<'a> Round<'a> {
         }) {
             return Ok(Verdict::Stuck);
         }
-        self.check_stopped(report)?;
+        self.check_stopped(&lost, report)?;
         Ok(Verdict::Over)
+    }
+
+    /// The workers that are alive.
+    fn workers(&self) -> Result<Vec<Worker>> {
+        self.processes
+            .iter()
+            .filter(|process| process.role == Role::Worker && process.alive)
+            .map(|process| Worker::open(process.number, process.pid))
+            .collect()
     }
 
     fn start(&mut self, role: Role, number: usize) -> Result<i32> {
@@ -191,7 +215,8 @@ impl<'a> Round<'a> {
             process.alive = false;
             let disturber = process.role != Role::Worker;
             match end {
-                End::Signal(libc::SIGKILL) => {}
+                End::Signal(libc::SIGKILL) if self.over => {}
+                End::Signal(libc::SIGKILL) => report.killed += 1,
                 End::Exit(0) if disturber => {}
                 _ => {
                     let why = format!("{:?} {} ended: {end:?}", process.role, process.number);
@@ -223,18 +248,14 @@ impl<'a> Round<'a> {
     // When nobody changes anything any more
     //
 
-    fn check_stopped(&self, report: &mut Report) -> Result<()> {
-        let killed = self
-            .processes
-            .iter()
-            .filter(|process| process.role == Role::Worker && !process.alive);
-        report.killed += killed.count() as u64;
-        let workers: Vec<Worker> = self
-            .processes
-            .iter()
-            .filter(|process| process.role == Role::Worker && process.alive)
-            .map(|process| Worker::open(process.number, process.pid))
-            .collect::<Result<_>>()?;
+    /// `lost` is what was missing meanwhile, by the number of the worker.
+    fn check_stopped(&self, lost: &[(usize, String)], report: &mut Report) -> Result<()> {
+        let workers = self.workers()?;
+        // Of one that is killed the memory is taken at once.
+        let alive = |number| workers.iter().any(|worker| worker.number == number);
+        for (_, why) in lost.iter().filter(|(number, _)| alive(*number)) {
+            report.fail(Invariant::Resident, why);
+        }
         squeeze(&workers, report)?;
 
         let mut mlocked = (0, 0);
@@ -431,6 +452,24 @@ impl Worker {
             .read_exact_at(&mut bytes, (range.addr / PAGE * 8) as u64)
             .context("cannot read pagemap")?;
         Ok(machine::words(&bytes))
+    }
+
+    /// Looks whether all is there of a range that is locked, while everybody is at it. Returns what is
+    /// missing, which means nothing if the worker has been killed.
+    fn look_for_lost(&self, rng: &mut Rng, report: &mut Report) -> Option<(usize, String)> {
+        let mut ranges = layout::fixed(self.number);
+        ranges.retain(|range| range.purpose != Use::Victim);
+        let range = rng.choice(&ranges)?;
+        let entries = self.entries(range).ok()?;
+        report.checked(Invariant::Resident, range.pages);
+        let lost = check::lost(range, &entries);
+        let why = || {
+            format!(
+                "worker {}: {:?} {:?}: {lost} locked pages are not there meanwhile",
+                self.number, range.kind, range.purpose
+            )
+        };
+        (lost > 0).then(|| (self.number, why()))
     }
 
     fn victims(&self) -> impl Iterator<Item = Range> {

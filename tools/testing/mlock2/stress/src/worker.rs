@@ -423,13 +423,16 @@ impl Thread<'_> {
             Op::Cold => advise(libc::MADV_COLD),
             Op::Mergeable => advise(libc::MADV_MERGEABLE),
             Op::Unmergeable => advise(libc::MADV_UNMERGEABLE),
-            Op::Hugepage | Op::Collapse | Op::Remove if is_kept => Err(libc::EINVAL),
+            Op::Hugepage | Op::Remove if is_kept => Err(libc::EINVAL),
             Op::Hugepage => advise(libc::MADV_HUGEPAGE),
             Op::NoHugepage => advise(libc::MADV_NOHUGEPAGE),
             Op::Collapse => {
-                let page = page / HUGE * HUGE;
-                let pages = HUGE.min(range.pages - page);
-                madvise(&range, page, pages, sys::MADV_COLLAPSE).map(drop)
+                // Nothing else is large enough.
+                let Some(range) = self.arena.iter().find(|range| range.kind == Kind::Huge) else {
+                    return Err(libc::EINVAL);
+                };
+                let page = self.rng.usize(..range.pages / HUGE) * HUGE;
+                madvise(range, page, HUGE, sys::MADV_COLLAPSE).map(drop)
             }
             Op::Populate => advise(libc::MADV_POPULATE_WRITE),
             Op::Remove => advise(libc::MADV_REMOVE),
