@@ -48,7 +48,7 @@ pub fn write(path: &str, text: &str) -> Result<()> {
 }
 
 /// Whether the kernel has huge pages for any program.
-fn has_huge_pages() -> bool {
+pub fn has_huge_pages() -> bool {
     Path::new(THP).exists()
 }
 

@@ -119,7 +119,9 @@ fn set_up(control: &Control, worker: usize, range: &Range) -> Result<(), c_int> 
         Kind::Huge => libc::MADV_HUGEPAGE,
         _ => libc::MADV_NOHUGEPAGE,
     };
-    madvise(range, 0, range.pages, advice)?;
+    if machine::has_huge_pages() {
+        madvise(range, 0, range.pages, advice)?;
+    }
     if range.kind == Kind::Mergeable {
         madvise(range, 0, range.pages, libc::MADV_MERGEABLE)?;
     }
