@@ -17,7 +17,8 @@ mod cases {
         do_mlock,
         memlock,
         range::PageCount,
-        request::LockMode, //
+        request::LockMode,
+        walk::PageWalk, //
     };
     use kernel::{
         cpu::CpuId,
@@ -31,7 +32,11 @@ mod cases {
             vma_flags::VmaFlags,
             MmWithUser, //
         },
-        page::PAGE_SIZE, //
+        page::PAGE_SIZE,
+        uaccess::{
+            UserPtr,
+            UserSlice, //
+        },
     };
 
     const PAGES: usize = 8;
@@ -163,15 +168,16 @@ mod cases {
         assert_eq!(account(3, false, true), Ok(PageCount::new(2)));
     }
 
+    // Whether any folio waits in a batch.
+    fn waiting() -> bool {
+        (0..kernel::cpu::nr_cpu_ids())
+            .filter_map(CpuId::from_u32)
+            .any(batch::need_mlock_drain)
+    }
+
     // Who takes folios away counts on it that none waits in a batch.
     #[test]
     fn batches_can_be_disabled() -> Result {
-        fn waiting() -> bool {
-            (0..kernel::cpu::nr_cpu_ids())
-                .filter_map(CpuId::from_u32)
-                .any(batch::need_mlock_drain)
-        }
-
         with_mapping(|_, addr| {
             // A test that fails in there would leave them disabled.
             let waited = with_lru_cache_disabled(|| {
@@ -181,6 +187,45 @@ mod cases {
                 Ok::<_, Error>((locked, waiting()))
             })?;
             assert_eq!(waited, (false, false));
+            Ok(())
+        })
+    }
+
+    // As long as folios of a vma that is being locked wait to be counted, rmap walks are to leave
+    // them alone, or they would count them as well.
+    #[test]
+    fn marked_until_folios_are_counted() -> Result {
+        with_mapping(|mm, addr| {
+            let mut walk = PageWalk::new();
+            // Returns whether folios wait when it is done, and whether the vma has a marker then. It
+            // must not fail the test, since the mmap lock is held.
+            let mut publish = |lock| -> Result<(bool, bool)> {
+                let mut guard = mm.mmap_write_lock_killable()?;
+                let mut vmas = guard.vmas_mut();
+                if !vmas.seek(addr) {
+                    return Err(EINVAL);
+                }
+                let vma = vmas.next_below(addr + LEN).ok_or(EINVAL)?;
+                let flags = vma.vma_flags().with_lock(lock);
+                let vma = vma.modify_flags(addr, addr + LEN, lock)?;
+                Ok(vma.publish_lock_flags(|vma| {
+                    walk.mlock_vma_pages_range(vma, false);
+                    (waiting(), vma.vma().vma_flags() != flags)
+                }))
+            };
+
+            // The first walk drains what waits to be put on the LRU lists, the second one does not:
+            // it finds these folios off them.
+            assert_eq!(publish(VmaFlags::NONE)?, (false, false));
+            for page in 0..PAGES {
+                let at = UserPtr::from_addr(addr + page * PAGE_SIZE);
+                UserSlice::new(at, 1).writer().write_slice(&[1])?;
+            }
+            let locked = publish(VmaFlags::LOCKED)?;
+            let unlocked = publish(VmaFlags::NONE)?;
+
+            assert_eq!(locked, (false, true));
+            assert_eq!(unlocked, (false, false));
             Ok(())
         })
     }
