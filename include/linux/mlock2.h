@@ -30,7 +30,7 @@ int mlock2_account_locked_vm(unsigned long *locked_vm, unsigned long pages,
 			     bool bypass_rlim);
 
 /* C, for Rust */
-extern spinlock_t mlock2_shm_lock;
+extern spinlock_t shmlock_user_lock;
 
 /* Folios that wait to be mlocked or munlocked by this CPU */
 struct mlock_fbatch {

@@ -165,10 +165,10 @@ pub(crate) fn apply_vma_lock_flags(
     Ok(unpopulated)
 }
 
-/// Counts the pages of a range that are in locked vmas, whether they are present or not.
-///
-/// `count_mm_mlocked_page_nr()` in C. Wraps where that does.
-pub(crate) fn count_mm_mlocked_pages(mm: &MmapWriteGuard<'_>, range: &PageRange) -> PageCount {
+/// Counts the pages of a range that are in locked vmas, whether they are present or not. The C
+/// function of the same name, and wraps where that does: a range that ends at 0 has all vmas from
+/// its start on.
+pub(crate) fn count_mm_mlocked_page_nr(mm: &MmapWriteGuard<'_>, range: &PageRange) -> PageCount {
     let start = range.start();
     let end = range.saturating_end();
     let mut bytes = 0usize;

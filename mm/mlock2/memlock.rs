@@ -68,7 +68,7 @@ pub(crate) fn check_range(mm: &MmapWriteGuard<'_>, range: &PageRange, limit: Lim
     }
     // What is locked already in the range is in `locked_vm`, and must not count twice. C asks for
     // the capability a second time after this; the answer does not change in between.
-    if limit.allows(locked.wrapping_sub(fixup::count_mm_mlocked_pages(mm, range))) {
+    if limit.allows(locked.wrapping_sub(fixup::count_mm_mlocked_page_nr(mm, range))) {
         Ok(())
     } else {
         Err(ENOMEM)

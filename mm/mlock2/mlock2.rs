@@ -14,12 +14,13 @@
 //! | module | what it does | where that is in the C |
 //! |---|---|---|
 //! | `do_mlock` | the steps of each call, in the order of errors | `do_mlock` |
-//! | `request` | the flag words | `SYSCALL_DEFINE` |
-//! | `memlock`, `limit` | `RLIMIT_MEMLOCK` | `can_do_mlock`, `mlock_future_ok`, ... |
+//! | `memlock` | `RLIMIT_MEMLOCK` | `can_do_mlock`, `mlock_future_ok`, ... |
 //! | `fixup` | which vmas change | `mlock_fixup`, `apply_vma_lock_flags`, ... |
-//! | `range` | page arithmetic | |
 //! | `walk` | the pages that are present | `mlock_pte_range` |
 //! | `batch` | `PG_mlocked` and the unevictable LRU list | `mlock_folio`, ... |
+//! | `request` | the flag words | `SYSCALL_DEFINE` |
+//! | `limit` | the arithmetic of limits | |
+//! | `range` | page arithmetic | |
 //!
 //! The modules have no unsafe code: what they stand on is in `rust/kernel/mm/`. `request`, `range`
 //! and `limit` know no kernel types, and are tested on the host as well.
@@ -206,7 +207,7 @@ unsafe extern "C" fn mlock2_account_locked_vm(
 
 fn shm_lock() -> &'static SpinLock<()> {
     // SAFETY: The lock is a static of `syscalls.c`, initialised there, and never goes away.
-    unsafe { SpinLock::from_raw(&raw mut bindings::mlock2_shm_lock) }
+    unsafe { SpinLock::from_raw(&raw mut bindings::shmlock_user_lock) }
 }
 
 /// Counts `size` bytes of shared memory as locked by a user; 1 if that is allowed. Task context.

@@ -18,7 +18,7 @@ DEFINE_PER_CPU(struct mlock_fbatch, mlock_fbatch) = {
 };
 
 /* Serializes the counts of locked shared memory: shmlock_user_lock of the C */
-DEFINE_SPINLOCK(mlock2_shm_lock);
+DEFINE_SPINLOCK(shmlock_user_lock);
 
 SYSCALL_DEFINE2(mlock, unsigned long, start, size_t, len)
 {

@@ -205,7 +205,8 @@ pub struct Vmas<'g> {
 impl<'g> Iterator for Vmas<'g> {
     type Item = &'g VmaRef;
 
-    /// Returns the next vma that starts below the end of the range, as `vma_find()`.
+    /// Returns the next vma that starts below the end of the range, as `vma_find()`: any, if that is
+    /// 0.
     #[inline]
     fn next(&mut self) -> Option<&'g VmaRef> {
         // SAFETY: By the type invariants, the write lock is held.
@@ -292,7 +293,7 @@ impl VmaIter<'_> {
         self.step(found)
     }
 
-    /// Returns the next vma if it starts below `end` (bytes), as `vma_find()`.
+    /// Returns the next vma if it starts below `end` (bytes), or if that is 0, as `vma_find()`.
     #[inline]
     pub fn next_below(&mut self, end: usize) -> Option<VmaMut<'_>> {
         // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` is over.

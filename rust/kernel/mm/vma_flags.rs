@@ -98,7 +98,7 @@ impl VmaFlags {
 
     /// Returns the set without the flags of `other`, as `vma_flags_clear_mask()`.
     #[inline]
-    pub fn without(self, other: Self) -> Self {
+    fn without(self, other: Self) -> Self {
         self.zip(other, |a, b| a & !b)
     }
 
@@ -137,8 +137,10 @@ impl VmaRef {
     pub fn vma_flags(&self) -> VmaFlags {
         // SAFETY: By the type invariants, the vma is valid and at least the mmap or vma read lock
         // is held. That excludes all who change flags but `vma_set_atomic_flag()`, which sets one
-        // bit, atomically; C reads the flags in the same way beside it. Both members of the union
-        // are plain words, any value of which is valid.
-        VmaFlags::from_raw(unsafe { (*self.as_ptr()).__bindgen_anon_2.flags })
+        // bit, atomically; a word that is read beside that has the bit or not. Both members of the
+        // union are plain words, any value of which is valid.
+        VmaFlags::from_raw(unsafe {
+            (&raw const (*self.as_ptr()).__bindgen_anon_2.flags).read_volatile()
+        })
     }
 }
