@@ -10,8 +10,8 @@
 //!   the vma's lock. It is what keeps reclaim from unmapping the folio: `try_to_unmap_one()` and
 //!   `folio_referenced_one()` look at it under the page table lock.
 //! - `PG_mlocked`: set by [`mlock_folio`], [`mlock_new_folio`] and [`mlock_mapped_folio`], cleared
-//!   when a munlock is worked on, all atomically. `nr_mlock` follows when the batch or the page
-//!   table is done with. Splitting a folio copies the flag. If it is still set when the folio is
+//!   when a munlock is worked on, all atomically. `nr_mlock` follows at once, or when the lruvec
+//!   lock is dropped under which that was done. Splitting a folio copies the flag. If it is still set when the folio is
 //!   freed, then `free_pages_prepare()` clears it.
 //! - `PG_unevictable`, and being on no list that reclaim scans: changed here with `PG_lru` cleared
 //!   and the lruvec locked; by `lru_add()` when a folio is put on a list, whoever had taken it off;
@@ -57,7 +57,8 @@
 //!   leaves an entry in the batch if it cannot claim the folio.
 //! - *A walk, and what waits in this CPU's batch*: the walk works on the batch before each page
 //!   table. Otherwise a munlock by the walk would come before an mlock that another task of this
-//!   CPU has queued, and take off the count of a third.
+//!   CPU has queued, and take off the count of a third. On PREEMPT_RT such a task may come between
+//!   the two, as one of another CPU may anywhere; the count is too low then.
 //! - *Migration or reclaim while a vma is being locked*: both may mlock a folio because of the
 //!   vma's new flag, before the walk gets there and does so too. `VMA_IO_BIT` beside
 //!   `VMA_LOCKED_BIT` tells them to leave it to the walk (see `ModifiedVma::publish_lock_flags()`),
@@ -148,7 +149,7 @@ pub(crate) fn mlock_mapped_folio(
 /// [`mlock_mapped_folio`].
 #[inline(always)]
 pub(crate) fn munlock_mapped_folio(folio: &Folio, lruvec: &mut LruvecGuard) {
-    if !lruvec.with_claimed(folio, false, munlock) {
+    if !lruvec.with_claimed(folio, munlock) {
         folio.munlock_unclaimed();
     }
 }
@@ -157,12 +158,12 @@ pub(crate) fn munlock_mapped_folio(folio: &Folio, lruvec: &mut LruvecGuard) {
 /// name.
 fn mlock_folio_batch(batch: &FolioBatch) {
     batch.drain(|lruvec, entry| match entry {
-        Entry::Mlock(folio, first) => {
+        Entry::Mlock(folio) => {
             // If somebody else has claimed it, there is nothing more that we can do.
-            lruvec.with_claimed(folio, first, mlock);
+            lruvec.with_claimed(folio, mlock);
         }
         // It may be munlocked already.
-        Entry::MlockNew(new) => lruvec.add_new_mlocked(new, |folio| !folio.is_evictable()),
+        Entry::MlockNew(new) => lruvec.add_new(new, |folio| !folio.is_evictable()),
         Entry::Munlock(folio) => munlock_mapped_folio(folio, lruvec),
     });
 }
@@ -179,8 +180,10 @@ fn drain_if_due(batch: &FolioBatch, space: u8, folio: &Folio) {
 pub(crate) fn mlock_folio(folio: &Folio, context: TaskContext) {
     let batch = LocalBatch::lock(context);
 
-    let first = !folio.test_set_mlocked();
-    let space = batch.push_mlock(folio.get(), first);
+    if !folio.test_set_mlocked() {
+        folio.count_mlocked();
+    }
+    let space = batch.push_mlock(folio.get());
     drain_if_due(&batch, space, folio);
 }
 
@@ -192,6 +195,7 @@ pub(crate) fn mlock_new_folio(new: NewFolio<'_>, context: TaskContext) {
     let folio = new.folio();
 
     folio.set_mlocked();
+    folio.count_mlocked();
     let space = batch.push_mlock_new(new);
     drain_if_due(&batch, space, folio);
 }

@@ -13,7 +13,6 @@ use super::{
     batch,
     range::PAGE_SIZE, //
 };
-use core::mem;
 use kernel::mm::{
     folio::{
         Folio,
@@ -34,14 +33,12 @@ use kernel::mm::{
 
 /// For how much address space (bytes) the lruvec lock is kept: interrupts are off meanwhile, and
 /// others wait. The C keeps it for the 31 folios of a batch, which cost as much as these do here.
-/// Dropped at the first folio after that, since to pass over empty entries costs little.
 const HOLD: usize = PAGE_SIZE << 7;
 
 /// The walks of one system call.
 pub(crate) struct PageWalk {
     drained: bool,
     walked: bool,
-    left: bool,
     // Up to which address the vma that is walked is populated.
     populated: usize,
 }
@@ -51,7 +48,6 @@ impl PageWalk {
         Self {
             drained: false,
             walked: false,
-            left: false,
             populated: 0,
         }
     }
@@ -95,8 +91,8 @@ impl PageWalk {
         }
 
         if !vma.vma().vma_flags().contains(VmaFlags::LOCKED) {
-            vma.walk_tables(|table, context| {
-                self.mlock_pte_range::<false>(table, context, Populate::Other);
+            vma.walk_tables(|table, lruvec, context| {
+                self.mlock_pte_range::<false>(table, lruvec, context, Populate::Other);
             });
             return true;
         }
@@ -106,15 +102,9 @@ impl PageWalk {
             Populate::Other
         };
         self.populated = vma.start();
-        vma.walk_tables(|table, context| {
-            self.mlock_pte_range::<true>(table, context, populate);
+        vma.walk_tables(|table, lruvec, context| {
+            self.mlock_pte_range::<true>(table, lruvec, context, populate);
         });
-        // What was left in the batch must be worked on while the vma still tells others to leave
-        // its folios to us. If reclaim mlocked one of them too and put it back on a list before
-        // that, then both would count.
-        if mem::take(&mut self.left) {
-            lru_add_drain();
-        }
         self.populated == vma.end()
     }
 
@@ -125,6 +115,9 @@ impl PageWalk {
     fn mlock_pte_range<const LOCK: bool>(
         &mut self,
         table: Table<'_>,
+        // Locked for all folios of the table that belong to one lruvec. No references are needed:
+        // what is mapped stays while the table is locked.
+        lruvec: &mut LruvecGuard,
         context: TaskContext,
         populate: Populate,
     ) {
@@ -132,16 +125,14 @@ impl PageWalk {
         // must not find that we have taken off its mlock_count.
         batch::mlock_drain_local(context);
 
-        // Locked for all folios of the table that belong to one lruvec. No references are needed:
-        // what is mapped stays while the table is locked.
-        let mut lruvec = LruvecGuard::new();
+        let mut left = false;
         let look = LOCK && matches!(populate, Populate::Read | Populate::Write);
         let write = populate == Populate::Write;
 
         match table {
             Table::Huge(entry) => match entry.folio() {
                 Some(folio) if !folio.is_zone_device() => {
-                    self.left |= mark::<LOCK>(folio, &mut lruvec, context);
+                    left = mark::<LOCK>(folio, lruvec, context);
                     if look && entry.start() == self.populated && entry.is_populated(write) {
                         self.populated = entry.end();
                     }
@@ -149,18 +140,17 @@ impl PageWalk {
                 _ => (),
             },
             Table::Pages(mut table) => {
-                let mut hold_until = 0;
-                while let Some(page) = table.find() {
-                    if page.addr() >= hold_until {
-                        lruvec.unlock();
-                        hold_until = page.addr().wrapping_add(HOLD);
-                    }
-                    let mut step = 1;
-                    let folio = page.folio();
-                    if !folio.is_zone_device() {
-                        step = page.batch();
+                while let Some(addr) = table.addr() {
+                    lruvec.unlock();
+                    while let Some(page) = table.find_below(addr.saturating_add(HOLD)) {
+                        let folio = page.folio();
+                        if folio.is_zone_device() {
+                            page.skip(1);
+                            continue;
+                        }
+                        let step = page.batch();
                         if allow_mlock_munlock(&page, step, LOCK) {
-                            self.left |= mark::<LOCK>(folio, &mut lruvec, context);
+                            left |= mark::<LOCK>(folio, lruvec, context);
                             // Only this entry was looked at of those that are stepped over.
                             if look
                                 && step == 1
@@ -171,10 +161,18 @@ impl PageWalk {
                                 self.populated = self.populated.wrapping_add(PAGE_SIZE);
                             }
                         }
+                        page.skip(step);
                     }
-                    page.skip(step);
                 }
             }
+        }
+
+        // What was left in the batch must be worked on while the vma still tells others to leave
+        // its folios to us, and before we may go to another CPU. If reclaim mlocked one of them too
+        // and put it back on a list before that, then both would count.
+        if left {
+            lruvec.unlock();
+            lru_add_drain();
         }
     }
 }

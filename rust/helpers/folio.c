@@ -113,6 +113,12 @@ __rust_helper void rust_helper___count_vm_events(enum vm_event_item item,
 	__count_vm_events(item, delta);
 }
 
+__rust_helper void rust_helper_count_vm_events(enum vm_event_item item,
+					       long delta)
+{
+	count_vm_events(item, delta);
+}
+
 __rust_helper bool rust_helper_folio_matches_lruvec(struct folio *folio,
 						    struct lruvec *lruvec)
 {
@@ -235,9 +241,11 @@ __rust_helper struct folio_batch *rust_helper_mlock_fbatch_of(unsigned int cpu)
 	return &per_cpu(mlock_fbatch.fbatch, cpu);
 }
 
-/* The CPU may be changing it right now */
+/* The CPU may be changing it right now, or not exist */
 __rust_helper unsigned int rust_helper_mlock_fbatch_count(unsigned int cpu)
 {
+	if (!cpu_possible(cpu))
+		return 0;
 	return data_race(folio_batch_count(&per_cpu(mlock_fbatch.fbatch, cpu)));
 }
 

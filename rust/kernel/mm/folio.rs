@@ -58,11 +58,6 @@ const ACTIVE: c_ulong = 1 << bindings::pageflags_PG_active;
 const MLOCKED: c_ulong = 1 << bindings::pageflags_PG_mlocked;
 const UNEVICTABLE: c_ulong = 1 << bindings::pageflags_PG_unevictable;
 
-fn count_events(event: bindings::vm_event_item, pages: c_long) {
-    // SAFETY: The event is one that the kernel knows.
-    unsafe { bindings::__count_vm_events(event, pages) };
-}
-
 // All methods may be called in task context, with spinlocks held and interrupts off.
 impl Folio {
     /// Obtains a reference from a raw pointer.
@@ -209,12 +204,19 @@ impl Folio {
         }
     }
 
-    /// Counts that `PG_mlocked` was set.
-    fn count_mlocked(&self) {
+    // May be preempted.
+    fn count_events(event: bindings::vm_event_item, pages: c_long) {
+        // SAFETY: The event is one that the kernel knows.
+        unsafe { bindings::count_vm_events(event, pages) };
+    }
+
+    /// Counts that `PG_mlocked` was set: in `nr_mlock`, and as an event.
+    #[inline]
+    pub fn count_mlocked(&self) {
         let pages = self.nr_counted();
 
         self.mod_nr_mlock(pages);
-        count_events(bindings::vm_event_item_UNEVICTABLE_PGMLOCKED, pages);
+        Self::count_events(bindings::vm_event_item_UNEVICTABLE_PGMLOCKED, pages);
     }
 
     /// Munlocks the folio without a claim on it: clears `PG_mlocked`, and counts that.
@@ -227,7 +229,7 @@ impl Folio {
         let pages = self.nr_counted();
 
         self.mod_nr_mlock(pages.wrapping_neg());
-        count_events(
+        Self::count_events(
             if self.test_unevictable() {
                 bindings::vm_event_item_UNEVICTABLE_PGSTRANDED
             } else {
@@ -342,7 +344,8 @@ pub enum Fate {
 /// The lock of at most one lruvec. Dropping it unlocks.
 ///
 /// Spins, and does not sleep, save on PREEMPT_RT; may be used wherever the lruvec lock may be
-/// taken. Two of these at a time deadlock if they come to need the same lruvec.
+/// taken. Who may use one gets a reference, from a walk or a batch: these nest, so that interrupts
+/// come back with the last one. Two at a time deadlock if they come to need the same lruvec.
 ///
 /// # Invariants
 ///
@@ -362,11 +365,7 @@ pub struct LruvecGuard {
 ///
 /// - The sizes of the lists are seen exact by all who have the lock. Who reads them without it
 ///   gets them late by what was moved under this hold of the lock.
-/// - `nr_mlock` has no lock. What a walk does is late by one hold of the lruvec lock. What waits in
-///   a batch, 31 pages at most for each CPU, is late until that is drained, as the sizes of the
-///   lists always were. It may be below 0 by as much if another CPU munlocks such pages first:
-///   `/proc/vmstat` shows 0 for that, and `/proc/sys/vm/stat_refresh` logs it.
-/// - The events of `/proc/vmstat` are late in the same way.
+/// - `nr_mlock` and the events of `/proc/vmstat` have no lock, and are late by as much.
 struct Pending {
     // The lists and the zone, for which it is: see `key()`.
     key: u32,
@@ -415,10 +414,9 @@ enum Mlock {
 }
 
 impl LruvecGuard {
-    /// Starts out without a lock.
+    /// Starts out without a lock. Of several, that which was made last must be dropped first.
     #[inline]
-    #[expect(clippy::new_without_default)]
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         // INVARIANT: There is no lock, and nothing to count.
         Self {
             lruvec: ptr::null_mut(),
@@ -480,6 +478,8 @@ impl LruvecGuard {
                 bindings::lruvec_mod_nr_mlock(self.lruvec, pending.zone(), pages);
             }
         }
+        // SAFETY: The events are some that the kernel knows. The lruvec is locked, as where C counts.
+        let count_events = |event, pages| unsafe { bindings::__count_vm_events(event, pages) };
         if pending.to() == bindings::lru_list_LRU_UNEVICTABLE {
             count_events(bindings::vm_event_item_UNEVICTABLE_PGCULLED, moved);
         } else if pending.from() == bindings::lru_list_LRU_UNEVICTABLE {
@@ -535,24 +535,19 @@ impl LruvecGuard {
     /// locked already, and calls `work`, which says what becomes of it. The claim ends then; the
     /// lock stays.
     ///
-    /// `first` says that `PG_mlocked` was set for this call, and is to be counted.
-    ///
     /// Returns whether the folio was claimed. If not, then it is on no list, or somebody else has
     /// claimed it: there is nothing more to be done with it. The claim is fully ordered.
     #[inline(always)]
     pub fn with_claimed(
         &mut self,
         folio: &Folio,
-        first: bool,
         work: impl FnOnce(&mut LruFolio<'_>) -> Fate,
     ) -> bool {
         // SAFETY: The folio is valid by its type invariants; the bit is cleared atomically.
         let claimed = unsafe { bindings::folio_test_clear_lru(folio.as_ptr()) };
         if claimed {
             // SAFETY: We have just cleared the flag.
-            unsafe { self.work_on_claimed(folio, first, work) };
-        } else if first {
-            folio.count_mlocked();
+            unsafe { self.work_on_claimed(folio, false, work) };
         }
         claimed
     }
@@ -580,7 +575,8 @@ impl LruvecGuard {
         false
     }
 
-    /// Locks the lruvec, calls `work`, and ends the claim.
+    /// Locks the lruvec, calls `work`, and ends the claim. `first` says that `PG_mlocked` was set
+    /// with the claim, and is to be counted.
     ///
     /// # Safety
     ///
@@ -664,9 +660,9 @@ impl LruvecGuard {
 
     /// Locks the lruvec that a new folio belongs to, unless it is the one that is locked already,
     /// and puts the folio on a list: the unevictable one if `unevictable` says so when the lruvec
-    /// is locked. `PG_mlocked` was set for this call, and is counted.
+    /// is locked.
     #[inline]
-    pub fn add_new_mlocked(&mut self, new: NewFolio<'_>, unevictable: impl FnOnce(&Folio) -> bool) {
+    pub fn add_new(&mut self, new: NewFolio<'_>, unevictable: impl FnOnce(&Folio) -> bool) {
         let folio = new.folio();
 
         // SAFETY: By its type invariants, the folio has no `PG_lru`, and nobody else sets it.
@@ -676,10 +672,10 @@ impl LruvecGuard {
         // taken it off one; its lruvec is locked.
         unsafe {
             if unevictable(folio) {
-                self.cull(folio, NO_LRU, Mlock::Set);
+                self.cull(folio, NO_LRU, Mlock::Kept);
             } else {
                 folio.end_claim(0, 0);
-                self.add_evictable(folio, NO_LRU, Mlock::Set);
+                self.add_evictable(folio, NO_LRU, Mlock::Kept);
             }
         }
     }

@@ -52,10 +52,9 @@ impl TaskContext {
 
 /// What is to be done with a folio of a batch.
 pub enum Entry<'b> {
-    /// Mlock it: it is on an LRU list, or for the moment not. If the flag says so, then
-    /// `PG_mlocked` was set for this entry, and is to be counted.
-    Mlock(&'b Folio, bool),
-    /// Mlock it, put it on an LRU list for the first time, and count `PG_mlocked`.
+    /// Mlock it: it is on an LRU list, or for the moment not.
+    Mlock(&'b Folio),
+    /// Mlock it, and put it on an LRU list for the first time.
     MlockNew(NewFolio<'b>),
     /// Munlock it.
     Munlock(&'b Folio),
@@ -65,7 +64,6 @@ pub enum Entry<'b> {
 const MUNLOCK: usize = 0;
 const MLOCK: usize = 1;
 const MLOCK_NEW: usize = 2;
-const MLOCK_FIRST: usize = 3;
 const MASK: usize = 3;
 
 /// The most folios that a batch holds.
@@ -95,13 +93,13 @@ impl FolioBatch {
     ///
     /// # Safety
     ///
-    /// The CPU must be off line and stay so, and nobody else may look at its batch, for as long as
+    /// The CPU must have been on line, must be off line and stay so, and nobody else may look at its batch, for as long as
     /// what this returns is used.
     #[inline]
     pub unsafe fn of_dead_cpu(cpu: CpuId) -> Self {
         // INVARIANT: The caller promises that nobody else looks at it.
         Self {
-            // SAFETY: The CPU exists.
+            // SAFETY: The caller promises that there is such a CPU.
             batch: unsafe { bindings::mlock_fbatch_of(cpu.as_u32()) },
             _nts: NotThreadSafe,
         }
@@ -126,12 +124,11 @@ impl FolioBatch {
         self.count() == 0
     }
 
-    /// Adds a folio to be mlocked; `first` if `PG_mlocked` was set for that, and is not counted
-    /// yet. Returns how many more there is room for.
+    /// Adds a folio to be mlocked; returns how many more there is room for.
     #[inline]
-    pub fn push_mlock(&self, folio: FolioRef, first: bool) -> u8 {
+    pub fn push_mlock(&self, folio: FolioRef) -> u8 {
         // INVARIANT: Any folio may be mlocked.
-        self.push(folio, if first { MLOCK_FIRST } else { MLOCK })
+        self.push(folio, MLOCK)
     }
 
     /// Adds a folio to be mlocked that is not on an LRU list yet; returns how many more there is
@@ -212,7 +209,7 @@ impl FolioBatch {
             // all are done with.
             let folio = unsafe { Folio::from_raw(folio) };
             let entry = match tag {
-                MLOCK | MLOCK_FIRST => Entry::Mlock(folio, tag == MLOCK_FIRST),
+                MLOCK => Entry::Mlock(folio),
                 // SAFETY: By the type invariants, the folio is new, and this is the only entry that
                 // says so.
                 MLOCK_NEW => Entry::MlockNew(unsafe { NewFolio::new(folio) }),
@@ -279,9 +276,9 @@ impl Drop for LocalBatch {
 }
 
 /// Returns whether folios wait in the batch of a CPU, or are being worked on; that may change at
-/// any time.
+/// any time. None do if there can be no such CPU.
 #[inline]
 pub fn is_batch_in_use(cpu: CpuId) -> bool {
-    // SAFETY: The CPU exists.
+    // SAFETY: The helper looks whether the CPU is possible.
     unsafe { bindings::mlock_fbatch_count(cpu.as_u32()) != 0 }
 }

@@ -21,7 +21,10 @@ use crate::{
         c_void, //
     },
     mm::{
-        folio::Folio,
+        folio::{
+            Folio,
+            LruvecGuard, //
+        },
         folio_batch::TaskContext,
         mmap_write::PublishedVma, //
     },
@@ -120,13 +123,21 @@ impl<'t> PageTable<'t> {
         self.end.wrapping_sub(self.addr) / PAGE_SIZE
     }
 
-    /// Finds the next present page that belongs to a folio, as `vm_normal_folio()` says. `None` at
-    /// the end.
+    /// Returns the address (bytes) of the entry that comes next; `None` at the end.
+    #[inline]
+    pub fn addr(&self) -> Option<usize> {
+        (self.addr != self.end).then_some(self.addr)
+    }
+
+    /// Finds the next present page below `limit` (bytes) that belongs to a folio, as
+    /// `vm_normal_folio()` says.
     ///
     /// Finds the same page again if [`MappedPage::skip`] is not called on it.
     #[inline]
-    pub fn find(&mut self) -> Option<MappedPage<'_, 't>> {
-        while self.addr != self.end {
+    pub fn find_below(&mut self, limit: usize) -> Option<MappedPage<'_, 't>> {
+        let end = self.end.min(limit);
+
+        while self.addr < end {
             // SAFETY: By the type invariants, this is an entry of a table whose lock is held.
             let ptent = unsafe { bindings::ptep_get(self.pte) };
             // SAFETY: It is the vma's entry for this address.
@@ -232,11 +243,11 @@ impl PublishedVma<'_> {
     ///
     /// Takes and drops the lock for each table, and lets other tasks run in between. A table that
     /// goes away while it is looked for is looked for again. Huge pages are not split. `visit` runs
-    /// in task context, and must not sleep.
+    /// in task context, and must not sleep. An lruvec that it has locked is unlocked with the table.
     #[inline]
     pub fn walk_tables<F>(&self, mut visit: F)
     where
-        F: FnMut(Table<'_>, TaskContext),
+        F: FnMut(Table<'_>, &mut LruvecGuard, TaskContext),
     {
         // It returns what `pmd_entry()` does, which is 0.
         // SAFETY: By the type invariants, the mmap lock and the vma's own are held for writing, and
@@ -255,7 +266,7 @@ impl PublishedVma<'_> {
 
 struct Walker<F>(PhantomData<F>);
 
-impl<F: FnMut(Table<'_>, TaskContext)> Walker<F> {
+impl<F: FnMut(Table<'_>, &mut LruvecGuard, TaskContext)> Walker<F> {
     const OPS: bindings::mm_walk_ops = bindings::mm_walk_ops {
         pmd_entry: Some(Self::pmd_entry),
         walk_lock: bindings::page_walk_lock_PGWALK_WRLOCK_VERIFY,
@@ -314,7 +325,7 @@ impl<F: FnMut(Table<'_>, TaskContext)> Walker<F> {
                 _lock: PhantomData,
             })
         };
-        visit(table, context);
+        visit(table, &mut LruvecGuard::new(), context);
         // SAFETY: We took the one lock or the other, and mapped the table with that. What the
         // closure got ended with the call.
         unsafe {

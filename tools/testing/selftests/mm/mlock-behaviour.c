@@ -3516,6 +3516,25 @@ TEST_F(mlock_counters, pages_faulted_in_later)
 	EXPECT_EQ(0, unevictable(p, MANY));
 }
 
+TEST_F(mlock_counters, faults_count_before_they_are_worked_on)
+{
+	/* Fewer than a batch holds: they wait there. */
+	const int few = 5;
+	char *p = region(few);
+	long mlocked;
+
+	ASSERT_NE(NULL, p);
+	EXPECT_EQ(0, do_mlock2(p, P(few), MLOCK_ONFAULT));
+	mlocked = count_events().mlocked;
+	touch(p, few);
+	EXPECT_EQ(few, read_vmstat("unevictable_pgs_mlocked ") - mlocked);
+	/* What each CPU has of the counter, not of the batch */
+	write_str("/proc/sys/vm/stat_refresh", "1");
+	EXPECT_EQ(few, read_vmstat("nr_mlock ") - self->base.nr_mlock);
+	EXPECT_EQ(0, do_munlock(p, P(few)));
+	NR_MLOCK_IS(0);
+}
+
 TEST_F(mlock_counters, locking_again_counts_once)
 {
 	char *p = region(MANY);
