@@ -50,7 +50,43 @@ done
 # The lines of a log that say how much it was
 figures() {
 	sed -nE '/^(not )?ok [0-9]/p;/[0-9]+ passed, [0-9]+ failed/p;/[Pp]assed: [0-9]+/p;/^configs: [0-9]+/p;/^[0-9]+ mutants tested/p' "$1" |
-		sed -E 's/^/  - /' | tail -n 12
+		sed -E 's/; logs: .*//;s/^\[[0-9:]*\] //;s/^/  - /' | tail -n 12
+}
+
+# What all logs of steps that passed come to
+totals() {
+	local name logs=()
+	for name in $names; do
+		! grep -qs '^passed' "$OUT/$name.result" || logs+=("$OUT/$name.log")
+	done
+	[ ${#logs[@]} -gt 0 ] || { printf 'Nothing has passed yet.\n'; return; }
+	awk '
+		# what comes before or after a word, such as "12 operations" and "passed: 12"
+		function before(word,   text) {
+			text = substr($0, 1, index($0, word) - 1)
+			sub(/ +$/, "", text); sub(/.*[^0-9.]/, "", text)
+			return text + 0
+		}
+		/^ok [0-9]+ .* operations, / && !/scenarios/ { operations += before(" operations") }
+		/^ok [0-9]+ .* failed allocations/ { allocations += before(" failed allocations") }
+		# the row of its table
+		$3 == "stress" && $4 == "pass" { load += $NF }
+		/: PASS: [0-9]+ passed/ { cases += before(" passed") }
+		/Testing complete/ { sub(/.*passed: /, ""); kunit += $1 }
+		/^configs: [0-9]+/ { configs += $2 }
+		/^[0-9]+ mutants tested/ { pure += before(" caught") }
+		FILENAME ~ /\/mutants\.log$/ && /^[0-9]+ passed, [0-9]+ failed/ { kernel = $1 }
+		END {
+			print "| | |\n|---|---:|"
+			printf "| cases of selftests passed, boots and programs among them | %d |\n", cases
+			printf "| cases of KUnit passed | %d |\n", kunit
+			printf "| random operations compared with the C | %d |\n", operations
+			printf "| allocations failed, and compared with the C | %d |\n", allocations
+			printf "| hours under load | %.2f |\n", load / 3600
+			printf "| configurations compiled | %d |\n", configs
+			printf "| mistakes noticed: in kernel code | %d |\n", kernel
+			printf "| mistakes noticed: in modules without kernel types | %d |\n", pure
+		}' "${logs[@]}"
 }
 
 mkdir -p "$OUT"
@@ -67,8 +103,10 @@ done <<<"$steps"
 
 failed=0
 {
-	printf '# What was tested\n\nLinux %s, %s. Each line can be run again as it stands.\n' \
+	printf '# What was tested\n\nLinux %s, %s. Of the steps that passed:\n\n' \
 		"$(cat "$O/include/config/kernel.release" 2>/dev/null || echo '(no kernel was built)')" "$(uname -m)"
+	totals
+	printf '\nEach line can be run again as it stands.\n'
 	while IFS='|' read -r name what goal; do
 		[ -n "$name" ] || continue
 		printf '\n## %s\n\n' "$what"
