@@ -166,8 +166,8 @@ pub(crate) fn apply_vma_lock_flags(
 }
 
 /// Counts the pages of a range that are in locked vmas, whether they are present or not. The C
-/// function of the same name, and wraps where that does: a range that ends at 0 has all vmas from
-/// its start on.
+/// function of the same name. Wraps where that does: at the first locked vma, for a range that ends
+/// at 0.
 pub(crate) fn count_mm_mlocked_page_nr(mm: &MmapWriteGuard<'_>, range: &PageRange) -> PageCount {
     let start = range.start();
     let end = range.saturating_end();

@@ -167,7 +167,8 @@ mod cases {
         assert_eq!(account(3, false, true), Ok(PageCount::new(2)));
     }
 
-    // Whether any folio waits in a batch.
+    // Whether any folio waits in a batch. Tests that ask want nobody else to lock memory, as when
+    // the kernel boots.
     fn waiting() -> bool {
         (0..kernel::cpu::nr_cpu_ids())
             .filter_map(CpuId::from_u32)
@@ -196,8 +197,8 @@ mod cases {
     fn marked_until_folios_are_counted() -> Result {
         with_mapping(|mm, addr| {
             let mut walk = PageWalk::new();
-            // Returns whether folios wait when it is done, and whether the vma has a marker then. It
-            // must not fail the test, since the mmap lock is held.
+            // Returns whether folios wait when it is done, and whether the vma has a marker then.
+            // It must not fail the test, since the mmap lock is held.
             let mut publish = |lock| -> Result<(bool, bool)> {
                 let mut guard = mm.mmap_write_lock_killable()?;
                 let mut vmas = guard.vmas_mut();

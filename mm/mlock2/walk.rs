@@ -7,7 +7,8 @@
 //! # Lock order
 //!
 //! The page table lock, held by the walk, is a spinlock; the lruvec lock is taken inside of it, and
-//! so is the local lock of the batch, but not both at once from here.
+//! so are the local locks of the batches, with the lruvec locks inside of those: these two kinds are
+//! not mixed, so an lruvec is unlocked before a batch is drained.
 
 use super::{
     batch,

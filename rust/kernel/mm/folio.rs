@@ -344,8 +344,9 @@ pub enum Fate {
 /// The lock of at most one lruvec. Dropping it unlocks.
 ///
 /// Spins, and does not sleep, save on PREEMPT_RT; may be used wherever the lruvec lock may be
-/// taken. Who may use one gets a reference, from a walk or a batch: these nest, so that interrupts
-/// come back with the last one. Two at a time deadlock if they come to need the same lruvec.
+/// taken. Who may use one gets a reference, from a walk or a batch. While one has a lock, no other
+/// is to be used, nor are two to be swapped: it deadlocks if they come to need the same lruvec, or
+/// if the first to be unlocked turns interrupts on for the other.
 ///
 /// # Invariants
 ///
@@ -365,7 +366,8 @@ pub struct LruvecGuard {
 ///
 /// - The sizes of the lists are seen exact by all who have the lock. Who reads them without it
 ///   gets them late by what was moved under this hold of the lock.
-/// - `nr_mlock` and the events of `/proc/vmstat` have no lock, and are late by as much.
+/// - `nr_mlock` and the events of `/proc/vmstat` have no lock, and are late by as much. Who munlocks
+///   a folio that is claimed counts that at once, so `nr_mlock` may be too low meanwhile.
 struct Pending {
     // The lists and the zone, for which it is: see `key()`.
     key: u32,
@@ -478,7 +480,8 @@ impl LruvecGuard {
                 bindings::lruvec_mod_nr_mlock(self.lruvec, pending.zone(), pages);
             }
         }
-        // SAFETY: The events are some that the kernel knows. The lruvec is locked, as where C counts.
+        // SAFETY: The events are some that the kernel knows. The lruvec is locked, so that nobody
+        // on this CPU counts beside us (on PREEMPT_RT, as seldom as in C).
         let count_events = |event, pages| unsafe { bindings::__count_vm_events(event, pages) };
         if pending.to() == bindings::lru_list_LRU_UNEVICTABLE {
             count_events(bindings::vm_event_item_UNEVICTABLE_PGCULLED, moved);

@@ -205,8 +205,8 @@ pub struct Vmas<'g> {
 impl<'g> Iterator for Vmas<'g> {
     type Item = &'g VmaRef;
 
-    /// Returns the next vma that starts below the end of the range, as `vma_find()`: any, if that is
-    /// 0.
+    /// Returns the next vma that starts below the end of the range, as `vma_find()`: any, if that
+    /// is 0.
     #[inline]
     fn next(&mut self) -> Option<&'g VmaRef> {
         // SAFETY: By the type invariants, the write lock is held.

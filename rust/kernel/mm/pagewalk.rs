@@ -243,7 +243,8 @@ impl PublishedVma<'_> {
     ///
     /// Takes and drops the lock for each table, and lets other tasks run in between. A table that
     /// goes away while it is looked for is looked for again. Huge pages are not split. `visit` runs
-    /// in task context, and must not sleep. An lruvec that it has locked is unlocked with the table.
+    /// in task context, and must not sleep. An lruvec that it has locked is unlocked before the
+    /// table.
     #[inline]
     pub fn walk_tables<F>(&self, mut visit: F)
     where

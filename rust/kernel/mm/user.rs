@@ -58,7 +58,8 @@ fn mm_populate(current: &CurrentTask, start: usize, len: usize, ignore_errors: c
 
 /// Moves the folios that wait in this CPU's batches to their LRU lists, as `lru_add_drain()`.
 ///
-/// May be called in task context, with spinlocks held but no lruvec locked.
+/// May be called in task context, with page table locks held, but neither an lruvec nor a batch
+/// locked.
 #[inline]
 pub fn lru_add_drain() {
     // SAFETY: No preconditions.

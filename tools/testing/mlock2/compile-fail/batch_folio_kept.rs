@@ -12,7 +12,7 @@ pub fn last_size(context: TaskContext) -> usize {
     let mut last = None;
 
     LocalBatch::lock(context).drain(|_, entry| {
-        if let Entry::Mlock(folio, _) = entry {
+        if let Entry::Mlock(folio) = entry {
             #[cfg(not(mistake))]
             let folio = folio.get();
             // error: E0521 borrowed data escapes outside of closure

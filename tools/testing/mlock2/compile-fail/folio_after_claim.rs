@@ -11,7 +11,7 @@ use kernel::mm::folio::{
 pub fn cull(folio: &Folio, lruvec: &mut LruvecGuard) {
     let mut late = None;
 
-    lruvec.with_claimed(folio, false, |folio| {
+    lruvec.with_claimed(folio, |folio| {
         #[cfg(mistake)]
         // error: E0521 borrowed data escapes outside of closure
         late.replace(folio);

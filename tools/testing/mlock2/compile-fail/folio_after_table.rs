@@ -10,7 +10,7 @@ use kernel::mm::{
 pub fn is_large(vma: &PublishedVma<'_>) -> bool {
     let mut last = None;
 
-    vma.walk_tables(|table, _| {
+    vma.walk_tables(|table, _, _| {
         if let Table::Huge(entry) = table {
             let folio = entry.folio();
             #[cfg(not(mistake))]

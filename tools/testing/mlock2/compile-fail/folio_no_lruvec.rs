@@ -13,8 +13,8 @@ pub fn cull(folio: &Folio, lruvec: &mut LruvecGuard) {
     let _ = lruvec;
     #[cfg(mistake)]
     // error: E0599 no method named `with_claimed` found for reference `&Folio`
-    folio.with_claimed(false, |_| Fate::Culled);
+    folio.with_claimed(|_| Fate::Culled);
 
     #[cfg(not(mistake))]
-    lruvec.with_claimed(folio, false, |_| Fate::Culled);
+    lruvec.with_claimed(folio, |_| Fate::Culled);
 }

@@ -11,8 +11,8 @@ use kernel::mm::folio::{
 pub fn cull(folio: &Folio, lruvec: &mut LruvecGuard) {
     #[cfg(mistake)]
     // error: E0308 expected `NewFolio<'_>`, found `&Folio`
-    lruvec.add_new_mlocked(folio, |_| true);
+    lruvec.add_new(folio, |_| true);
 
     #[cfg(not(mistake))]
-    lruvec.with_claimed(folio, false, |_| Fate::Culled);
+    lruvec.with_claimed(folio, |_| Fate::Culled);
 }

@@ -132,6 +132,11 @@ impl Machine {
             // khugepaged would take locked pages of a file out of all page tables.
             machine.set(&format!("{THP}/shmem_enabled"), "never")?;
         }
+        let swaps = read("/proc/swaps")?;
+        ensure!(
+            swaps.lines().count() == 1,
+            "this machine swaps already, and ours is to be the only one:\n{swaps}"
+        );
         // Dropping caches is not to be logged each time.
         write("/proc/sys/vm/drop_caches", "4")?;
 

@@ -7,6 +7,8 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
@@ -103,19 +105,11 @@ impl<'a> Round<'a> {
         if !self.until(control, report, |round| round.are(control, READY, |_| true)) {
             return Ok(Verdict::Stuck);
         }
+        let looks = look_on(self.workers()?, self.args.seed);
         control.set(control::RUN);
-        let watched = self.workers()?;
-        let mut rng = Rng::with_seed(self.args.seed);
-        let mut lost = Vec::new();
         let end = sys::now() + self.args.round * 1000;
-        while sys::now() < end {
-            if !self.until(control, report, |_| true) {
-                return Ok(Verdict::Stuck);
-            }
-            if let Some(worker) = rng.choice(&watched) {
-                lost.extend(worker.look_for_lost(&mut rng, report));
-            }
-            sys::sleep(50);
+        if !self.until(control, report, |_| sys::now() >= end) {
+            return Ok(Verdict::Stuck);
         }
         control.set(control::STOP);
         let but_one = |role| role != Role::Hotplug;
@@ -128,6 +122,11 @@ impl<'a> Round<'a> {
         }) {
             return Ok(Verdict::Stuck);
         }
+        let lost: Vec<_> = looks
+            .try_iter()
+            .inspect(|look| report.checked(Invariant::Resident, look.pages))
+            .filter_map(|look| look.lost)
+            .collect();
         self.check_stopped(&lost, report)?;
         Ok(Verdict::Over)
     }
@@ -419,7 +418,29 @@ fn describe(process: &Process, slot: &Slot, still: u64) -> String {
     text
 }
 
-/// A worker that has stopped, as it is seen from outside.
+/// A look at a range that is locked.
+#[derive(Default)]
+struct Look {
+    pages: usize,
+    /// Which worker lacks something, and what: that means nothing if it has been killed since.
+    lost: Option<(usize, String)>,
+}
+
+/// Looks on while everybody is at it, until nobody wants to know any more. In a thread of its own,
+/// since it may come to wait for a lock that is never dropped, and somebody has to notice that.
+fn look_on(workers: Vec<Worker>, seed: u64) -> Receiver<Look> {
+    let (sender, looks) = mpsc::channel();
+    let mut rng = Rng::with_seed(seed);
+    thread::spawn(move || {
+        let mut look = || rng.choice(&workers)?.look(&mut rng);
+        while sender.send(look().unwrap_or_default()).is_ok() {
+            sys::sleep(50);
+        }
+    });
+    looks
+}
+
+/// A worker, as it is seen from outside.
 struct Worker {
     number: usize,
     pid: i32,
@@ -454,22 +475,23 @@ impl Worker {
         Ok(machine::words(&bytes))
     }
 
-    /// Looks whether all is there of a range that is locked, while everybody is at it. Returns what is
-    /// missing, which means nothing if the worker has been killed.
-    fn look_for_lost(&self, rng: &mut Rng, report: &mut Report) -> Option<(usize, String)> {
+    /// Looks whether all is there of a range that is locked. Of a worker that has been killed, there
+    /// is nothing to be seen.
+    fn look(&self, rng: &mut Rng) -> Option<Look> {
         let mut ranges = layout::fixed(self.number);
         ranges.retain(|range| range.purpose != Use::Victim);
         let range = rng.choice(&ranges)?;
-        let entries = self.entries(range).ok()?;
-        report.checked(Invariant::Resident, range.pages);
-        let lost = check::lost(range, &entries);
+        let lost = check::lost(range, &self.entries(range).ok()?);
         let why = || {
             format!(
                 "worker {}: {:?} {:?}: {lost} locked pages are not there meanwhile",
                 self.number, range.kind, range.purpose
             )
         };
-        (lost > 0).then(|| (self.number, why()))
+        Some(Look {
+            pages: range.pages,
+            lost: (lost > 0).then(|| (self.number, why())),
+        })
     }
 
     fn victims(&self) -> impl Iterator<Item = Range> {
