@@ -256,10 +256,13 @@ no-rust-target:
 tool:
 	@$(CARGO) build --release --locked --manifest-path tools/mlock2/Cargo.toml --target-dir $(BUILD)/tool
 
+# Data races between parts of the kernel that are the same C with CONFIG_MLOCK2=n: reclaim looks at
+# mm_cpumask() while a CPU leaves it.
+KNOWN = $(if $(filter kcsan,$(KIND)),BUG: KCSAN: data-race in set_tlb_ubc_flush_pending)
 # machine(build tree, more arguments of QEMU, more kernel parameters): what all boots have in common
 machine = $(TOOL) boot --image $(1)/$(KIMAGE_FILE) --gen-init-cpio $(1)/usr/gen_init_cpio \
 	$(QEMU:%=--qemu %) --qemu-args='$(QEMU_ARGS) $(2)' --console $(CONSOLE) --init $(GUEST)/init \
-	$(CPUS:%=--cpus %) $(MEM:%=--mem %) --name '$(call name_of,$(1))' --append '$(KPARAMS) $(3)'
+	$(CPUS:%=--cpus %) $(MEM:%=--mem %) $(if $(KNOWN),--known '$(KNOWN)') --name '$(call name_of,$(1))' --append '$(KPARAMS) $(3)'
 # boot(build tree, plan, name of this boot, more kernel parameters)
 boot = $(call machine,$(1),,$(KNODES) $(4)) $(if $(ABSENT),--absent '$(ABSENT)') --accel $(ACCEL) --bin $(GUEST) --plan $(2) --work $(1)/$(3)
 # What a build tree is called in the results, such as "x86_64-debug MLOCK2=n"

@@ -106,6 +106,10 @@ pub struct Setup {
     pub mem: u32,
     #[arg(long, default_value_t = 2, overrides_with = "cpus")]
     pub cpus: u32,
+    /// Trouble that is known to be the kernel's own and does not count, by words of what the console
+    /// says of it, separated by '|'
+    #[arg(long, default_value = "", value_delimiter = '|')]
+    known: Vec<String>,
     /// Seconds from the start to init
     #[arg(long, default_value_t = 300)]
     pub init_limit: u64,
@@ -742,6 +746,7 @@ struct Session<'a> {
     running: Option<Running>,
     rows: Vec<Row>,
     trouble: Vec<String>,
+    known: Vec<String>,
 }
 
 impl<'a> Session<'a> {
@@ -754,6 +759,7 @@ impl<'a> Session<'a> {
             running: None,
             rows: Vec::new(),
             trouble: Vec::new(),
+            known: Vec::new(),
         }
     }
 
@@ -793,21 +799,30 @@ impl<'a> Session<'a> {
     }
 
     fn look_for_trouble(&mut self, text: &str) {
-        if is_trouble(text) {
+        let is_known = |words: &String| !words.is_empty() && text.contains(words);
+        if !is_trouble(text) {
+            return;
+        }
+        if self.args.setup.known.iter().any(is_known) {
+            let line = self.locate(text);
+            self.known.push(line);
+        } else {
             self.add_trouble(text);
         }
     }
 
     fn add_trouble(&mut self, text: &str) {
+        let line = self.locate(text);
+        self.trouble.push(line);
+    }
+
+    /// Where in the log a line of the console stands.
+    fn locate(&self, text: &str) -> String {
         let during = match &self.running {
             Some(running) => format!(" (seen during {})", running.name),
             None => String::new(),
         };
-        self.trouble.push(format!(
-            "console.log:{}: {}{during}",
-            self.lines,
-            text.trim()
-        ));
+        format!("console.log:{}: {}{during}", self.lines, text.trim())
     }
 
     fn begin(&mut self, name: &str) -> Result<()> {
@@ -908,6 +923,10 @@ impl<'a> Session<'a> {
             }
         }
 
+        if !self.known.is_empty() {
+            println!("\nThe console tells of trouble that is not ours (--known):");
+            print_some(&self.known);
+        }
         if !self.trouble.is_empty() {
             println!("\nThe console tells of trouble:");
             print_some(&self.trouble);
