@@ -268,7 +268,7 @@ boot = $(call machine,$(1),,$(KNODES) $(4)) $(if $(ABSENT),--absent '$(ABSENT)')
 # What a build tree is called in the results, such as "x86_64-debug MLOCK2=n"
 name_of = $(patsubst %-c,%,$(notdir $(1))) $(if $(filter %-c,$(1)),MLOCK2=n,MLOCK2=y)
 # A kernel with checks takes its time.
-SLOW = --limit 900 --timeout 1500
+SLOW = --limit 1800 --timeout 2400
 # Under load it may be told to go on for an hour.
 LOAD = --limit 4500 --timeout 4800
 

@@ -34,8 +34,9 @@
 //! in part is munlocked but never mlocked. So a folio may become evictable while a locked vma maps
 //! it. Reclaim then meets `VMA_LOCKED_BIT`, keeps it mapped, and mlocks it again if it is mapped as
 //! a whole. The other way is to be avoided, since it would keep a folio unevictable until it is
-//! freed. It is possible in two cases, as in C: truncation that unmaps a folio between munlock's
-//! clearing of `VMA_LOCKED_BIT` and its walk leaves `PG_mlocked` set; and an mlock that waits in
+//! freed. It is possible in two cases, as in C: who unmaps a folio between munlock's clearing of
+//! `VMA_LOCKED_BIT` and its walk leaves `PG_mlocked` set, which matters if the folio lives on, as
+//! with truncation or with a migration that fails and maps it again; and an mlock that waits in
 //! the batch of one CPU, while another CPU works on the munlock that belongs to it, counts after
 //! all if the folio is mlocked again before its turn comes.
 //!

@@ -51,8 +51,11 @@
 
 #define MB (1UL << 20)
 
-/* Emulated machines are slow; a test that hangs is found all the same. */
-#define TIMEOUT 120
+/*
+ * Emulated machines are slow, the more so if their host is busy; a test that
+ * hangs is found all the same.
+ */
+#define TIMEOUT 600
 
 /* Bytes of memory that are filled at the most, by one process. */
 #define MOST_MEMORY ((sizeof(long) == 8 ? 4095 : 2048) * MB)
