@@ -107,12 +107,6 @@ __rust_helper void rust_helper_zone_stat_mod_folio(struct folio *folio,
 	zone_stat_mod_folio(folio, item, nr);
 }
 
-__rust_helper void rust_helper___count_vm_events(enum vm_event_item item,
-						 long delta)
-{
-	__count_vm_events(item, delta);
-}
-
 __rust_helper void rust_helper_count_vm_events(enum vm_event_item item,
 					       long delta)
 {

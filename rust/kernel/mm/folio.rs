@@ -58,6 +58,12 @@ const ACTIVE: c_ulong = 1 << bindings::pageflags_PG_active;
 const MLOCKED: c_ulong = 1 << bindings::pageflags_PG_mlocked;
 const UNEVICTABLE: c_ulong = 1 << bindings::pageflags_PG_unevictable;
 
+// May be preempted.
+fn count_events(event: bindings::vm_event_item, pages: c_long) {
+    // SAFETY: The event is one that the kernel knows.
+    unsafe { bindings::count_vm_events(event, pages) };
+}
+
 // All methods may be called in task context, with spinlocks held and interrupts off.
 impl Folio {
     /// Obtains a reference from a raw pointer.
@@ -204,19 +210,13 @@ impl Folio {
         }
     }
 
-    // May be preempted.
-    fn count_events(event: bindings::vm_event_item, pages: c_long) {
-        // SAFETY: The event is one that the kernel knows.
-        unsafe { bindings::count_vm_events(event, pages) };
-    }
-
     /// Counts that `PG_mlocked` was set: in `nr_mlock`, and as an event.
     #[inline]
     pub fn count_mlocked(&self) {
         let pages = self.nr_counted();
 
         self.mod_nr_mlock(pages);
-        Self::count_events(bindings::vm_event_item_UNEVICTABLE_PGMLOCKED, pages);
+        count_events(bindings::vm_event_item_UNEVICTABLE_PGMLOCKED, pages);
     }
 
     /// Munlocks the folio without a claim on it: clears `PG_mlocked`, and counts that.
@@ -229,7 +229,7 @@ impl Folio {
         let pages = self.nr_counted();
 
         self.mod_nr_mlock(pages.wrapping_neg());
-        Self::count_events(
+        count_events(
             if self.test_unevictable() {
                 bindings::vm_event_item_UNEVICTABLE_PGSTRANDED
             } else {
@@ -480,9 +480,6 @@ impl LruvecGuard {
                 bindings::lruvec_mod_nr_mlock(self.lruvec, pending.zone(), pages);
             }
         }
-        // SAFETY: The events are some that the kernel knows. The lruvec is locked, so that nobody
-        // on this CPU counts beside us (on PREEMPT_RT, as seldom as in C).
-        let count_events = |event, pages| unsafe { bindings::__count_vm_events(event, pages) };
         if pending.to() == bindings::lru_list_LRU_UNEVICTABLE {
             count_events(bindings::vm_event_item_UNEVICTABLE_PGCULLED, moved);
         } else if pending.from() == bindings::lru_list_LRU_UNEVICTABLE {
