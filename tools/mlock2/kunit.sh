@@ -2,13 +2,18 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # What KUnit came to in a boot, by the log of its console: the report of the kernel's
-# kunit.py. Fails if that does, and if the suite mlock2 did not run and pass.
+# kunit.py. Fails if that does or tells of errors, and if the suite mlock2 did not run and
+# pass.
 #
 #   kunit.sh LINUX CONSOLE
 set -euo pipefail
 
-python3 "$1/tools/testing/kunit/kunit.py" parse "$2"
+status=0
+report=$(python3 "$1/tools/testing/kunit/kunit.py" parse "$2" 2>&1) || status=$?
+printf '%s\n' "$report"
+! grep -qi 'errors: [1-9]' <<<"$report" || status=1
 grep -qE '[^t] ok [0-9]+ mlock2[[:space:]]*$' "$2" || {
 	echo 'kunit: error: the suite mlock2 did not run and pass' >&2
 	exit 1
 }
+exit "$status"
