@@ -3809,6 +3809,44 @@ TEST_F(mlock_counters, locked_while_waiting_on_another_cpu)
 	EXPECT_EQ(0, unevictable(p, 3));
 }
 
+/*
+ * What waits on another CPU counts after all if the page is locked again by the
+ * time its turn comes. One unlock is not enough then, and the page stays
+ * unevictable until it is freed.
+ */
+TEST_F(mlock_counters, locked_again_while_waiting_on_another_cpu)
+{
+	int fd = memfd_create("mlock", MFD_CLOEXEC);
+	char *p = hole(3);
+
+	ASSERT_NE(NULL, p);
+	ASSERT_LE(0, fd);
+	if (run_on_cpu(1))
+		SKIP(return, "only one CPU");
+	ASSERT_EQ(0, ftruncate(fd, P(3)));
+	ASSERT_EQ(p, mmap(p, P(3), RW, MAP_SHARED | MAP_FIXED, fd, 0));
+	/* On their list, and not mapped, so that it takes faults to lock them. */
+	touch(p, 3);
+	ASSERT_EQ(true, drain());
+	EXPECT_EQ(0, madvise(p, P(3), MADV_DONTNEED));
+	EXPECT_EQ(0, do_mlock2(p, P(3), MLOCK_ONFAULT));
+	touch(p, 3);
+	ASSERT_EQ(0, run_on_cpu(0));
+	EXPECT_EQ(0, do_munlock(p, P(3)));
+	EXPECT_EQ(0, mlocked(p, 3));
+	EXPECT_EQ(0, do_mlock2(p, P(3), MLOCK_ONFAULT));
+	EXPECT_EQ(3, unevictable(p, 3));
+	NR_MLOCK_IS(3);
+	EXPECT_EQ(0, do_munlock(p, P(3)));
+	NR_MLOCK_IS(3);
+	EXPECT_EQ(3, mlocked(p, 3));
+	EXPECT_EQ(3, unevictable(p, 3));
+	EXPECT_EQ(0, munmap(p, P(3)));
+	NR_MLOCK_IS(3);
+	EXPECT_EQ(0, close(fd));
+	NR_MLOCK_IS(0);
+}
+
 /* A bit of /proc/kpageflags. */
 #ifndef KPF_ACTIVE
 #define KPF_ACTIVE 6

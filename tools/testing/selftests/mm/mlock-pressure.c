@@ -211,6 +211,24 @@ static int tmpfs_file(unsigned long pages)
 	return fd;
 }
 
+/*
+ * Through no mapping: mlockall() would lock that, too, and what one CPU has to
+ * lock may wait there until another has unlocked it and locked it again.
+ */
+static bool file_stamp(int fd, unsigned int seed, unsigned long pages)
+{
+	char *page = calloc(1, psize());
+	unsigned long i = 0;
+
+	for (; page && i < pages; i++) {
+		stamp_page(page, seed, i);
+		if (pwrite(fd, page, psize(), P(i)) != (ssize_t)psize())
+			break;
+	}
+	free(page);
+	return i == pages;
+}
+
 /* Private mappings of a file have every other page written to. */
 static bool is_written(const struct area *a, unsigned long page)
 {
@@ -240,14 +258,8 @@ static bool area_map(struct area *a, enum kind kind, unsigned long pages)
 			return false;
 		flags = kind == SHARED_TMPFS ? MAP_SHARED : MAP_PRIVATE;
 	}
-	if (kind == PRIVATE_TMPFS) {
-		p = mmap(NULL, P(pages), RW, MAP_SHARED, fd, 0);
-		if (p == MAP_FAILED)
-			goto fail;
-		for (unsigned long i = 0; i < pages; i++)
-			stamp_page(p + P(i), a->seed, i);
-		munmap(p, P(pages));
-	}
+	if (kind == PRIVATE_TMPFS && !file_stamp(fd, a->seed, pages))
+		goto fail;
 	p = hole(pages);
 	if (!p || mmap(p, P(pages), RW, flags | MAP_FIXED, fd, 0) == MAP_FAILED)
 		goto fail;
