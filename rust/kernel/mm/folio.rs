@@ -612,11 +612,11 @@ impl LruvecGuard {
                 Fate::Munlocked if unevictable && folio.has_evictable_mapping() => {
                     let old = folio.end_claim(MLOCKED | UNEVICTABLE, 0);
                     let from = bindings::lru_list_LRU_UNEVICTABLE;
-                    self.add_evictable(folio, from, cleared(old));
+                    self.add_evictable(folio, from, cleared(old, first));
                 }
                 Fate::Munlocked => {
                     let old = folio.end_claim(MLOCKED, 0);
-                    self.note(folio, NO_LRU, NO_LRU, cleared(old));
+                    self.note(folio, NO_LRU, NO_LRU, cleared(old, first));
                 }
                 _ => {
                     bindings::folio_set_lru(folio.as_ptr());
@@ -681,13 +681,15 @@ impl LruvecGuard {
     }
 }
 
-// What happened to `PG_mlocked` if it was to be cleared and `old` are the flags before that.
-#[inline]
-fn cleared(old: c_ulong) -> Mlock {
-    if old & MLOCKED != 0 {
-        Mlock::Cleared
-    } else {
-        Mlock::Kept
+// What happened to `PG_mlocked` if it was to be cleared and `old` are the flags before that. `first`
+// says that we had set it before, and not counted that: it comes to nothing, unless somebody else has
+// cleared it since, and counted that.
+#[inline(always)]
+fn cleared(old: c_ulong, first: bool) -> Mlock {
+    match (old & MLOCKED != 0, first) {
+        (true, false) => Mlock::Cleared,
+        (false, true) => Mlock::Set,
+        _ => Mlock::Kept,
     }
 }
 
