@@ -210,7 +210,7 @@ mod cases {
                 let vma = vma.modify_flags(addr, addr + LEN, lock)?;
                 Ok(vma.publish_lock_flags(|vma| {
                     walk.mlock_vma_pages_range(vma, false);
-                    (waiting(), vma.vma().vma_flags() != flags)
+                    (waiting(), vma.vma_flags() != flags)
                 }))
             };
 

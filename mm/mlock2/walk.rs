@@ -91,7 +91,7 @@ impl PageWalk {
             self.walked = true;
         }
 
-        if !vma.vma().vma_flags().contains(VmaFlags::LOCKED) {
+        if !vma.vma_flags().contains(VmaFlags::LOCKED) {
             vma.walk_tables(|table, lruvec, context| {
                 self.mlock_pte_range::<false>(table, lruvec, context, Populate::Other);
             });

@@ -541,10 +541,17 @@ pub struct PublishedVma<'v> {
 }
 
 impl PublishedVma<'_> {
-    /// Returns the vma, to be read.
+    /// For the page walk. Others are not to get at the vma: what can zap its pages must not be called
+    /// from a walk, which relies on it that they stay mapped under the page table lock.
     #[inline]
-    pub fn vma(&self) -> &VmaRef {
-        self.vma
+    pub(super) fn as_ptr(&self) -> *mut bindings::vm_area_struct {
+        self.vma.as_ptr()
+    }
+
+    /// Returns the flags of the vma.
+    #[inline]
+    pub fn vma_flags(&self) -> VmaFlags {
+        self.vma.vma_flags()
     }
 
     /// Returns where the part of the vma starts that was modified (bytes).

@@ -255,7 +255,7 @@ impl PublishedVma<'_> {
         // the range is in the vma. `private` is what the callback expects, and outlives the walk.
         unsafe {
             bindings::walk_page_range_vma(
-                self.vma().as_ptr(),
+                self.as_ptr(),
                 self.start(),
                 self.end(),
                 &Walker::<F>::OPS,
