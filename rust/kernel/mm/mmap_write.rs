@@ -351,6 +351,7 @@ impl<'i> VmaMut<'i> {
     }
 
     /// Splits and merges so that one vma with the given lock flags can hold `start..end` (bytes).
+    /// Takes the vma write lock.
     ///
     /// The flags themselves are not changed where a split was enough: that is left to the caller,
     /// on the vma that is returned, which contains `start..end` and may be another one than before.
@@ -359,14 +360,18 @@ impl<'i> VmaMut<'i> {
     /// # Errors
     ///
     /// [`EINVAL`] if `start..end` is empty, not page aligned, or not in the vma. `ENOMEM` if there
-    /// was no memory to split, or there would be too many vmas. The vma is in the tree then as
-    /// before, but may have been cut at `start`.
+    /// was no memory to split or merge, or there would be too many vmas. The vma is in the tree then
+    /// as before, but may have been cut at `start`.
     #[inline]
     pub fn modify_flags(self, start: usize, end: usize, lock: VmaFlags) -> Result<ModifiedVma<'i>> {
         if !is_part_of(&self, start, end) {
             return Err(EINVAL);
         }
 
+        // Not so in C, which may lose a `VMA_MAYBE_GUARD_BIT` that is set in between: who has the
+        // vma's read lock may do that.
+        // SAFETY: By the type invariants, the vma is valid and the mmap write lock is held.
+        unsafe { bindings::vma_start_write(self.at.vma) };
         let mut flags = self.vma_flags().with_lock(lock).into_raw();
         let inside = start > self.start();
         let at = self.at;
@@ -459,7 +464,7 @@ impl ModifiedVma<'_> {
     pub fn set_lock_flags(self) {
         // SAFETY: By the type invariants, the vma is valid and the mmap write lock is held.
         unsafe { bindings::vma_start_write(self.vma) };
-        // Not before that: who has the vma's read lock may set `VMA_MAYBE_GUARD_BIT`.
+        // Read anew: the vma may be another one by now, with a `VMA_MAYBE_GUARD_BIT` of its own.
         let flags = self.as_ref().vma_flags().with_lock(self.lock);
 
         // SAFETY: As above; with the vma write lock we are the only one to write the flags. What
@@ -481,7 +486,7 @@ impl ModifiedVma<'_> {
     pub fn publish_lock_flags<R>(self, pages: impl FnOnce(&PublishedVma<'_>) -> R) -> R {
         // SAFETY: By the type invariants, the vma is valid and the mmap write lock is held.
         unsafe { bindings::vma_start_write(self.vma) };
-        // Not before that: who has the vma's read lock may set `VMA_MAYBE_GUARD_BIT`.
+        // Read anew: the vma may be another one by now, with a `VMA_MAYBE_GUARD_BIT` of its own.
         let flags = self.as_ref().vma_flags().with_lock(self.lock);
 
         let locking = flags.contains(VmaFlags::LOCKED);
