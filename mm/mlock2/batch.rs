@@ -131,7 +131,8 @@ fn munlock(folio: &mut LruFolio<'_>) -> Fate {
 /// comes by many folios and has a lock for them already.
 ///
 /// What this CPU's batch has is to be worked on before. Returns whether the folio was left in the
-/// batch: somebody else has taken it off its list, and is given time to put it back, as in C.
+/// batch: somebody else has taken it off its list, and is given time to put it back. In C that is
+/// until the batch is full or the vma done, here until the page table is.
 #[inline(always)]
 pub(crate) fn mlock_mapped_folio(
     folio: &Folio,
@@ -146,10 +147,10 @@ pub(crate) fn mlock_mapped_folio(
     true
 }
 
-/// Munlocks a folio, and does at once what is to be done about it. Otherwise as
-/// [`mlock_mapped_folio`].
+/// Munlocks a folio, and does at once what is to be done about it: for a walk, and for what waited in
+/// a batch, which may not be mapped any more.
 #[inline(always)]
-pub(crate) fn munlock_mapped_folio(folio: &Folio, lruvec: &mut LruvecGuard) {
+pub(crate) fn munlock_now(folio: &Folio, lruvec: &mut LruvecGuard) {
     if !lruvec.with_claimed(folio, munlock) {
         folio.munlock_unclaimed();
     }
@@ -165,7 +166,7 @@ fn mlock_folio_batch(batch: &FolioBatch) {
         }
         // It may be munlocked already.
         Entry::MlockNew(new) => lruvec.add_new(new, |folio| !folio.is_evictable()),
-        Entry::Munlock(folio) => munlock_mapped_folio(folio, lruvec),
+        Entry::Munlock(folio) => munlock_now(folio, lruvec),
     });
 }
 

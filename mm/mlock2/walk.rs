@@ -184,7 +184,7 @@ fn mark<const LOCK: bool>(folio: &Folio, lruvec: &mut LruvecGuard, context: Task
     if LOCK {
         batch::mlock_mapped_folio(folio, lruvec, context)
     } else {
-        batch::munlock_mapped_folio(folio, lruvec);
+        batch::munlock_now(folio, lruvec);
         false
     }
 }
