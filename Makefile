@@ -53,6 +53,9 @@ endif
 ifneq ($(and $(KIND),$(filter-out kernel% selftest% diff% inject% stress%,$(MAKECMDGOALS))),)
 $(error KIND=$(KIND) is for kernel, selftest, diff, inject, stress and stress-ng)
 endif
+ifneq ($(and $(filter lru_gen,$(KIND)),$(filter inject%,$(MAKECMDGOALS))),)
+$(error $(MAKECMDGOALS) is for kernels in which allocations can be told to fail, so not for KIND=$(KIND))
+endif
 ifneq ($(and $(filter 16k 64k,$(KIND)),$(filter stress% inject%,$(MAKECMDGOALS))),)
 $(error $(MAKECMDGOALS) is for pages of 4 KiB and kernels with checks, so not for KIND=$(KIND))
 endif

@@ -33,6 +33,9 @@ rt|selftests, with PREEMPT_RT|selftest KIND=rt
 rt-diff|random operations, with PREEMPT_RT|diff KIND=rt OPS=5000 SEED=4
 rt-inject|every allocation fails once, with PREEMPT_RT|inject KIND=rt INJECT_RANDOM=0
 rt-stress|under load, with PREEMPT_RT|stress KIND=rt STRESS_ARGS='$SHORT_STRESS'
+lru_gen|selftests, with the multi-gen LRU|selftest KIND=lru_gen
+lru_gen-diff|random operations, with the multi-gen LRU|diff KIND=lru_gen OPS=20000 SEED=8
+lru_gen-stress|under load, with the multi-gen LRU|stress KIND=lru_gen STRESS_ARGS='$SHORT_STRESS'
 configs|other configurations compile|test-configs
 arch|every architecture|test-arch
 arm64-debug|arm64, with all checks|selftest ARCH=arm64 KIND=debug
