@@ -157,34 +157,40 @@ wanted = awk -F'[= ]' '/^CONFIG_/ { set[$$$$1] = $$$$0 } /^\# CONFIG_/ { delete 
 # the tree, so that only what depends on the option is built again. Some commands
 # name the tree; had they changed, objtool would be made anew, and with it all
 # objects.
+#
+# What is asked for is .configured, not .config: of that, an interrupted kconfig
+# leaves one with its own defaults.
 define KERNEL
-$(O)$(1)/.config: $(call fragments,$(2)) Kconfig $(BUILD)/tools.mk
+$(O)$(1)/.configured: $(call fragments,$(2)) Kconfig $(BUILD)/tools.mk
 	$$(call configure,$(O)$(1),allnoconfig $(2))
 	@# The kernel does not make the bindings again for another bindgen.
 	@rm -f $(O)$(1)/rust/bindings/*_generated.rs
-	@$(call wanted,$(call fragments,$(2))) | grep -vxFf $$@ >$(O)$(1)/config.missing || true; \
+	@$(call wanted,$(call fragments,$(2))) | grep -vxFf $(O)$(1)/.config >$(O)$(1)/config.missing || true; \
 	if [ -s $(O)$(1)/config.missing ]; then \
 		{ echo 'config: error: Kconfig does not allow this; see $(O)$(1)/config.log:'; cat $(O)$(1)/config.missing; } >&2; \
-		rm -f $$@; exit 1; \
+		exit 1; \
 	fi
+	@touch $$@
 
 .PHONY: kernel$(1)-built kernel$(1)-c-built
-kernel$(1)-built: $(O)$(1)/.config
+kernel$(1)-built: $(O)$(1)/.configured
 	@echo 'build: $(O)$(1) (CONFIG_MLOCK2=y)'
 	@$$(KMAKE) CC='$$(KCC)' O=$(O)$(1) $(KIMAGE) $(KEXTRA) 2>&1 | $$(call progress,$(O)$(1)/build)
+	@if ! grep -q '_6mlock2' $(O)$(1)/System.map; then echo 'build: error: $(O)$(1) has no mlock2 in it' >&2; exit 1; fi
 
-$(O)$(1)-c/.config: $(O)$(1)/.config | kernel$(1)-built
+$(O)$(1)-c/.configured: $(O)$(1)/.configured $$(wildcard $(O)$(1)/.config) | kernel$(1)-built
 	@[ -d $$(@D) ] || { echo 'build: copying $(O)$(1) to $$(@D)'; rm -rf $$(@D).new; \
-		cp -a $(O)$(1) $$(@D).new; rm -rf $$(@D).new/run $$(@D).new/test; \
+		cp -a $(O)$(1) $$(@D).new; rm -rf $$(@D).new/run $$(@D).new/test $$(@D).new/.configured; \
 		{ grep -rlZ --include='.*.cmd' '$(O)$(1)/' $$(@D).new || true; } | xargs -0r sed -i 's|$(O)$(1)/|$(O)$(1)-c/|g'; \
 		mv $$(@D).new $$(@D); }
-	@cp $(O)$(1)/.config $$@.new
-	@$(LINUX)/scripts/config --file $$@.new -d MLOCK2
-	@mv $$@.new $$@
+	@cp $(O)$(1)/.config $$(@D)/.config.new
+	@$(LINUX)/scripts/config --file $$(@D)/.config.new -d MLOCK2
+	@mv $$(@D)/.config.new $$(@D)/.config
 	$$(call configure,$(O)$(1)-c,olddefconfig)
-	@if grep -q '^CONFIG_MLOCK2=' $$@; then echo 'config: error: CONFIG_MLOCK2 is still set' >&2; rm -f $$@; exit 1; fi
+	@if grep -q '^CONFIG_MLOCK2=' $$(@D)/.config; then echo 'config: error: CONFIG_MLOCK2 is still set' >&2; exit 1; fi
+	@touch $$@
 
-kernel$(1)-c-built: kernel$(1)-built $(O)$(1)-c/.config
+kernel$(1)-c-built: kernel$(1)-built $(O)$(1)-c/.configured
 	@echo 'build: $(O)$(1)-c (CONFIG_MLOCK2=n)'
 	@$$(KMAKE) CC='$$(KCC)' O=$(O)$(1)-c $(KIMAGE) $(KEXTRA) 2>&1 | $$(call progress,$(O)$(1)-c/build)
 	@if grep -q '_6mlock2' $(O)$(1)-c/System.map; then echo 'build: error: $(O)$(1)-c has mlock2 in it' >&2; exit 1; fi
