@@ -463,6 +463,15 @@ static inline long read_vmstat(const char *key)
 	return find_number("/proc/vmstat", key);
 }
 
+/*
+ * Whether the multi-gen LRU is in use. It has no active list, and does not mark
+ * what is unevictable as referenced.
+ */
+static inline bool has_lru_gen(void)
+{
+	return find_number("/sys/kernel/mm/lru_gen/enabled", "0x") > 0;
+}
+
 /* In a forked child of a test: end it, and in the test: expect a good end. */
 #define CHILD_DONE()	_exit(_metadata->exit_code)
 #define REAP(pid)	EXPECT_EQ(0, reap(pid))
