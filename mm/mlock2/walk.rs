@@ -80,7 +80,11 @@ impl PageWalk {
     ///
     /// Sleeps.
     #[inline(always)]
-    pub(crate) fn mlock_vma_pages_range(&mut self, vma: &PublishedVma<'_>, look: bool) -> bool {
+    pub(crate) fn mlock_vma_pages_range(
+        &mut self,
+        vma: &mut PublishedVma<'_>,
+        look: bool,
+    ) -> bool {
         // Folios that wait in this CPU's batches have to be on the LRU lists to be moved: once, for
         // the first vma that has any, and with that vma locked. What is faulted in between two vmas
         // of one call is like what waits on other CPUs: it comes to the list that PG_mlocked says

@@ -14,8 +14,8 @@
 //!
 //! # Lock order
 //!
-//! The mmap lock is taken first. The vma's own lock, which the methods of [`ModifiedVma`] take,
-//! nests inside, page table locks inside of that.
+//! The mmap lock is taken first. The vma's own lock, which [`VmaMut::modify_flags`] and the methods
+//! of [`ModifiedVma`] take, nests inside, page table locks inside of that.
 //!
 //! C headers: [`include/linux/mmap_lock.h`](srctree/include/linux/mmap_lock.h),
 //! [`mm/vma.h`](srctree/mm/vma.h)
@@ -360,16 +360,17 @@ impl<'i> VmaMut<'i> {
     /// # Errors
     ///
     /// [`EINVAL`] if `start..end` is empty, not page aligned, or not in the vma. `ENOMEM` if there
-    /// was no memory to split or merge, or there would be too many vmas. The vma is in the tree then
-    /// as before, but may have been cut at `start`.
+    /// was no memory to split or merge, or there would be too many vmas. The vma is in the tree
+    /// then as before, but may have been cut at `start`.
     #[inline]
     pub fn modify_flags(self, start: usize, end: usize, lock: VmaFlags) -> Result<ModifiedVma<'i>> {
         if !is_part_of(&self, start, end) {
             return Err(EINVAL);
         }
 
-        // Not so in C, which may lose a `VMA_MAYBE_GUARD_BIT` that is set in between: who has the
-        // vma's read lock may do that.
+        // Who has the vma's read lock may set `VMA_MAYBE_GUARD_BIT`: not any more when the flags
+        // are read here, when a split copies them, or when a merge does away with the vma. In C,
+        // all three may lose that flag.
         // SAFETY: By the type invariants, the vma is valid and the mmap write lock is held.
         unsafe { bindings::vma_start_write(self.at.vma) };
         let mut flags = self.vma_flags().with_lock(lock).into_raw();
@@ -483,7 +484,7 @@ impl ModifiedVma<'_> {
     ///
     /// Takes the vma write lock.
     #[inline(always)]
-    pub fn publish_lock_flags<R>(self, pages: impl FnOnce(&PublishedVma<'_>) -> R) -> R {
+    pub fn publish_lock_flags<R>(self, pages: impl FnOnce(&mut PublishedVma<'_>) -> R) -> R {
         // SAFETY: By the type invariants, the vma is valid and the mmap write lock is held.
         unsafe { bindings::vma_start_write(self.vma) };
         // Read anew: the vma may be another one by now, with a `VMA_MAYBE_GUARD_BIT` of its own.
@@ -495,7 +496,7 @@ impl ModifiedVma<'_> {
         unsafe { self.reset_flags_once(if locking { flags | VmaFlags::IO } else { flags }) };
         // INVARIANT: The vma's write lock is held until the mmap lock is dropped; the range is in
         // it by the invariants of `self`.
-        let result = pages(&PublishedVma {
+        let result = pages(&mut PublishedVma {
             vma: self.as_ref(),
             start: self.start,
             end: self.end,
@@ -546,8 +547,9 @@ pub struct PublishedVma<'v> {
 }
 
 impl PublishedVma<'_> {
-    /// For the page walk. Others are not to get at the vma: what can zap its pages must not be called
-    /// from a walk, which relies on it that they stay mapped under the page table lock.
+    /// For the page walk. Others are not to get at the vma, nor at `self` once more: what can zap
+    /// its pages, or sleep, must not be called from a walk, which relies on it that they stay
+    /// mapped under the page table lock.
     #[inline]
     pub(super) fn as_ptr(&self) -> *mut bindings::vm_area_struct {
         self.vma.as_ptr()

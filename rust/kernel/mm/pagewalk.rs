@@ -246,7 +246,7 @@ impl PublishedVma<'_> {
     /// in task context, and must not sleep. An lruvec that it has locked is unlocked before the
     /// table.
     #[inline]
-    pub fn walk_tables<F>(&self, mut visit: F)
+    pub fn walk_tables<F>(&mut self, mut visit: F)
     where
         F: FnMut(Table<'_>, &mut LruvecGuard, TaskContext),
     {

@@ -7,7 +7,7 @@ use kernel::mm::{
     pagewalk::Table, //
 };
 
-pub fn is_large(vma: &PublishedVma<'_>) -> bool {
+pub fn is_large(vma: &mut PublishedVma<'_>) -> bool {
     let mut last = None;
 
     vma.walk_tables(|table, _, _| {

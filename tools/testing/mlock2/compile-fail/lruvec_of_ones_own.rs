@@ -8,7 +8,7 @@ use kernel::mm::{
     mmap_write::PublishedVma, //
 };
 
-pub fn unlock(vma: &PublishedVma<'_>) {
+pub fn unlock(vma: &mut PublishedVma<'_>) {
     vma.walk_tables(|_, lruvec, _| {
         #[cfg(mistake)]
         let _ = lruvec;

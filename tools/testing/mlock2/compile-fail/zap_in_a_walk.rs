@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whoever walks the pages of a vma cannot unmap them meanwhile.
+
+use kernel::mm::mmap_write::{
+    PublishedVma,
+    VmaMut, //
+};
+
+pub fn before(vma: &VmaMut<'_>) {
+    vma.zap_vma_range(vma.start(), vma.end() - vma.start());
+}
+
+pub fn during(vma: &mut PublishedVma<'_>) {
+    #[cfg(mistake)]
+    // error: E0599 no method named `zap_vma_range` found
+    vma.zap_vma_range(vma.start(), vma.end() - vma.start());
+
+    vma.walk_tables(|_, _, _| ());
+}
