@@ -3825,19 +3825,24 @@ TEST_F(mlock_counters, locked_again_while_waiting_on_another_cpu)
 		SKIP(return, "only one CPU");
 	ASSERT_EQ(0, ftruncate(fd, P(3)));
 	ASSERT_EQ(p, mmap(p, P(3), RW, MAP_SHARED | MAP_FIXED, fd, 0));
-	/* On their list, and not mapped, so that it takes faults to lock them. */
-	touch(p, 3);
-	ASSERT_EQ(true, drain());
-	EXPECT_EQ(0, madvise(p, P(3), MADV_DONTNEED));
-	EXPECT_EQ(0, do_mlock2(p, P(3), MLOCK_ONFAULT));
-	touch(p, 3);
-	ASSERT_EQ(0, run_on_cpu(0));
-	EXPECT_EQ(0, do_munlock(p, P(3)));
-	EXPECT_EQ(0, mlocked(p, 3));
-	EXPECT_EQ(0, do_mlock2(p, P(3), MLOCK_ONFAULT));
-	EXPECT_EQ(3, unevictable(p, 3));
-	NR_MLOCK_IS(3);
-	EXPECT_EQ(0, do_munlock(p, P(3)));
+	/* Somebody else may have the other CPU drain its batch too early. */
+	for (int n = 0; n < 10 && mlocked(p, 3) < 3; n++) {
+		/* It takes faults to lock them, so they are on their list, and not mapped. */
+		ASSERT_EQ(0, run_on_cpu(1));
+		touch(p, 3);
+		NR_MLOCK_IS(0);
+		EXPECT_EQ(0, madvise(p, P(3), MADV_DONTNEED));
+		EXPECT_EQ(0, do_mlock2(p, P(3), MLOCK_ONFAULT));
+		touch(p, 3);
+		ASSERT_EQ(0, run_on_cpu(0));
+		EXPECT_EQ(0, do_munlock(p, P(3)));
+		EXPECT_EQ(0, mlocked(p, 3));
+		EXPECT_EQ(0, do_mlock2(p, P(3), MLOCK_ONFAULT));
+		EXPECT_EQ(3, unevictable(p, 3));
+		NR_MLOCK_IS(3);
+		EXPECT_EQ(0, do_munlock(p, P(3)));
+		ASSERT_EQ(true, drain());
+	}
 	NR_MLOCK_IS(3);
 	EXPECT_EQ(3, mlocked(p, 3));
 	EXPECT_EQ(3, unevictable(p, 3));
