@@ -47,17 +47,19 @@ include tools/mlock2/arch/$(ARCH).mk
 # A kind of kernel is what a fragment of its own makes of the smallest one.
 KINDS := $(sort $(patsubst mlock2-%.config,%,$(notdir $(wildcard $(addsuffix /configs/mlock2-*.config,kernel arch/$(KSRCARCH))))))
 KIND ?=
+# With the checks go allocations that fail.
+CHECKS = debug kcsan rt
 ifneq ($(or $(filter-out $(KINDS),$(KIND)),$(word 2,$(KIND))),)
 $(error KIND=$(KIND) is no kind of kernel for ARCH=$(ARCH); there are: $(KINDS))
 endif
 ifneq ($(and $(KIND),$(filter-out kernel% selftest% diff% inject% stress%,$(MAKECMDGOALS))),)
 $(error KIND=$(KIND) is for kernel, selftest, diff, inject, stress and stress-ng)
 endif
-ifneq ($(and $(filter lru_gen,$(KIND)),$(filter inject%,$(MAKECMDGOALS))),)
-$(error $(MAKECMDGOALS) is for kernels in which allocations can be told to fail, so not for KIND=$(KIND))
+ifneq ($(and $(filter-out $(CHECKS),$(KIND)),$(filter inject%,$(MAKECMDGOALS))),)
+$(error inject is for KIND=$(CHECKS), so not for KIND=$(KIND))
 endif
-ifneq ($(and $(filter 16k 64k,$(KIND)),$(filter stress% inject%,$(MAKECMDGOALS))),)
-$(error $(MAKECMDGOALS) is for pages of 4 KiB and kernels with checks, so not for KIND=$(KIND))
+ifneq ($(and $(filter 16k 64k,$(KIND)),$(filter stress%,$(MAKECMDGOALS))),)
+$(error $(MAKECMDGOALS) is for pages of 4 KiB, so not for KIND=$(KIND))
 endif
 ifneq ($(and $(filter-out x86_64,$(ARCH)),$(filter bench% profile% shell% stress-ng% mutants%,$(MAKECMDGOALS))),)
 $(error $(MAKECMDGOALS) is for ARCH=x86_64 only)
@@ -124,7 +126,7 @@ changes: linux
 # tools.mk.
 #
 
-.PHONY: kernel kernel-c
+.PHONY: kernel kernel-c always
 kernel kernel-c: linux
 	@$(MAKE) $(@:kernel%=kernel$(KIND:%=-%)%)-built
 
@@ -158,10 +160,10 @@ wanted = awk -F'[= ]' '/^CONFIG_/ { set[$$$$1] = $$$$0 } /^\# CONFIG_/ { delete 
 # name the tree; had they changed, objtool would be made anew, and with it all
 # objects.
 #
-# What is asked for is .configured, not .config: of that, an interrupted kconfig
-# leaves one with its own defaults.
+# .configured says that .config is what was asked for: if make is interrupted in
+# the middle of that, kconfig may leave a .config that is not.
 define KERNEL
-$(O)$(1)/.configured: $(call fragments,$(2)) Kconfig $(BUILD)/tools.mk
+$(O)$(1)/.configured: $(call fragments,$(2)) Kconfig $(BUILD)/tools.mk $(if $(wildcard $(O)$(1)/.config),,always)
 	$$(call configure,$(O)$(1),allnoconfig $(2))
 	@# The kernel does not make the bindings again for another bindgen.
 	@rm -f $(O)$(1)/rust/bindings/*_generated.rs
@@ -176,7 +178,8 @@ $(O)$(1)/.configured: $(call fragments,$(2)) Kconfig $(BUILD)/tools.mk
 kernel$(1)-built: $(O)$(1)/.configured
 	@echo 'build: $(O)$(1) (CONFIG_MLOCK2=y)'
 	@$$(KMAKE) CC='$$(KCC)' O=$(O)$(1) $(KIMAGE) $(KEXTRA) 2>&1 | $$(call progress,$(O)$(1)/build)
-	@if ! grep -q '_6mlock2' $(O)$(1)/System.map; then echo 'build: error: $(O)$(1) has no mlock2 in it' >&2; exit 1; fi
+	@if ! grep -q '_6mlock2' $(O)$(1)/System.map; then \
+		echo 'build: error: $(O)$(1) has no mlock2 in it; make again to configure it anew' >&2; rm -f $(O)$(1)/.configured; exit 1; fi
 
 $(O)$(1)-c/.configured: $(O)$(1)/.configured $$(wildcard $(O)$(1)/.config) | kernel$(1)-built
 	@[ -d $$(@D) ] || { echo 'build: copying $(O)$(1) to $$(@D)'; rm -rf $$(@D).new; \
@@ -196,8 +199,7 @@ kernel$(1)-c-built: kernel$(1)-built $(O)$(1)-c/.configured
 	@if grep -q '_6mlock2' $(O)$(1)-c/System.map; then echo 'build: error: $(O)$(1)-c has mlock2 in it' >&2; exit 1; fi
 endef
 $(eval $(call KERNEL,,$(KCONFIGS)))
-# With the checks go allocations that fail.
-$(foreach kind,$(KINDS),$(eval $(call KERNEL,-$(kind),$(KCONFIGS) $(if $(filter debug kcsan rt,$(kind)),mlock2_fail.config) mlock2-$(kind).config)))
+$(foreach kind,$(KINDS),$(eval $(call KERNEL,-$(kind),$(KCONFIGS) $(if $(filter $(CHECKS),$(kind)),mlock2_fail.config) mlock2-$(kind).config)))
 
 #
 # The guest: PID 1, demonstration and selftests, and the tool that boots it
