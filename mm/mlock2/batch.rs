@@ -147,8 +147,8 @@ pub(crate) fn mlock_mapped_folio(
     true
 }
 
-/// Munlocks a folio, and does at once what is to be done about it: for a walk, and for what waited in
-/// a batch, which may not be mapped any more.
+/// Munlocks a folio, and does at once what is to be done about it: for a walk, and for what waited
+/// in a batch, which may not be mapped any more.
 #[inline(always)]
 pub(crate) fn munlock_now(folio: &Folio, lruvec: &mut LruvecGuard) {
     if !lruvec.with_claimed(folio, munlock) {

@@ -49,8 +49,8 @@ fn lock_flags(mode: LockMode) -> VmaFlags {
 ///
 /// # Errors
 ///
-/// `ENOMEM` if the vma would have to be split or merged and cannot be. Its flags and the count are as
-/// before.
+/// `ENOMEM` if the vma would have to be split or merged and cannot be. Its flags and the count are
+/// as before.
 fn mlock_fixup(
     vma: VmaMut<'_>,
     start: usize,

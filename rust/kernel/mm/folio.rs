@@ -681,9 +681,9 @@ impl LruvecGuard {
     }
 }
 
-// What happened to `PG_mlocked` if it was to be cleared and `old` are the flags before that. `first`
-// says that we had set it before, and not counted that: it comes to nothing, unless somebody else has
-// cleared it since, and counted that.
+// What happened to `PG_mlocked` if it was to be cleared and `old` are the flags before that.
+// `first` says that we had set it before, and not counted that: it comes to nothing, unless
+// somebody else has cleared it since, and counted that.
 #[inline(always)]
 fn cleared(old: c_ulong, first: bool) -> Mlock {
     match (old & MLOCKED != 0, first) {
