@@ -248,6 +248,10 @@ pub struct Report {
     pub refused: [u64; OPS],
     /// Processes of the rounds, and children of theirs, that were killed while it went on.
     pub killed: u64,
+    /// Of the last round: how many pages that stay locked are mlocked, and how many there are.
+    pub mlocked: (usize, usize),
+    /// The rounds at whose end there was a worker with ranges of all kinds to look at.
+    pub watched: u64,
 }
 
 impl Default for Report {
@@ -259,6 +263,8 @@ impl Default for Report {
             done: [0; OPS],
             refused: [0; OPS],
             killed: 0,
+            mlocked: (0, 0),
+            watched: 0,
         }
     }
 }
@@ -294,6 +300,14 @@ impl Report {
         }
         for name in idle {
             self.fail(Invariant::Busy, &format!("{name} did not change"));
+        }
+    }
+
+    /// The OOM killer may take whom it likes, but not leave nothing to look at.
+    pub fn check_watched(&mut self) {
+        if self.watched * 2 < self.rounds {
+            let why = format!("only {} rounds had a worker to look at", self.watched);
+            self.fail(Invariant::Alive, &why);
         }
     }
 

@@ -22,7 +22,7 @@ pub const FD_SHARED: i32 = 103;
 
 pub const THREADS: usize = 8;
 /// Workers and disturbers.
-pub const PROCESSES: usize = 8;
+pub const PROCESSES: usize = 9;
 /// Which of the segments stays locked.
 pub const KEPT: usize = 0;
 pub const SHARED: usize = 1;
@@ -76,6 +76,7 @@ ops! {
     Compact "compact_memory",
     MovePages "move_pages",
     Hotplug "cpu-off-and-on",
+    Hold "use-of-all-locked",
 }
 
 pub const OPS: usize = Op::NAMES.len();

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Processes that make memory short, move it about, and turn CPUs off, until the round is over.
+//! Processes that make memory short, move it about, and turn CPUs off, until the round is over; and
+//! one that does not get to feel that.
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
 use libc::c_int;
 
@@ -20,6 +21,8 @@ const BATCH: usize = 5;
 /// What libc does not have.
 const MPOL_MF_MOVE_ALL: c_int = 1 << 2;
 const MB: usize = 1 << 20;
+/// Pages that one process has locked and uses all the time.
+const HELD: usize = 256;
 /// Of all pages of a range, those that are asked to be moved.
 const MOVED: usize = 64;
 
@@ -54,9 +57,17 @@ pub fn fill(args: &Args, control: &Control) -> Result<()> {
             }
             pid => {
                 slot.child.store(pid, Relaxed);
-                let killed = sys::wait(pid, 0) == Some((pid, End::Signal(libc::SIGKILL)));
+                let end = sys::wait(pid, 0).map(|(_, end)| end);
                 slot.child.store(0, Relaxed);
-                slot.killed.fetch_add(u64::from(killed), Relaxed);
+                match end {
+                    Some(End::Exit(0)) => {}
+                    Some(End::Signal(libc::SIGKILL)) => {
+                        slot.killed.fetch_add(1, Relaxed);
+                    }
+                    _ => {
+                        slot.crashed.fetch_add(1, Relaxed);
+                    }
+                }
             }
         }
     }
@@ -178,6 +189,46 @@ pub fn hotplug(args: &Args, control: &Control) -> Result<()> {
     }
     slot.park();
     // What waited in the batches is ours, and is to be looked at. We are killed after that.
+    loop {
+        sys::sleep(1000);
+    }
+}
+
+/// Has all its memory locked, and uses it all the time: it must never have to wait for a page to be
+/// brought back, which the kernel counts as a major fault.
+pub fn hold(args: &Args, control: &Control) -> Result<()> {
+    let slot = slot(args, control);
+    machine::join(-500)?;
+    let (addr, len) = (layout::arena()[0].addr, HELD * PAGE);
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: A range of the layout; this process has no other use for it.
+    unsafe {
+        sys::map_at(addr, len, flags, -1, 0)
+            .and_then(|()| sys::call(libc::SYS_mlockall, &[libc::MCL_CURRENT as usize]))
+    }
+    .map_err(std::io::Error::from_raw_os_error)
+    .context("cannot lock all memory")?;
+    let use_all = |value| {
+        for at in (addr..addr + len).step_by(PAGE) {
+            // SAFETY: Mapped above.
+            unsafe { sys::write(at, value) };
+        }
+    };
+    use_all(0);
+    let before = sys::major_faults();
+    slot.wait_for(control, RUN);
+    let mut value = 0;
+    while control.is_before(STOP) {
+        slot.begin(Op::Hold);
+        value += 1;
+        use_all(value);
+        slot.count(Op::Hold, Ok(()));
+        sys::sleep(5);
+    }
+    let faults = sys::major_faults() - before;
+    ensure!(faults == 0, "{faults} locked pages were brought back");
+    slot.park();
+    // What is locked is to be looked at. We are killed after that.
     loop {
         sys::sleep(1000);
     }

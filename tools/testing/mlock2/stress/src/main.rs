@@ -42,6 +42,7 @@ pub enum Role {
     Reclaim,
     Compact,
     Hotplug,
+    Hold,
 }
 
 /// Lock memory under pressure from all sides, and check what must hold all the same
@@ -101,6 +102,7 @@ fn take_part(args: &Args, role: Role) -> Result<()> {
         Role::Reclaim => disturb::reclaim(args, control),
         Role::Compact => disturb::compact(args, control),
         Role::Hotplug => disturb::hotplug(args, control),
+        Role::Hold => disturb::hold(args, control),
     }
 }
 
@@ -138,6 +140,7 @@ fn run(args: &Args) -> Result<bool> {
         }
     }
     report.check_busy(&idle, &machine::cannot());
+    report.check_watched();
     let good = report.print();
     machine.restore();
     Ok(good)

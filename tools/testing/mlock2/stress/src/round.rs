@@ -77,10 +77,12 @@ impl<'a> Round<'a> {
             self.check_baseline(&base, report)?;
         }
         println!(
-            "# round {}: {} operations, {} killed",
+            "# round {}: {} operations, {} killed; of {} pages that stay locked, {} are mlocked",
             report.rounds + 1,
             report.operations(),
-            report.killed
+            report.killed,
+            report.mlocked.1,
+            report.mlocked.0
         );
         Ok(verdict)
     }
@@ -96,10 +98,14 @@ impl<'a> Round<'a> {
             let pid = self.start(Role::Worker, number)?;
             control.workers[number].store(pid, Relaxed);
         }
-        for (i, role) in [Role::Fill, Role::Reclaim, Role::Compact, Role::Hotplug]
-            .into_iter()
-            .enumerate()
-        {
+        let others = [
+            Role::Fill,
+            Role::Reclaim,
+            Role::Compact,
+            Role::Hotplug,
+            Role::Hold,
+        ];
+        for (i, role) in others.into_iter().enumerate() {
             self.start(role, WORKERS + i)?;
         }
         if !self.until(control, report, |round| round.are(control, READY, |_| true)) {
@@ -207,8 +213,11 @@ impl<'a> Round<'a> {
     /// Takes note of what has ended.
     fn reap(&mut self, report: &mut Report) {
         while let Some((pid, end)) = sys::wait(-1, libc::WNOHANG) {
-            // Or else a child of one that was killed.
             let Some(process) = self.processes.iter_mut().find(|process| process.pid == pid) else {
+                // A child of one that was killed, which is killed with it.
+                if !matches!(end, End::Exit(0) | End::Signal(libc::SIGKILL)) {
+                    report.fail(Invariant::Alive, &format!("a child ended: {end:?}"));
+                }
                 continue;
             };
             process.alive = false;
@@ -278,7 +287,10 @@ impl<'a> Round<'a> {
         }
         // The count of locks may be too low; that reclaim mends it is seen here.
         report.checked(Invariant::Mlocked, mlocked.0);
-        if mlocked.0 * 2 < mlocked.1 {
+        report.mlocked = mlocked;
+        let whole = |worker: &Worker| layout::manner(worker.number) == layout::Manner::Ranges;
+        report.watched += u64::from(workers.iter().any(whole));
+        if mlocked.0 * 4 < mlocked.1 * 3 {
             let why = format!(
                 "of {} pages that stay locked, {} are mlocked",
                 mlocked.1, mlocked.0

@@ -102,6 +102,16 @@ pub fn sleep(milliseconds: u64) {
     std::thread::sleep(std::time::Duration::from_millis(milliseconds));
 }
 
+/// Of this process so far.
+pub fn major_faults() -> i64 {
+    // SAFETY: All zero is a valid rusage, and it is ours to write to.
+    unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        usage.ru_majflt
+    }
+}
+
 pub fn thread_id() -> i32 {
     // SAFETY: No preconditions.
     unsafe { libc::syscall(libc::SYS_gettid) as i32 }

@@ -454,7 +454,8 @@ impl Thread<'_> {
             | Op::High
             | Op::Compact
             | Op::MovePages
-            | Op::Hotplug => Ok(()),
+            | Op::Hotplug
+            | Op::Hold => Ok(()),
         }
     }
 
