@@ -129,6 +129,7 @@ const SHMCTL: Names = &[
 ];
 
 pub const MAP_DROPPABLE: u64 = 0x08;
+const MAP_TYPE: u64 = libc::MAP_TYPE as u64;
 /// The files that every process has open, by the number of the descriptor.
 pub const NO_FD: u64 = u64::MAX;
 pub const FD_TMPFS: u64 = 10;
@@ -246,6 +247,36 @@ impl Op {
     }
 }
 
+impl Op {
+    /// The call, and in what way, where that is much of what it does: the advice, what is mapped.
+    pub fn way(&self) -> String {
+        let mut way = self.call.name().to_string();
+        let at = match self.call {
+            Call::Mmap => 4,
+            Call::Madvise | Call::Msync => 2,
+            Call::Mremap => 3,
+            Call::Shmctl => 1,
+            _ => return way,
+        };
+        way.push('.');
+        let special: &[u64] = &[libc::MAP_HUGETLB as u64, libc::MAP_GROWSDOWN as u64];
+        let (names, value) = match self.call {
+            Call::Mmap if self.args[4] == NO_FD => {
+                let flags = self.args[3];
+                let kind = special.iter().find(|flag| flags & **flag != 0);
+                (MAP, kind.copied().unwrap_or(flags & MAP_TYPE))
+            }
+            _ => match self.call.kinds()[at] {
+                Kind::Word(names) => (names, self.args[at]),
+                _ => return way,
+            },
+        };
+        // String does not fail.
+        let _ = word(&mut way, names, value);
+        way
+    }
+}
+
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.process, self.call.name())?;
@@ -278,7 +309,7 @@ fn is_value(names: Names) -> bool {
     std::ptr::eq(names, ADVICE) || std::ptr::eq(names, FDS) || std::ptr::eq(names, SHMCTL)
 }
 
-fn word(f: &mut fmt::Formatter<'_>, names: Names, value: u64) -> fmt::Result {
+fn word(f: &mut dyn fmt::Write, names: Names, value: u64) -> fmt::Result {
     if let Some((name, _)) = names.iter().find(|(_, v)| *v == value) {
         return f.write_str(name);
     }

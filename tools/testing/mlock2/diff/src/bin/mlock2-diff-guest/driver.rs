@@ -144,6 +144,8 @@ fn set_up() -> Result<()> {
     }
     if has("hugetlb", HUGETLB) {
         set(HUGETLB, "8")?;
+        let there = fs::read_to_string(HUGETLB)?;
+        ensure!(there.trim() == "8", "only {there} huge pages");
     }
 
     set("/sys/fs/cgroup/cgroup.subtree_control", "+memory")?;
@@ -352,6 +354,7 @@ impl Driver {
         drain()?;
         self.base = self.reader.counters(CGROUP)?;
         self.tally.start();
+        self.reader.forget();
         self.seen = Default::default();
         self.start()?;
 
@@ -525,7 +528,7 @@ impl Driver {
             }
             drain()?;
             let counters = self.reader.counters(CGROUP)?;
-            self.tally.op(op.call, 0);
+            self.tally.op(op, 0);
             self.show(&what, PROCESSES, all, |driver, sink| {
                 counters.show(&driver.base, sink);
                 for process in 0..PROCESSES {
@@ -542,7 +545,11 @@ impl Driver {
         let ended = self.wait(op.process)?;
         let ret = match ended {
             Ended::Done(ret) => ret,
-            Ended::Died(status) => -10_000 - i64::from(status),
+            Ended::Died(status) => {
+                let by_itself = op.call == Call::Exit;
+                self.tally.count("died", !by_itself);
+                -10_000 - i64::from(status)
+            }
         };
         if op.call == Call::Fork && ret == 0 {
             let new = op.args[0] as usize;
@@ -550,15 +557,24 @@ impl Driver {
             self.control.slots[new].set(BEGIN);
             self.wait(new)?;
         }
-        self.tally.op(op.call, ret);
+        self.tally.op(op, ret);
         all.line(&ret.to_ne_bytes());
         let what = format!("{what} -> {ret}");
         let process = op.process;
         let hash = self.show(&what, process, all, |driver, sink| {
             driver.look(process, false, sink)
         })?;
-        if self.pids[process] != 0 && !self.brief {
+        if self.brief {
+            return Ok(());
+        }
+        if self.pids[process] != 0 {
             self.note(process, hash)?;
+        }
+        // What it did to the others
+        for other in (0..PROCESSES).filter(|other| *other != process) {
+            self.show("besides", other, all, |driver, sink| {
+                driver.look(other, false, sink)
+            })?;
         }
         Ok(())
     }
@@ -581,6 +597,7 @@ impl Driver {
         if frames {
             self.reader.page_flags(pid, &vmas, sink)?;
         }
+        vmas.retain(Vma::is_in_arena);
         self.in_core(process, &vmas, sink)?;
         self.vmas = vmas;
         Ok(())

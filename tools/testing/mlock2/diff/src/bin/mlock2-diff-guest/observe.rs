@@ -8,8 +8,10 @@
 //!
 //! - The device and inode of a mapping: inodes are numbered in the order of all files that were ever
 //!   made, also by earlier sequences.
-//! - Page frame numbers: whatever page the allocator has at hand.
-//! - The counters of the machine between checkpoints: a page is counted when the batch that it waits
+//! - Page frame numbers: whatever page the allocator has at hand. Nor, of the flags of a page, whether
+//!   it is locked in the sense of lock_page().
+//! - mincore() outside of the arena, and the pages of the vsyscall page, which pagemap does not have.
+//! - The counters of the machine and the flags of pages between checkpoints: a page is counted when the batch that it waits
 //!   in is worked on, and anything that runs on the CPU can fill a batch.
 //! - What compaction does; see `CALLS` in `generate.rs`.
 //! - More than one CPU: which one has a page in its batch, and when that is worked on, is up to the
@@ -62,7 +64,7 @@ impl Sink for Words {
     }
 }
 
-/// A vma of the arena, as far as the driver has a use for it.
+/// A vma, as far as the driver has a use for it.
 #[derive(Clone, Copy, Default)]
 pub struct Vma {
     pub start: u64,
@@ -80,8 +82,8 @@ pub struct Vma {
 #[derive(Default)]
 pub struct Reader {
     buffer: Vec<u8>,
-    /// By the start of the vma.
-    known: BTreeMap<u64, Entry>,
+    /// By the process, and the start of the vma.
+    known: BTreeMap<(i32, u64), Entry>,
 }
 
 /// What smaps says of one vma: as it stands there, and without what does not count.
@@ -115,20 +117,20 @@ impl Reader {
         Ok(charged)
     }
 
-    /// All of smaps that is not zero. Returns the vmas of the arena.
+    /// All of smaps that is not zero. Returns the vmas, but for the vsyscall page.
     pub fn smaps(&mut self, pid: i32, sink: &mut dyn Sink, vmas: &mut Vec<Vma>) -> Result<()> {
         vmas.clear();
         let mut known = std::mem::take(&mut self.known);
         let mut text = self.read(&format!("/proc/{pid}/smaps"))?;
         while let Some(dash) = text.iter().position(|&b| b == b'-') {
             // Most vmas are what they were when we looked last: they need not be taken apart.
-            let entry = known.entry(hex(&text[..dash])).or_default();
+            let entry = known.entry((pid, hex(&text[..dash]))).or_default();
             if entry.raw.is_empty() || !text.starts_with(&entry.raw) {
                 *entry = entry_of(text);
             }
             text = &text[entry.raw.len()..];
             sink.line(&entry.line);
-            if in_arena(&entry.vma) {
+            if entry.vma.end <= VSYSCALL {
                 vmas.push(entry.vma);
             }
         }
@@ -136,8 +138,13 @@ impl Reader {
         Ok(())
     }
 
-    /// The pages of the arena, as /proc/PID/pagemap has them: present or swapped, of a file, mapped
-    /// once, guards, soft-dirty. Not where they are.
+    /// Forgets the processes that there were.
+    pub fn forget(&mut self) {
+        self.known.clear();
+    }
+
+    /// All pages, as /proc/PID/pagemap has them: present or swapped, of a file, mapped once, guards,
+    /// soft-dirty. Not where they are.
     pub fn pagemap(&mut self, pid: i32, vmas: &[Vma], sink: &mut dyn Sink) -> Result<()> {
         let file = File::open(format!("/proc/{pid}/pagemap"))?;
         for vma in vmas {
@@ -151,12 +158,14 @@ impl Reader {
         Ok(())
     }
 
-    /// The flags of the page frames behind the arena that have to do with locking.
+    /// The flags of the page frames behind that.
     pub fn page_flags(&mut self, pid: i32, vmas: &[Vma], sink: &mut dyn Sink) -> Result<()> {
         const PRESENT: u64 = 1 << 63;
         const FRAME: u64 = (1 << 55) - 1;
-        // KPF_LRU, KPF_UNEVICTABLE, KPF_MLOCKED, KPF_THP, KPF_ANON, KPF_KSM, KPF_SWAPBACKED
-        const FLAGS: u64 = 1 << 5 | 1 << 18 | 1 << 33 | 1 << 22 | 1 << 12 | 1 << 21 | 1 << 14;
+        // KPF_REFERENCED, DIRTY, LRU, ACTIVE, MMAP, ANON, SWAPCACHE, SWAPBACKED, HUGE, UNEVICTABLE,
+        // KSM, THP, MLOCKED
+        // In place of KPF_LOCKED, which comes and goes: that there is a page.
+        const PAGE_IS_THERE: u64 = 1 << 0;
 
         let file = File::open(format!("/proc/{pid}/pagemap"))?;
         let flags = File::open("/proc/kpageflags")?;
@@ -183,7 +192,7 @@ impl Reader {
                         ahead.1.first().copied().unwrap_or(0)
                     }
                 };
-                all.push(value & FLAGS | 1);
+                all.push(value | PAGE_IS_THERE);
             }
             runs(all.into_iter(), &mut line);
             sink.line(&line);
@@ -295,9 +304,14 @@ fn stir() -> Result<()> {
     Ok(())
 }
 
-fn in_arena(vma: &Vma) -> bool {
-    vma.start >= ARENA && vma.end <= ARENA_END
+impl Vma {
+    pub fn is_in_arena(&self) -> bool {
+        self.start >= ARENA && self.end <= ARENA_END
+    }
 }
+
+/// What is above is the kernel's.
+const VSYSCALL: u64 = 1 << 63;
 
 /// Takes apart what smaps says of the first vma in `text`.
 fn entry_of(text: &[u8]) -> Entry {

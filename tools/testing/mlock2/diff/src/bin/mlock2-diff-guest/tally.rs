@@ -4,14 +4,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mlock2_diff::op::{Call, PAGE};
+use mlock2_diff::op::{Call, Op, PAGE};
 
 use crate::observe::Vma;
 
 #[derive(Default)]
 pub struct Tally {
     ops: u64,
-    results: BTreeMap<(Call, i64), u64>,
+    /// By the call, its way, and what it returned.
+    results: BTreeMap<(Call, String, i64), u64>,
     pairs: BTreeSet<(Call, Call)>,
     last: Option<Call>,
     states: BTreeMap<&'static str, u64>,
@@ -29,9 +30,11 @@ impl Tally {
     }
 
     /// Counts an operation; its error, or 0.
-    pub fn op(&mut self, call: Call, ret: i64) {
+    pub fn op(&mut self, op: &Op, ret: i64) {
+        let call = op.call;
         self.ops += 1;
-        *self.results.entry((call, ret.min(0))).or_default() += 1;
+        let result = (call, op.way(), ret.min(0));
+        *self.results.entry(result).or_default() += 1;
         if let Some(last) = self.last.replace(call) {
             self.pairs.insert((last, call));
         }
@@ -97,15 +100,21 @@ impl Tally {
         for (state, count) in &self.states {
             println!("tally state {state} {count}");
         }
+        let mut lines: BTreeMap<(Call, &str), String> = BTreeMap::new();
+        for ((call, way, ret), count) in &self.results {
+            let line = lines.entry((*call, way)).or_default();
+            *line += &match ret {
+                0 => format!(" ok={count}"),
+                _ => format!(" {}={count}", errno(-ret)),
+            };
+        }
         for call in Call::ALL {
-            let mut line = format!("tally call {}", call.name());
-            for ((_, ret), count) in self.results.range((*call, i64::MIN)..=(*call, 0)) {
-                line += &match ret {
-                    0 => format!(" ok={count}"),
-                    _ => format!(" {}={count}", errno(-ret)),
-                };
+            if !lines.keys().any(|(tried, _)| tried == call) {
+                println!("tally call {}", call.name());
             }
-            println!("{line}");
+        }
+        for ((_, way), line) in &lines {
+            println!("tally call {way}{line}");
         }
         for first in Call::ALL {
             let missing: Vec<&str> = Call::ALL
