@@ -191,6 +191,9 @@ $(O)$(1)-c/.configured: $(O)$(1)/.configured $$(wildcard $(O)$(1)/.config) | ker
 	@mv $$(@D)/.config.new $$(@D)/.config
 	$$(call configure,$(O)$(1)-c,olddefconfig)
 	@if grep -q '^CONFIG_MLOCK2=' $$(@D)/.config; then echo 'config: error: CONFIG_MLOCK2 is still set' >&2; exit 1; fi
+	@# Nothing else may be different, or more than that would be compared.
+	@if ! diff <(grep -v MLOCK2 $(O)$(1)/.config) <(grep -v MLOCK2 $$(@D)/.config) >$$(@D)/config.diff; then \
+		{ echo 'config: error: without CONFIG_MLOCK2, this is not the same:'; cat $$(@D)/config.diff; } >&2; exit 1; fi
 	@touch $$@
 
 kernel$(1)-c-built: kernel$(1)-built $(O)$(1)-c/.configured
@@ -485,6 +488,7 @@ mutants-kernel: kernel-c-built guest tool diff-programs
 		--build "$(KMAKE) CC='$(KCC)' O=$(O_MUTANT) $(KIMAGE)" \
 		--stage quick="$(call mutant_boot,quick,120,mlock2-tests mlock2-tests-nobody on-fault-limit,kunit.enable=1)" \
 		--stage behaviour="$(call mutant_boot,behaviour,300,mlock-behaviour)" \
+		$(addprefix --test ,$(wildcard $(addprefix $(GUEST)/,$(SELFTESTS)) tools/testing/mlock2/diff/cases/*.case) $(DIFF_BIN)/mlock2-diff-guest) \
 		--stage diff="$(call compare,mutant,$(O_C),$(O_MUTANT)) $(CASES) --ops $(MUTANT_OPS) --shrink 0" \
 		--stage pressure="$(call mutant_boot,pressure,600,mlock-pressure mlock-random-test)" \
 		$(wildcard $(MUTANT:%=tools/testing/mlock2/mutants/%.diff)) || [ $$? = 1 ]

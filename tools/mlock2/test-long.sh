@@ -71,15 +71,15 @@ totals() {
 			sub(/ +$/, "", text); sub(/.*[^0-9.]/, "", text)
 			return text + 0
 		}
-		/^ok [0-9]+ .* operations, / && !/scenarios/ { operations += before(" operations") }
+		/^ok [0-9]+ .* operations of / { operations += before(" operations") }
 		/^ok [0-9]+ .* failed allocations/ { allocations += before(" failed allocations") }
-		# the row of its table
-		$3 == "stress" && $4 == "pass" { load += $NF }
+		# the row of its table, which a log may have twice
+		$3 == "stress" && $4 == "pass" && !row[FILENAME, $0]++ { load += $NF }
 		/: PASS: [0-9]+ passed/ { cases += before(" passed") }
 		/Testing complete/ { sub(/.*passed: /, ""); kunit += $1 }
 		/^configs: [0-9]+/ { configs += $2 }
 		/^[0-9]+ mutants tested/ { pure += before(" caught") }
-		FILENAME ~ /\/mutants\.log$/ && /^[0-9]+ passed, [0-9]+ failed/ { kernel = $1 }
+		FILENAME ~ /\/mutants\.log$/ && /^[0-9]+ passed, [0-9]+ failed/ { kernel += $1 }
 		END {
 			print "| | |\n|---|---:|"
 			printf "| cases of selftests passed, boots and programs among them | %d |\n", cases
@@ -107,7 +107,7 @@ done <<<"$steps"
 
 failed=0
 {
-	printf '# What was tested\n\nLinux %s, %s. Of the steps that passed:\n\n' \
+	printf '# What was tested\n\nLinux %s, %s. Of the steps that passed, each at the commit that stands beside it:\n\n' \
 		"$(cat "$O/include/config/kernel.release" 2>/dev/null || echo '(no kernel was built)')" "$(uname -m)"
 	totals
 	printf '\nEach line can be run again as it stands.\n'

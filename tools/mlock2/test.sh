@@ -92,17 +92,6 @@ compile() {
 	fi
 }
 
-# Mistakes that the types forbid, and the same done right
-compile_fail() {
-	local start=$SECONDS log=$OUT/compile-fail.log passed failed
-	"$TOP/tools/testing/mlock2/compile-fail/run.sh" "$O" >"$log" 2>&1 || grep -v '^ok' "$log" || true
-	passed=$(grep -c '^ok ' "$log" || true)
-	failed=$(grep -c '^not ok ' "$log" || true)
-	[ $((passed + failed)) -gt 0 ] || failed=1
-	printf 'compile-fail: %d passed, %d failed\n' "$passed" "$failed"
-	record "$arch MLOCK2=y" compile-fail "$passed" "$failed" $((SECONDS - start))
-}
-
 # kunit TREE: KUnit's results stand in the log of the boot.
 kunit() {
 	local start=$SECONDS log=$OUT/kunit-${1##*/}.log status=0 passed failed
@@ -115,12 +104,17 @@ kunit() {
 	record "${1##*/} MLOCK2=y" kunit "${passed:-0}" "${failed:-0}" $((SECONDS - start))
 }
 
-# ktap KERNEL NAME COMMAND: a command that reports its results on the host
+# ktap KERNEL NAME COMMAND [SHOWN]: a command that reports its results on the host,
+# and what of it is shown, for sed
+SHOWN='/^# .*operations$/p;/^\(not \)\?ok /p;/^#   /p'
 ktap() {
-	local start=$SECONDS log=$OUT/$2.log status=0 passed failed
-	eval "$3" 2>&1 | tee "$log" | sed -n '/^# .*operations$/p;/^\(not \)\?ok /p;/^#   /p' || status=$?
+	local start=$SECONDS log=$OUT/$2.log status=0 passed failed planned
+	eval "$3" 2>&1 | tee "$log" | sed -n "${4-$SHOWN}" || status=$?
 	passed=$(grep -c '^ok ' "$log" || true)
 	failed=$(grep -c '^not ok ' "$log" || true)
+	# What was announced and has no result did not pass.
+	planned=$(sed -n 's/^1\.\.//p' "$log" | head -n 1)
+	[ $((passed + failed)) = "${planned:-none}" ] || status=1
 	if [ "$status" != 0 ] && [ "$failed" = 0 ]; then
 		tail -n 10 "$log"
 		failed=1
@@ -149,7 +143,7 @@ ktap host uapi "'$TOOL' uapi --linux '$LINUX' --cc '${KCC##* }'"
 say 'mistakes on purpose'
 mutants_apply
 say 'mistakes that do not compile'
-compile_fail
+ktap "$arch MLOCK2=y" compile-fail "'$TOP/tools/testing/mlock2/compile-fail/run.sh' '$O'" '/^ok /!p'
 say 'CONFIG_MLOCK2=n is the stock code'
 same_code
 booted=
