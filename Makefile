@@ -152,6 +152,8 @@ endef
 fragments = $(foreach f,$(1),$(wildcard kernel/configs/$(f) arch/$(KSRCARCH)/configs/$(f)))
 wanted = awk -F'[= ]' '/^CONFIG_/ { set[$$$$1] = $$$$0 } /^\# CONFIG_/ { delete set[$$$$2] } END { for (i in set) print set[i] }' \
 	$(1) $(if $(filter y,$(INLINE_HELPERS)),,| grep -vE '^CONFIG_($(KINLINE))=')
+# What they want to be off, as it would stand in .config if it were on
+unwanted = awk -F'[= ]' '/^CONFIG_/ { delete off[$$$$1] } /^\# CONFIG_/ { off[$$$$2] } END { for (i in off) print i "=y" }' $(1)
 
 # KERNEL(suffix, fragments): the kernel $(BUILD)/$(ARCH)<suffix> and its C twin.
 #
@@ -167,7 +169,8 @@ $(O)$(1)/.configured: $(call fragments,$(2)) Kconfig $(BUILD)/tools.mk $(if $(wi
 	$$(call configure,$(O)$(1),allnoconfig $(2))
 	@# The kernel does not make the bindings again for another bindgen.
 	@rm -f $(O)$(1)/rust/bindings/*_generated.rs
-	@$(call wanted,$(call fragments,$(2))) | grep -vxFf $(O)$(1)/.config >$(O)$(1)/config.missing || true; \
+	@{ $(call wanted,$(call fragments,$(2))) | grep -vxFf $(O)$(1)/.config; \
+	$(call unwanted,$(call fragments,$(2))) | grep -xFf $(O)$(1)/.config; } >$(O)$(1)/config.missing || true; \
 	if [ -s $(O)$(1)/config.missing ]; then \
 		{ echo 'config: error: Kconfig does not allow this; see $(O)$(1)/config.log:'; cat $(O)$(1)/config.missing; } >&2; \
 		exit 1; \
