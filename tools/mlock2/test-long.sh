@@ -26,8 +26,8 @@ inject|every allocation fails once, more scenarios|inject INJECT_RANDOM=400
 stress-ng|what stress-ng locks, with all checks|stress-ng KIND=debug
 stress|an hour under load, with all checks|stress KIND=debug STRESS_ARGS='$LONG_STRESS'
 kcsan|selftests, looking for data races|selftest KIND=kcsan
-kcsan-diff|random operations, looking for data races|diff KIND=kcsan OPS=1000 SEED=6
-kcsan-inject|every allocation fails once, looking for data races|inject KIND=kcsan INJECT_RANDOM=0
+kcsan-diff|random operations on one CPU, looking for data races|diff KIND=kcsan OPS=1000 SEED=6
+kcsan-inject|every allocation fails once on one CPU, looking for data races|inject KIND=kcsan INJECT_RANDOM=0
 kcsan-stress|under load, looking for data races|stress KIND=kcsan STRESS_ARGS='$SHORT_STRESS'
 rt|selftests, with PREEMPT_RT|selftest KIND=rt
 rt-diff|random operations, with PREEMPT_RT|diff KIND=rt OPS=5000 SEED=4
