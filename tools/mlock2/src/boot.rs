@@ -106,8 +106,8 @@ pub struct Setup {
     pub mem: u32,
     #[arg(long, default_value_t = 2, overrides_with = "cpus")]
     pub cpus: u32,
-    /// Trouble that is known to be the kernel's own and does not count, by words of what the console
-    /// says of it, separated by '|'
+    /// Data races that are known to be the kernel's own and do not count, by words that are in the
+    /// report: those of one separated by '&', and one from the other by '|'
     #[arg(long, default_value = "", value_delimiter = '|')]
     known: Vec<String>,
     /// Seconds from the start to init
@@ -738,6 +738,30 @@ impl Running {
     }
 }
 
+/// A data race that KCSAN tells of, up to where its report ends.
+struct Race {
+    /// The line of the log that tells where it begins.
+    at: String,
+    report: String,
+}
+
+impl Race {
+    const TITLE: &str = "BUG: KCSAN: ";
+    const END: &str = "==========";
+
+    /// Whether it is among what is known: all the words that belong together are in the report, and
+    /// neither access is in a function of mm/mlock2 or of kernel::mm.
+    fn is_known(&self, known: &[String]) -> bool {
+        const OURS: [&str; 3] = ["6mlock2", "mlock2_", "6kernel2mm"];
+        let title = self.report.lines().next().unwrap_or_default();
+        known
+            .iter()
+            .filter(|words| !words.is_empty())
+            .any(|words| words.split('&').all(|words| self.report.contains(words)))
+            && !OURS.iter().any(|ours| title.contains(ours))
+    }
+}
+
 struct Session<'a> {
     args: &'a Args,
     plan: &'a Plan,
@@ -747,6 +771,7 @@ struct Session<'a> {
     rows: Vec<Row>,
     trouble: Vec<String>,
     known: Vec<String>,
+    race: Option<Race>,
 }
 
 impl<'a> Session<'a> {
@@ -760,6 +785,7 @@ impl<'a> Session<'a> {
             rows: Vec::new(),
             trouble: Vec::new(),
             known: Vec::new(),
+            race: None,
         }
     }
 
@@ -799,15 +825,32 @@ impl<'a> Session<'a> {
     }
 
     fn look_for_trouble(&mut self, text: &str) {
-        let is_known = |words: &String| !words.is_empty() && text.contains(words);
-        if !is_trouble(text) {
-            return;
+        if let Some(race) = &mut self.race {
+            if text.starts_with(Race::END) {
+                self.end_race();
+                return;
+            }
+            race.report += "\n";
+            race.report += text;
         }
-        if self.args.setup.known.iter().any(is_known) {
-            let line = self.locate(text);
-            self.known.push(line);
-        } else {
+        if text.contains(Race::TITLE) {
+            self.end_race();
+            self.race = Some(Race {
+                at: self.locate(text),
+                report: text.to_string(),
+            });
+        } else if is_trouble(text) {
             self.add_trouble(text);
+        }
+    }
+
+    fn end_race(&mut self) {
+        if let Some(race) = self.race.take() {
+            if race.is_known(&self.args.setup.known) {
+                self.known.push(race.at);
+            } else {
+                self.trouble.push(race.at);
+            }
         }
     }
 
@@ -923,6 +966,7 @@ impl<'a> Session<'a> {
             }
         }
 
+        self.end_race();
         if !self.known.is_empty() {
             println!("\nThe console tells of trouble that is not ours (--known):");
             print_some(&self.known);
@@ -1045,6 +1089,21 @@ mod tests {
         for wrong in ["a root", "a admin a", "a/b root a", "a root a\na root b"] {
             assert!(Plan::parse(wrong, &[]).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn races_that_are_known() {
+        let known = ["", "race in a / b", "race in c&read&d+"].map(String::from);
+        let is_known = |report: &str| {
+            let report = format!("BUG: KCSAN: {report}");
+            let at = String::new();
+            Race { at, report }.is_known(&known)
+        };
+        assert!(is_known("race in a / b"));
+        assert!(!is_known("race in a / x"));
+        assert!(is_known("race in c / x\nread\n c+0x1\n d+0x1"));
+        assert!(!is_known("race in c / x\nread\n c+0x1\n e+0x1"));
+        assert!(!is_known("race in c / _RNvNt6mlock2\nread\n c+0x1\n d+0x1"));
     }
 
     #[test]
