@@ -194,12 +194,12 @@ $(O)$(1)-c/.configured: $(O)$(1)/.configured $$(wildcard $(O)$(1)/.config) | ker
 	@mv $$(@D)/.config.new $$(@D)/.config
 	$$(call configure,$(O)$(1)-c,olddefconfig)
 	@if grep -q '^CONFIG_MLOCK2=' $$(@D)/.config; then echo 'config: error: CONFIG_MLOCK2 is still set' >&2; exit 1; fi
-	@# Nothing else may be different, or more than that would be compared.
-	@if ! diff <(grep -v MLOCK2 $(O)$(1)/.config) <(grep -v MLOCK2 $$(@D)/.config) >$$(@D)/config.diff; then \
-		{ echo 'config: error: without CONFIG_MLOCK2, this is not the same:'; cat $$(@D)/config.diff; } >&2; exit 1; fi
 	@touch $$@
 
 kernel$(1)-c-built: kernel$(1)-built $(O)$(1)-c/.configured
+	@# Nothing else may be different, or more than that would be compared.
+	@if ! diff <(grep -v MLOCK2 $(O)$(1)/.config) <(grep -v MLOCK2 $(O)$(1)-c/.config) >$(O)$(1)-c/config.diff; then \
+		{ echo 'config: error: without CONFIG_MLOCK2, this is not the same:'; cat $(O)$(1)-c/config.diff; } >&2; exit 1; fi
 	@echo 'build: $(O)$(1)-c (CONFIG_MLOCK2=n)'
 	@$$(KMAKE) CC='$$(KCC)' O=$(O)$(1)-c $(KIMAGE) $(KEXTRA) 2>&1 | $$(call progress,$(O)$(1)-c/build)
 	@if grep -q '_6mlock2' $(O)$(1)-c/System.map; then echo 'build: error: $(O)$(1)-c has mlock2 in it' >&2; exit 1; fi
@@ -492,13 +492,16 @@ mutants-built: mutants-pure
 	@survivors=$$($(SURVIVORS)) || { echo 'mutants: error: one is broken, see above' >&2; exit 1; }; \
 	[ -z "$$survivors" ] || $(MAKE) mutants-debug
 
+# What they notice is asked for again when these are newer.
+mutant_tests = $(addprefix $(GUEST)/,$(SELFTESTS))
+
 # One stage after the other, the quickest first. Those that nothing notices (status 1) go on below.
 mutants-kernel: kernel-c-built guest tool diff-programs
 	@$(TOOL) mutants --linux $(LINUX) --from $(O) --tree $(O_MUTANT) --work $(MUTANTS) $(if $(FORCE),--again) \
 		--build "$(KMAKE) CC='$(KCC)' O=$(O_MUTANT) $(KIMAGE)" \
 		--stage quick="$(call mutant_boot,quick,120,mlock2-tests mlock2-tests-nobody on-fault-limit,kunit.enable=1)" \
 		--stage behaviour="$(call mutant_boot,behaviour,300,mlock-behaviour)" \
-		$(addprefix --test ,$(wildcard $(addprefix $(GUEST)/,$(SELFTESTS)) tools/testing/mlock2/diff/cases/*.case) $(DIFF_BIN)/mlock2-diff-guest) \
+		$(addprefix --test ,$(mutant_tests) $(wildcard tools/testing/mlock2/diff/cases/*.case) $(DIFF_BIN)/mlock2-diff-guest) \
 		--stage diff="$(call compare,mutant,$(O_C),$(O_MUTANT)) $(CASES) --ops $(MUTANT_OPS) --shrink 0" \
 		--stage pressure="$(call mutant_boot,pressure,600,mlock-pressure mlock-random-test)" \
 		$(wildcard $(MUTANT:%=tools/testing/mlock2/mutants/%.diff)) || [ $$? = 1 ]
@@ -509,6 +512,7 @@ SURVIVORS = awk -F'\t' 'NR > 1 && $$1 != "(none)" { if ($$2 == "survived") print
 debug_mutant_boot = $(call boot,$(O)-debug-mutant,tools/mlock2/guest/test.plan,run/$(1),kunit.enable=1) $(SLOW) $(addprefix --only ,$(2))
 mutants-debug: kernel-debug-built guest tool stress-program
 	@$(TOOL) mutants --linux $(LINUX) --from $(O)-debug --tree $(O)-debug-mutant --work $(MUTANTS)/debug $(if $(FORCE),--again) \
+		$(addprefix --test ,$(mutant_tests) $(STRESS_BIN)/mlock2-stress) \
 		--build "$(KMAKE) CC='$(KCC)' O=$(O)-debug-mutant $(KIMAGE)" \
 		--stage quick="$(call debug_mutant_boot,quick,mlock2-tests mlock-random-test mlock-behaviour)" \
 		--stage stress="$(call stress_boot,$(O)-debug-mutant,$(STRESS)/test.plan)" \

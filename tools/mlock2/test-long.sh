@@ -71,7 +71,7 @@ totals() {
 			sub(/ +$/, "", text); sub(/.*[^0-9.]/, "", text)
 			return text + 0
 		}
-		/^ok [0-9]+ .* operations of / { operations += before(" operations") }
+		/^ok [0-9]+ .* operations( of [0-9]+)?, / { operations += before(" operations") }
 		/^ok [0-9]+ .* failed allocations/ { allocations += before(" failed allocations") }
 		# the row of its table, which a log may have twice
 		$3 == "stress" && $4 == "pass" && !row[FILENAME, $0]++ { load += $NF }

@@ -340,9 +340,13 @@ fn step(name: &str, command: &str, log: &Path) -> Result<ExitStatus> {
     Ok(status)
 }
 
-/// Whether a stage tells of nothing but that time was up.
+/// Whether a stage may tell of nothing but that time was up.
 fn is_too_slow(log: &str) -> bool {
-    noticed(log).starts_with(TOO_SLOW)
+    static UNFINISHED: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"(?m)^not ok .*, 0 differ, [1-9][0-9]* without a result").unwrap()
+    });
+    let by = noticed(log);
+    by == "timeout" || by.starts_with(TOO_SLOW) || UNFINISHED.is_match(log)
 }
 
 /// Which test failed first, or what else went wrong, by the output of a stage.
@@ -609,6 +613,22 @@ fn report(mutants: &[(String, PathBuf)], verdicts: &HashMap<String, Verdict>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_too_slow() {
+        let lost = "not ok 2 seed 1: 9 operations of 10, 2 sequences, 0 differ, 1 without a result";
+        for log in [
+            "    it ended with: timeout\n",
+            "The boot took more than 60 s\n",
+            lost,
+        ] {
+            assert!(is_too_slow(log), "{log}");
+        }
+        let differs = lost.replace("0 differ", "1 differ");
+        for log in ["not ok 1 a case\n    it ended with: timeout\n", &differs] {
+            assert!(!is_too_slow(log), "{log}");
+        }
+    }
 
     #[test]
     fn who_noticed() {

@@ -93,7 +93,6 @@ const FDS: Names = &[
     ("ramfs", FD_RAMFS),
 ];
 const ADVICE: Names = &[
-    ("NORMAL", 0),
     ("DONTNEED", 4),
     ("FREE", 8),
     ("REMOVE", 9),
@@ -275,6 +274,21 @@ impl Op {
         let _ = word(&mut way, names, value);
         way
     }
+}
+
+/// The ways of calls that have a name, each of which is to be tried.
+pub fn ways() -> impl Iterator<Item = (Call, String)> {
+    let of = |call, at: usize, names: Names| {
+        names.iter().map(move |(_, value)| {
+            let mut args = [0; 6];
+            args[at] = *value;
+            (call, Op::new(0, call, &args).way())
+        })
+    };
+    of(Call::Mmap, 4, FDS)
+        .filter(|(_, way)| !way.ends_with(".0"))
+        .chain(of(Call::Madvise, 2, ADVICE))
+        .chain(of(Call::Shmctl, 1, SHMCTL))
 }
 
 impl fmt::Display for Op {

@@ -250,7 +250,8 @@ pub struct Report {
     pub killed: u64,
     /// Of the last round: how many pages that stay locked are mlocked, and how many there are.
     pub mlocked: (usize, usize),
-    /// The rounds at whose end there was a worker with ranges of all kinds to look at.
+    /// The rounds at whose end there was a worker with ranges of all kinds to look at, and the process
+    /// that has all locked.
     pub watched: u64,
 }
 
@@ -306,7 +307,7 @@ impl Report {
     /// The OOM killer may take whom it likes, but not leave nothing to look at.
     pub fn check_watched(&mut self) {
         if self.watched * 2 < self.rounds {
-            let why = format!("only {} rounds had a worker to look at", self.watched);
+            let why = format!("only {} rounds had somebody to look at", self.watched);
             self.fail(Invariant::Alive, &why);
         }
     }

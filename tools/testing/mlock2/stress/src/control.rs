@@ -15,6 +15,8 @@ use crate::sys;
 pub const FD: i32 = 100;
 /// A copy of the program: its text is locked, too, and has to go with the round.
 pub const FD_PROGRAM: i32 = 101;
+/// Another one, for the process that has all locked all the time: the text of the others is not to be.
+pub const FD_HELD: i32 = 104;
 /// The file behind the ranges that stay locked.
 pub const FD_KEPT: i32 = 102;
 /// The file that is locked and unlocked, and has holes punched into it.

@@ -194,8 +194,8 @@ pub fn hotplug(args: &Args, control: &Control) -> Result<()> {
     }
 }
 
-/// Has all its memory locked, and uses it all the time: it must never have to wait for a page to be
-/// brought back, which the kernel counts as a major fault.
+/// Has all its memory locked, and uses it all the time: no page may have to be brought back from swap,
+/// which the kernel counts as a major fault.
 pub fn hold(args: &Args, control: &Control) -> Result<()> {
     let slot = slot(args, control);
     machine::join(-500)?;
@@ -218,19 +218,19 @@ pub fn hold(args: &Args, control: &Control) -> Result<()> {
     let before = sys::major_faults();
     slot.wait_for(control, RUN);
     let mut value = 0;
-    while control.is_before(STOP) {
-        slot.begin(Op::Hold);
+    loop {
+        if control.is_before(STOP) {
+            slot.begin(Op::Hold);
+            slot.count(Op::Hold, Ok(()));
+        } else {
+            // The others have stopped, but more is reclaimed. We are killed after that.
+            slot.park();
+        }
         value += 1;
         use_all(value);
-        slot.count(Op::Hold, Ok(()));
+        let faults = sys::major_faults() - before;
+        ensure!(faults == 0, "{faults} locked pages were brought back");
         sys::sleep(5);
-    }
-    let faults = sys::major_faults() - before;
-    ensure!(faults == 0, "{faults} locked pages were brought back");
-    slot.park();
-    // What is locked is to be looked at. We are killed after that.
-    loop {
-        sys::sleep(1000);
     }
 }
 

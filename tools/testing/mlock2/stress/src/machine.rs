@@ -40,12 +40,7 @@ const EVENTS: &[&str] = &[
 ];
 pub const OOM_KILLS: &str = "oom_kill";
 /// Those that must not stand still, or the load was none.
-pub const NEEDED: [&str; 4] = [
-    "pswpout",
-    "pgmigrate_success",
-    "cow_ksm",
-    "unevictable_pgs_culled",
-];
+pub const NEEDED: [&str; 3] = ["pswpout", "pgmigrate_success", "cow_ksm"];
 const SWAP: u64 = 512 << 20;
 
 pub fn write(path: &str, text: &str) -> Result<()> {

@@ -129,11 +129,11 @@ fn run(args: &Args) -> Result<bool> {
             break;
         }
     }
-    let mut idle = Vec::new();
+    let mut idle = machine::NEEDED.to_vec();
     for ((name, old), (_, new)) in before.iter().zip(machine.events()?) {
         println!("# {name}: {}", new - old);
-        if new == *old && machine::NEEDED.contains(name) {
-            idle.push(*name);
+        if new != *old {
+            idle.retain(|needed| needed != name);
         }
         if *name == machine::OOM_KILLS {
             report.check_killed(new - old);

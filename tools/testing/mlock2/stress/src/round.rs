@@ -14,7 +14,9 @@ use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
 
 use crate::check::{self, Counters, Invariant, MLOCKED, PRESENT, Report, Verdict, Vma};
-use crate::control::{self, BUSY, Control, FD_PROGRAM, Mapped, OPS, Op, PARKED, READY, Slot};
+use crate::control::{
+    self, BUSY, Control, FD_HELD, FD_PROGRAM, Mapped, OPS, Op, PARKED, READY, Slot,
+};
 use crate::layout::{self, KEPT_PAGES, PAGE, Range, SEGMENT, SHARED_PAGES, Use, WORKERS};
 use crate::machine::{self, Machine};
 use crate::sys::{self, End};
@@ -89,6 +91,7 @@ impl<'a> Round<'a> {
 
     /// What happens while the files and the segments are there.
     fn live(&mut self, control: &Control, report: &mut Report) -> Result<Verdict> {
+        report.mlocked = (0, 0);
         self.start(Role::Stamp, 0)?;
         let (_, end) = sys::wait(self.processes[0].pid, 0).context("no process to wait for")?;
         ensure!(end == End::Exit(0), "the files were not written: {end:?}");
@@ -148,7 +151,11 @@ impl<'a> Round<'a> {
 
     fn start(&mut self, role: Role, number: usize) -> Result<i32> {
         let args = &self.args;
-        let child = Command::new(format!("/proc/self/fd/{FD_PROGRAM}"))
+        let program = match role {
+            Role::Hold => FD_HELD,
+            _ => FD_PROGRAM,
+        };
+        let child = Command::new(format!("/proc/self/fd/{program}"))
             .args(["--role", &format!("{role:?}").to_lowercase()])
             .args(["--number", &number.to_string()])
             .args(["--seed", &args.seed.to_string()])
@@ -289,7 +296,9 @@ impl<'a> Round<'a> {
         report.checked(Invariant::Mlocked, mlocked.0);
         report.mlocked = mlocked;
         let whole = |worker: &Worker| layout::manner(worker.number) == layout::Manner::Ranges;
-        report.watched += u64::from(workers.iter().any(whole));
+        let holds = |process: &Process| process.role == Role::Hold && process.alive;
+        let watched = workers.iter().any(whole) && self.processes.iter().any(holds);
+        report.watched += u64::from(watched);
         if mlocked.0 * 4 < mlocked.1 * 3 {
             let why = format!(
                 "of {} pages that stay locked, {} are mlocked",
@@ -348,16 +357,14 @@ impl<'a> Round<'a> {
 struct Shared {
     control: Mapped,
     segments: [i32; 2],
-    _files: [File; 4],
+    _files: [File; 5],
 }
 
 impl Shared {
     fn new() -> Result<Self> {
         let state = control::memfd(control::FD, size_of::<Control>())?;
         let program = fs::read("/proc/self/exe").context("cannot read this program")?;
-        let copy = control::memfd(FD_PROGRAM, program.len())?;
-        copy.write_all_at(&program, 0)
-            .context("cannot copy this program")?;
+        let [copy, held] = [copy(FD_PROGRAM, &program)?, copy(FD_HELD, &program)?];
         let kept = control::memfd(control::FD_KEPT, KEPT_PAGES * PAGE)?;
         let shared = control::memfd(control::FD_SHARED, SHARED_PAGES * PAGE)?;
         let control = Mapped::new(&state)?;
@@ -369,12 +376,10 @@ impl Shared {
             ensure!(*segment >= 0, "shmget: {}", std::io::Error::last_os_error());
             shown.store(*segment, Relaxed);
         }
-        // A file that is open for writing cannot be run.
-        let copy = reopen(copy)?;
         Ok(Self {
             control,
             segments,
-            _files: [state, copy, kept, shared],
+            _files: [state, copy, held, kept, shared],
         })
     }
 }
@@ -388,19 +393,19 @@ impl Drop for Shared {
     }
 }
 
-/// The same file behind the same descriptor, for reading only.
-fn reopen(file: File) -> Result<File> {
-    let new = File::open(format!("/proc/self/fd/{FD_PROGRAM}")).context("cannot open the copy")?;
+/// A copy of the program behind `fd`. It is open for reading only, as a file that is open for writing
+/// cannot be run.
+fn copy(fd: i32, program: &[u8]) -> Result<File> {
+    let file = control::memfd(fd, program.len())?;
+    file.write_all_at(program, 0)
+        .context("cannot copy this program")?;
+    let new = File::open(format!("/proc/self/fd/{fd}")).context("cannot open the copy")?;
     drop(file);
     // SAFETY: Nobody has a file open there any more.
-    let got = unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&new), FD_PROGRAM) };
-    ensure!(
-        got == FD_PROGRAM,
-        "dup2: {}",
-        std::io::Error::last_os_error()
-    );
+    let got = unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&new), fd) };
+    ensure!(got == fd, "dup2: {}", std::io::Error::last_os_error());
     // SAFETY: dup2() has just made it.
-    Ok(unsafe { std::os::fd::FromRawFd::from_raw_fd(FD_PROGRAM) })
+    Ok(unsafe { std::os::fd::FromRawFd::from_raw_fd(fd) })
 }
 
 /// What stands still, and where in the kernel.

@@ -42,6 +42,7 @@ pub fn run(job: &str) -> Result<()> {
     let mut driver = Driver {
         trace: false,
         said: String::new(),
+        name: String::new(),
         control: {
             Control::create()?;
             Control::map()?
@@ -68,6 +69,7 @@ pub fn run(job: &str) -> Result<()> {
         loop {
             let name = case.run_name(nth);
             driver.trace = job.trace.as_ref() == Some(&name);
+            driver.name.clone_from(&name);
             let say_where = case.inject && driver.trace;
             if say_where {
                 inject::say_where(true)?;
@@ -326,6 +328,8 @@ struct Driver {
     /// What a trace has to say: printed late, since that takes time, which is to pass as it does
     /// without a trace.
     said: String,
+    /// The run that is on.
+    name: String,
     control: &'static Control,
     reader: Reader,
     tally: Tally,
@@ -546,8 +550,9 @@ impl Driver {
         let ret = match ended {
             Ended::Done(ret) => ret,
             Ended::Died(status) => {
-                let by_itself = op.call == Call::Exit;
-                self.tally.count("died", !by_itself);
+                if op.call != Call::Exit || status != 0 {
+                    writeln!(self.said, "died {}: {op}", self.name)?;
+                }
                 -10_000 - i64::from(status)
             }
         };
@@ -555,7 +560,9 @@ impl Driver {
             let new = op.args[0] as usize;
             self.pids[new] = self.control.slots[new].pid.load(Relaxed);
             self.control.slots[new].set(BEGIN);
-            self.wait(new)?;
+            if let Ended::Died(_) = self.wait(new)? {
+                writeln!(self.said, "died {}: the child of {op}", self.name)?;
+            }
         }
         self.tally.op(op, ret);
         all.line(&ret.to_ne_bytes());

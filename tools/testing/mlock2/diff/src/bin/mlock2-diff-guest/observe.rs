@@ -8,11 +8,11 @@
 //!
 //! - The device and inode of a mapping: inodes are numbered in the order of all files that were ever
 //!   made, also by earlier sequences.
-//! - Page frame numbers: whatever page the allocator has at hand. Nor, of the flags of a page, whether
-//!   it is locked in the sense of lock_page().
-//! - mincore() outside of the arena, and the pages of the vsyscall page, which pagemap does not have.
-//! - The counters of the machine and the flags of pages between checkpoints: a page is counted when the batch that it waits
-//!   in is worked on, and anything that runs on the CPU can fill a batch.
+//! - Page frame numbers: whatever page the allocator has at hand.
+//! - Of the flags of a page in /proc/kpageflags, KPF_LOCKED, which is that of lock_page().
+//! - mincore() outside of the arena, and the vsyscall page, which pagemap does not have.
+//! - The counters of the machine and the flags of pages between checkpoints: a page is counted when
+//!   the batch that it waits in is worked on, and anything that runs on the CPU can fill a batch.
 //! - What compaction does; see `CALLS` in `generate.rs`.
 //! - More than one CPU: which one has a page in its batch, and when that is worked on, is up to the
 //!   scheduler. `mlock-pressure` of the selftests is for that.
@@ -162,8 +162,6 @@ impl Reader {
     pub fn page_flags(&mut self, pid: i32, vmas: &[Vma], sink: &mut dyn Sink) -> Result<()> {
         const PRESENT: u64 = 1 << 63;
         const FRAME: u64 = (1 << 55) - 1;
-        // KPF_REFERENCED, DIRTY, LRU, ACTIVE, MMAP, ANON, SWAPCACHE, SWAPBACKED, HUGE, UNEVICTABLE,
-        // KSM, THP, MLOCKED
         // In place of KPF_LOCKED, which comes and goes: that there is a page.
         const PAGE_IS_THERE: u64 = 1 << 0;
 

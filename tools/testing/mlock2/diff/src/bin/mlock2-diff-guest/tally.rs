@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mlock2_diff::op::{Call, Op, PAGE};
+use mlock2_diff::op::{Call, Op, PAGE, ways};
 
 use crate::observe::Vma;
 
@@ -100,9 +100,11 @@ impl Tally {
         for (state, count) in &self.states {
             println!("tally state {state} {count}");
         }
-        let mut lines: BTreeMap<(Call, &str), String> = BTreeMap::new();
+        // Nothing follows what was never tried.
+        let mut lines: BTreeMap<(Call, String), String> =
+            ways().map(|way| (way, String::new())).collect();
         for ((call, way, ret), count) in &self.results {
-            let line = lines.entry((*call, way)).or_default();
+            let line = lines.entry((*call, way.clone())).or_default();
             *line += &match ret {
                 0 => format!(" ok={count}"),
                 _ => format!(" {}={count}", errno(-ret)),
