@@ -132,6 +132,7 @@ impl Machine {
             // khugepaged would take locked pages of a file out of all page tables.
             machine.set(&format!("{THP}/shmem_enabled"), "never")?;
         }
+        machine.stop_deadline_servers()?;
         let swaps = read("/proc/swaps")?;
         ensure!(
             swaps.lines().count() == 1,
@@ -157,6 +158,31 @@ impl Machine {
         let before = chosen.map_or(before.trim(), |(word, _)| word).to_string();
         write(path, text)?;
         self.before.push((path.to_string(), before));
+        Ok(())
+    }
+
+    /// The scheduler's deadline servers give time to the rest where there are real-time tasks, of which
+    /// there are none here. Where a CPU is slow, the kernel may warn of their timer: dl_server_timer()
+    /// lets update_curr() start it and then finds it queued. Debugfs has the switch.
+    fn stop_deadline_servers(&mut self) -> Result<()> {
+        let (name, dir) = (c"debugfs", c"/sys/kernel/debug");
+        // SAFETY: The names are strings. Without debugfs, or where it is mounted, this fails.
+        unsafe {
+            libc::mount(
+                name.as_ptr(),
+                dir.as_ptr(),
+                name.as_ptr(),
+                0,
+                std::ptr::null(),
+            )
+        };
+        for cpu in 0.. {
+            let path = format!("/sys/kernel/debug/sched/fair_server/cpu{cpu}/runtime");
+            if !Path::new(&path).exists() {
+                break;
+            }
+            self.set(&path, "0")?;
+        }
         Ok(())
     }
 
