@@ -274,8 +274,8 @@ tool:
 	@$(CARGO) build --release --locked --manifest-path tools/mlock2/Cargo.toml --target-dir $(BUILD)/tool
 
 # Data races between parts of the kernel that are the same C with CONFIG_MLOCK2=n: rmap looks at
-# mm_cpumask() while a CPU enters or leaves it, which is in code that is not instrumented (all of
-# Rust is); a fault looks for its vma in the maple tree without a lock, while a writer replaces a
+# mm_cpumask() while a CPU enters or leaves it, in code that is not instrumented, so not in Rust,
+# all of which is; a fault looks for its vma in the maple tree without a lock, while a writer replaces a
 # node; zsmalloc reads a bit field beside one that writes to its neighbour.
 RACES = data-race in set_tlb_ubc_flush_pending&unknown origin, with read \
 	|data-race in try_to_migrate_one+&unknown origin, with read \

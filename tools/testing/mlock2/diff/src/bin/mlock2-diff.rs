@@ -114,6 +114,11 @@ fn compare(args: &Args) -> Result<bool> {
 
     println!("KTAP version 1");
     println!("1..{}", groups.clone().count());
+    println!(
+        "# oracle: {}; tested: {}",
+        kernel(&args.oracle),
+        kernel(&args.tested)
+    );
     let start = Instant::now();
     let [oracle, tested] = machines.run("all", &job, operations(&cases))?;
     for (log, name) in [(&oracle, "oracle"), (&tested, "tested")] {
@@ -216,6 +221,13 @@ fn compare(args: &Args) -> Result<bool> {
         report(&machines, &cases, case, &args.work)?;
     }
     Ok(all_good && oracle.trouble.is_none() && tested.trouble.is_none())
+}
+
+/// Which kernel a command boots, by the name that it gives it.
+fn kernel(command: &str) -> &str {
+    let name = command.split_once("--name '").map(|(_, rest)| rest);
+    name.and_then(|rest| rest.split('\'').next())
+        .unwrap_or("no name")
 }
 
 /// About how many operations cases take, for the time that they may take.

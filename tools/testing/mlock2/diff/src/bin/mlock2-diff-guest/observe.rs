@@ -2,9 +2,13 @@
 
 //! What user space can see of a process and of the machine.
 //!
-//! # What is left out
+//! Of each process: the lines on memory of status; all of smaps that is not 0; pagemap; mincore(). At
+//! checkpoints, kpageflags of each page as well, and the counters of vmstat and of the cgroup's
+//! memory.stat that are in `Counters`.
 //!
-//! Each because it is not the same when one kernel runs the same twice. All else is compared.
+//! # What is left out of that
+//!
+//! Each because it is not the same when one kernel runs the same twice.
 //!
 //! - The device and inode of a mapping: inodes are numbered in the order of all files that were ever
 //!   made, also by earlier sequences.

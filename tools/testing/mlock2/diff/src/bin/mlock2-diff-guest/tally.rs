@@ -94,7 +94,7 @@ impl Tally {
 
     pub fn print(&self) {
         println!("tally operations {}", self.ops);
-        println!("tally states_that_differ {}", self.seen.len());
+        println!("tally distinct_states {}", self.seen.len());
         let calls = Call::ALL.len();
         println!("tally pairs {} of {}", self.pairs.len(), calls * calls);
         for (state, count) in &self.states {
