@@ -282,8 +282,7 @@ RACES = data-race in set_tlb_ubc_flush_pending&unknown origin, with read \
 	|data-race in try_to_unmap_one+&unknown origin, with read \
 	|data-race in &mas_state_walk+&lock_vma_under_rcu+ \
 	|data-race in fix_fullness_group / zs_obj_write
-empty =
-KNOWN = $(if $(filter kcsan,$(KIND)),$(subst $(empty) |,|,$(RACES)))
+KNOWN = $(if $(filter kcsan,$(KIND)),$(RACES))
 # machine(build tree, more arguments of QEMU, more kernel parameters): what all boots have in common
 machine = $(TOOL) boot --image $(1)/$(KIMAGE_FILE) --gen-init-cpio $(1)/usr/gen_init_cpio \
 	$(QEMU:%=--qemu %) --qemu-args='$(QEMU_ARGS) $(2)' --console $(CONSOLE) --init $(GUEST)/init \
@@ -498,10 +497,10 @@ mutant_tests = $(addprefix $(GUEST)/,$(SELFTESTS))
 # One stage after the other, the quickest first. Those that nothing notices (status 1) go on below.
 mutants-kernel: kernel-c-built guest tool diff-programs
 	@$(TOOL) mutants --linux $(LINUX) --from $(O) --tree $(O_MUTANT) --work $(MUTANTS) $(if $(FORCE),--again) \
+		$(addprefix --test ,$(mutant_tests) $(wildcard tools/testing/mlock2/diff/cases/*.case) $(DIFF_BIN)/mlock2-diff-guest) \
 		--build "$(KMAKE) CC='$(KCC)' O=$(O_MUTANT) $(KIMAGE)" \
 		--stage quick="$(call mutant_boot,quick,120,mlock2-tests mlock2-tests-nobody on-fault-limit,kunit.enable=1)" \
 		--stage behaviour="$(call mutant_boot,behaviour,300,mlock-behaviour)" \
-		$(addprefix --test ,$(mutant_tests) $(wildcard tools/testing/mlock2/diff/cases/*.case) $(DIFF_BIN)/mlock2-diff-guest) \
 		--stage diff="$(call compare,mutant,$(O_C),$(O_MUTANT)) $(CASES) --ops $(MUTANT_OPS) --shrink 0" \
 		--stage pressure="$(call mutant_boot,pressure,600,mlock-pressure mlock-random-test)" \
 		$(wildcard $(MUTANT:%=tools/testing/mlock2/mutants/%.diff)) || [ $$? = 1 ]

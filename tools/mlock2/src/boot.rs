@@ -756,6 +756,7 @@ impl Race {
         let title = self.report.lines().next().unwrap_or_default();
         known
             .iter()
+            .map(|words| words.trim())
             .filter(|words| !words.is_empty())
             .any(|words| words.split('&').all(|words| self.report.contains(words)))
             && !OURS.iter().any(|ours| title.contains(ours))
@@ -1093,7 +1094,7 @@ mod tests {
 
     #[test]
     fn races_that_are_known() {
-        let known = ["", "race in a / b", "race in c&read&d+"].map(String::from);
+        let known = ["", "race in a / b ", "race in c&read&d+"].map(String::from);
         let is_known = |report: &str| {
             let report = format!("BUG: KCSAN: {report}");
             let at = String::new();

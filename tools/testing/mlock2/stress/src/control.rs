@@ -9,7 +9,7 @@ use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
 
-use crate::sys;
+use crate::sys::{self, End};
 
 /// The descriptors that all processes of a round have these open at.
 pub const FD: i32 = 100;
@@ -224,6 +224,19 @@ impl Slot {
         self.thread.store(sys::thread_id(), Relaxed);
         self.begin(Op::Setup);
         self.state.store(BUSY, Release);
+    }
+
+    /// Waits for the end of a child, which may be killed, but is to come to no other end than its own.
+    pub fn wait_for_child(&self, pid: i32) {
+        self.child.store(pid, Relaxed);
+        let end = sys::wait(pid, 0).map(|(_, end)| end);
+        self.child.store(0, Relaxed);
+        let count = match end {
+            Some(End::Exit(0)) => return,
+            Some(End::Signal(libc::SIGKILL)) => &self.killed,
+            _ => &self.crashed,
+        };
+        count.fetch_add(1, Relaxed);
     }
 
     pub fn park(&self) {

@@ -13,7 +13,7 @@ use crate::Args;
 use crate::control::{Control, LAST, Op, RUN, STOP, Slot};
 use crate::layout::{self, FILL, LIMIT, PAGE, WORKERS};
 use crate::machine;
-use crate::sys::{self, End};
+use crate::sys;
 use crate::worker;
 
 /// Pages that a batch has room for.
@@ -55,20 +55,7 @@ pub fn fill(args: &Args, control: &Control) -> Result<()> {
                 // SAFETY: No preconditions.
                 unsafe { libc::_exit(0) }
             }
-            pid => {
-                slot.child.store(pid, Relaxed);
-                let end = sys::wait(pid, 0).map(|(_, end)| end);
-                slot.child.store(0, Relaxed);
-                match end {
-                    Some(End::Exit(0)) => {}
-                    Some(End::Signal(libc::SIGKILL)) => {
-                        slot.killed.fetch_add(1, Relaxed);
-                    }
-                    _ => {
-                        slot.crashed.fetch_add(1, Relaxed);
-                    }
-                }
-            }
+            pid => slot.wait_for_child(pid),
         }
     }
     slot.park();

@@ -7,7 +7,6 @@
 
 use std::mem;
 use std::ptr;
-use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 
 use anyhow::{Context, Result, anyhow};
@@ -18,7 +17,7 @@ use crate::Args;
 use crate::control::{Control, FD_KEPT, KEPT, Op, RUN, SHARED, STOP, Slot};
 use crate::layout::{self, HUGE, Kind, Manner, PAGE, Range, SCRATCH, SEGMENT, STAMPED, Use};
 use crate::machine;
-use crate::sys::{self, End};
+use crate::sys;
 
 /// Pages of most operations, at the most: none may take long, not even on a slow machine.
 const PART: usize = 96;
@@ -513,18 +512,7 @@ impl Thread<'_> {
                 unsafe { libc::_exit(0) }
             }
             pid => {
-                self.slot.child.store(pid, Relaxed);
-                let end = sys::wait(pid, 0);
-                self.slot.child.store(0, Relaxed);
-                match end {
-                    Some((_, End::Exit(0))) => {}
-                    Some((_, End::Signal(libc::SIGKILL))) => {
-                        self.slot.killed.fetch_add(1, Relaxed);
-                    }
-                    _ => {
-                        self.slot.crashed.fetch_add(1, Relaxed);
-                    }
-                }
+                self.slot.wait_for_child(pid);
                 Ok(())
             }
         }
