@@ -2990,15 +2990,19 @@ TEST_F(mlock_behaviour, shm_lock_in_a_user_namespace)
 
 	/*
 	 * The limit in force when the namespace is made bounds all that its
-	 * users lock together; and it is taken for pages though it is bytes.
+	 * users lock together, in whole pages.
 	 */
-	for (unsigned long outer = 0; outer <= 1; outer++) {
+	const unsigned long limit[] = { 0, P(1) - 1, P(1), P(2) - 1 };
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(limit); i++) {
+		unsigned long outer = limit[i] / psize();
+
 		pid = fork();
 		if (!pid) {
 			int a, b;
 
 			ASSERT_EQ(0, become(SOMEBODY + 6));
-			ASSERT_EQ(0, set_limit(outer));
+			ASSERT_EQ(0, set_limit(limit[i]));
 			if (unshare(CLONE_NEWUSER))
 				_exit(100);
 			ASSERT_EQ(0, set_limit(RLIM_INFINITY));
@@ -3014,6 +3018,46 @@ TEST_F(mlock_behaviour, shm_lock_in_a_user_namespace)
 			ASSERT_EQ(0, set_limit(P(8)));
 			EXPECT_EQ(outer ? 0 : -ENOMEM, shm_do(a, SHM_LOCK));
 			EXPECT_EQ(-ENOMEM, shm_do(b, SHM_LOCK));
+			EXPECT_EQ(0, shm_do(a, IPC_RMID));
+			EXPECT_EQ(0, shm_do(b, IPC_RMID));
+			CHILD_DONE();
+		}
+		status = reap(pid);
+		if (status == 100 << 8)
+			SKIP(return, "no user namespaces");
+		EXPECT_EQ(0, status);
+	}
+}
+
+TEST_F(mlock_behaviour, shm_lock_limit_of_a_user_namespace_is_in_pages)
+{
+	const struct {
+		unsigned long limit;
+		long over;
+	} outer[] = {
+		{ P(8), -ENOMEM },
+		{ RLIM_INFINITY, 0 },
+	};
+	pid_t pid;
+	int status;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(outer); i++) {
+		pid = fork();
+		if (!pid) {
+			int a, b;
+
+			ASSERT_EQ(0, become(SOMEBODY + 9));
+			ASSERT_EQ(0, set_limit(outer[i].limit));
+			if (unshare(CLONE_NEWUSER))
+				_exit(100);
+			ASSERT_EQ(0, set_limit(RLIM_INFINITY));
+			a = shm_new(P(8));
+			b = shm_new(P(9));
+			ASSERT_LE(0, a);
+			ASSERT_LE(0, b);
+			EXPECT_EQ(0, shm_do(a, SHM_LOCK));
+			EXPECT_EQ(0, shm_do(a, SHM_UNLOCK));
+			EXPECT_EQ(outer[i].over, shm_do(b, SHM_LOCK));
 			EXPECT_EQ(0, shm_do(a, IPC_RMID));
 			EXPECT_EQ(0, shm_do(b, IPC_RMID));
 			CHILD_DONE();

@@ -840,14 +840,11 @@ TEST_F_TIMEOUT(mlock_swapped, mlock_brings_it_back, TIMEOUT)
 		EXPECT_GT(half, there);
 		EXPECT_EQ(0, do_mlock2(a.p, P(a.pages), MLOCK_ONFAULT));
 		EXPECT_EQ(there, present(a.p, a.pages));
-		/*
-		 * What is touched is locked from then on. Whether it is counted
-		 * at once is another matter: anonymous memory that comes from
-		 * swap may not be found out until reclaim looks at it.
-		 */
+		/* What is touched is locked from then on, and counted. */
 		for (unsigned long i = 0; i < half; i++)
 			FORCE_READ(a.p[P(i)]);
 		EXPECT_EQ(half, present(a.p, half));
+		EXPECT_UNEVICTABLE(&a, present(a.p, a.pages));
 		ASSERT_EQ(true, area_plain(&b, variant->kind, self->stage.pages));
 		EXPECT_EQ(true, squeeze_group(&b));
 		EXPECT_EQ(half, present(a.p, half));
@@ -856,14 +853,63 @@ TEST_F_TIMEOUT(mlock_swapped, mlock_brings_it_back, TIMEOUT)
 		/* All of it comes back, and stays. */
 		EXPECT_EQ(0, do_mlock(a.p, P(a.pages)));
 		EXPECT_EQ(a.pages, present(a.p, a.pages));
+		EXPECT_UNEVICTABLE(&a, a.pages);
 		ASSERT_EQ(true, area_plain(&b, variant->kind, self->stage.pages));
 		EXPECT_EQ(true, squeeze_group(&b));
 		EXPECT_RESIDENT(&a);
+		EXPECT_UNEVICTABLE(&a, a.pages);
 		EXPECT_EQ(0, area_unmap(&b));
 		EXPECT_EQ(0, do_munlock(a.p, P(a.pages)));
 		EXPECT_UNEVICTABLE(&a, 0);
 		EXPECT_EQ(true, squeeze_group(&a));
 		EXPECT_SWAPPED(&a);
+		CHILD_DONE();
+	}
+	REAP(pid);
+	EXPECT_BASELINE(self->stage.base);
+}
+
+TEST_F_TIMEOUT(mlock_swapped, mlock_locks_all_at_once, TIMEOUT)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		struct area a;
+
+		ASSERT_EQ(0, group_join(&self->stage.group));
+		ASSERT_EQ(true, area_plain(&a, variant->kind, self->stage.pages));
+		EXPECT_EQ(true, squeeze_group(&a));
+		EXPECT_EQ(0, do_mlock(a.p, P(a.pages)));
+		EXPECT_RESIDENT(&a);
+		EXPECT_UNEVICTABLE(&a, a.pages);
+		EXPECT_EQ(self->stage.base.nr_mlock + (long)a.pages,
+			  count().nr_mlock);
+		EXPECT_EQ(0, area_unmap(&a));
+		EXPECT_BASELINE(self->stage.base);
+		CHILD_DONE();
+	}
+	REAP(pid);
+	EXPECT_BASELINE(self->stage.base);
+}
+
+TEST_F_TIMEOUT(mlock_swapped, swapoff_brings_it_back, TIMEOUT)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		struct area a;
+
+		ASSERT_EQ(0, group_join(&self->stage.group));
+		ASSERT_EQ(true, area_plain(&a, variant->kind, self->stage.pages));
+		EXPECT_EQ(true, squeeze_group(&a));
+		EXPECT_EQ(0, do_mlock2(a.p, P(a.pages), MLOCK_ONFAULT));
+		ASSERT_EQ(0, swapoff(self->stage.swap.dev));
+		/* Shared memory comes back to its file only. */
+		if (variant->kind == SHARED_TMPFS)
+			EXPECT_EQ(0, area_broken(&a));
+		EXPECT_RESIDENT(&a);
+		EXPECT_UNEVICTABLE(&a, a.pages);
+		EXPECT_EQ(0, area_unmap(&a));
 		CHILD_DONE();
 	}
 	REAP(pid);
