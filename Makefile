@@ -85,6 +85,7 @@ help:
 	@echo 'make bench-paper   the experiment of the 2015 cover letter; at SCALE=1/32 of its size (3 minutes)'
 	@echo 'make profile ROW=...  where the instructions of one row of bench-rows are, function by function'
 	@echo 'make diff       random operations on this kernel and on the C one, compared (OPS=50000 SEED=1)'
+	@echo 'make diff-seeds  the same for many seeds, and on from where it was stopped (OPS=50000 SEEDS=1-200)'
 	@echo 'make stress     locked memory under load (STRESS_ARGS="--seconds 120")'
 	@echo 'make stress-ng  what Debian'"'"'s stress-ng has that locks memory'
 	@echo 'make inject     allocations of mlock and its relatives fail, one after the other, on both kernels'
@@ -420,6 +421,7 @@ profile-built: bench-programs
 
 OPS ?= 50000
 SEED ?= 1
+SEEDS ?= 1-200
 # SELF=c|rust: a kernel against itself, which must be clean
 SELF ?=
 # KIND=: another kind of kernel, see KINDS
@@ -454,6 +456,14 @@ diff: linux
 diff-built: kernel$(KIND:%=-%)-c-built guest tool diff-programs
 	@eval "$(call compare,$(notdir $(O_KIND)),$(call right,$(O_KIND)),$(call tested,$(O_KIND))) \
 		$(CASES) --ops $(OPS) --seed $(SEED)"
+
+.PHONY: diff-seeds diff-seeds-built
+diff-seeds: linux
+	@$(MAKE) diff-seeds-built
+diff-seeds-built: kernel$(KIND:%=-%)-c-built guest tool diff-programs
+	@LINUX=$(LINUX) OUT=$(DIFF)/seeds-$(notdir $(O_KIND))$(SELF:%=-%) OPS=$(OPS) \
+		COMPARE="$(call compare,$(notdir $(O_KIND))-seeds,$(call right,$(O_KIND)),$(call tested,$(O_KIND)))" \
+		tools/mlock2/diff-seeds.sh $(SEEDS)
 
 # Every allocation fails once; the kernel needs fault injection for that.
 INJECT_RANDOM ?= 20

@@ -44,8 +44,8 @@ fn lock_flags(mode: LockMode) -> VmaFlags {
 /// for good.
 ///
 /// Returns whether there is nothing to populate afterwards: the range is not locked, or it is
-/// locked on fault, or all of it is there already. The last is only looked for if told to `look`:
-/// if populating is certain to reach `start`.
+/// locked on fault, or all of it is there already. The last is only looked for if the vma, as
+/// merged, begins at `look_from` or above: if populating is certain to reach `start` then.
 ///
 /// # Errors
 ///
@@ -56,7 +56,7 @@ fn mlock_fixup(
     start: usize,
     end: usize,
     lock: VmaFlags,
-    look: bool,
+    look_from: usize,
     walk: &mut PageWalk,
 ) -> Result<bool> {
     let old = vma.vma_flags();
@@ -93,6 +93,7 @@ fn mlock_fixup(
         vma.set_lock_flags();
         return Ok(not_to_populate);
     }
+    let look = vma.start() >= look_from;
     // It is all right if reclaim unmaps a page right after the flags are set: populating brings it
     // back.
     let populated = vma.publish_lock_flags(|vma| walk.mlock_vma_pages_range(vma, look));
@@ -154,7 +155,9 @@ pub(crate) fn apply_vma_lock_flags(
         let start = next;
         // Only if there is one vma: a later one may fail the call, which then populates nothing.
         let look = start == range.start() && vma_end == end;
-        let populated = mlock_fixup(vma, start, vma_end, lock, look, &mut walk)?;
+        // Populating starts there, wherever the vma does.
+        let look_from = if look { 0 } else { usize::MAX };
+        let populated = mlock_fixup(vma, start, vma_end, lock, look_from, &mut walk)?;
         // Not `vma_end`: the vma may have been merged with one that reaches further.
         next = vmas.end();
         unpopulated = add_unpopulated(unpopulated, populated, start, vma_end, next.min(end));
@@ -203,13 +206,15 @@ pub(crate) fn apply_mlockall_flags(
 
     let lock = lock_flags(request.current?);
 
-    let mut unpopulated = None;
+    let mut unpopulated: Option<PageRange> = None;
     let mut walk = PageWalk::new();
     let mut vmas = mm.vmas_mut();
     while let Some(vma) = vmas.next() {
         let (start, end) = (vma.start(), vma.end());
-        // Populating goes on after an error here, so it reaches every vma.
-        let populated = mlock_fixup(vma, start, end, lock, true, &mut walk) == Ok(true);
+        // After an error, populating goes on with the next vma: so it reaches every vma, but not
+        // surely what was merged with one in which something before it is to be populated.
+        let look_from = unpopulated.as_ref().map_or(0, PageRange::saturating_end);
+        let populated = mlock_fixup(vma, start, end, lock, look_from, &mut walk) == Ok(true);
         unpopulated = add_unpopulated(unpopulated, populated, start, end, vmas.end().max(end));
         cond_resched();
     }

@@ -433,6 +433,13 @@ impl ModifiedVma<'_> {
         unsafe { VmaRef::from_raw(self.vma) }
     }
 
+    /// Returns the first address (bytes) of the vma: lower than that of the range if it was merged
+    /// with the vma before it.
+    #[inline]
+    pub fn start(&self) -> usize {
+        self.as_ref().start()
+    }
+
     /// Returns whether pages of folios may be mapped in the vma.
     ///
     /// A private anonymous vma gets its `anon_vma` before its first folio is mapped; until then, it
