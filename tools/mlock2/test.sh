@@ -54,14 +54,20 @@ mutants_apply() {
 	record host mutants-apply "$passed" "$failed" $((SECONDS - start))
 }
 
-# The code that CONFIG_MLOCK2=n builds is the stock kernel's: the compiler, called
-# as the build called it, makes the same instructions of the pristine source.
+# The code that CONFIG_MLOCK2=n builds is the stock kernel's with the fixes of
+# mm-fixes/: the compiler, called as the build called it, makes the same instructions
+# of the pristine source with these.
 same_code() {
-	local start=$SECONDS stock=$OUT/stock f passed=0 failed=0 dirs=(include mm scripts "arch/$KSRCARCH")
+	local start=$SECONDS stock=$OUT/stock f fix passed=0 failed=0 dirs=(include mm scripts "arch/$KSRCARCH")
 	# User-Mode Linux takes much from the architecture that it runs on.
 	[ "$KSRCARCH" != um ] || dirs+=(arch/x86)
 	mkdir -p "$stock"
 	git -C "$LINUX" archive pristine "${dirs[@]}" | tar -x -C "$stock"
+	for fix in "$TOP"/mm-fixes/*.patch; do
+		# A fix may be for what is not compiled here.
+		GIT_CEILING_DIRECTORIES=$OUT git -C "$stock" apply --include='mm/*' --include='include/*' "$fix"
+		printf 'stock with %s\n' "$(basename "$fix" .patch)"
+	done
 	for f in mlock mmap util; do
 		if compile "$f" "$LINUX" "$stock/$f.ours" && compile "$f" "$stock" "$stock/$f.stock" &&
 			cmp "$stock/$f.ours" "$stock/$f.stock"; then
@@ -144,7 +150,7 @@ say 'mistakes on purpose'
 mutants_apply
 say 'mistakes that do not compile'
 ktap "$arch MLOCK2=y" compile-fail "'$TOP/tools/testing/mlock2/compile-fail/run.sh' '$O'" '/^ok /!p'
-say 'CONFIG_MLOCK2=n is the stock code'
+say 'CONFIG_MLOCK2=n is the stock code, with fixes'
 same_code
 booted=
 if [ -n "$BOOT" ]; then

@@ -3896,6 +3896,41 @@ TEST_F(mlock_counters, locked_again_while_waiting_on_another_cpu)
 	NR_MLOCK_IS(0);
 }
 
+/*
+ * Whatever was counted too often, nothing stays mlocked when the last vma that
+ * had it locked unmaps it.
+ */
+TEST_F(mlock_counters, unmapped_after_waiting_on_another_cpu)
+{
+	int fd = memfd_create("mlock", MFD_CLOEXEC);
+	char *p = hole(3);
+
+	ASSERT_NE(NULL, p);
+	ASSERT_LE(0, fd);
+	if (run_on_cpu(1))
+		SKIP(return, "only one CPU");
+	ASSERT_EQ(0, ftruncate(fd, P(3)));
+	/* Somebody else may have the other CPU drain its batch too early. */
+	for (int n = 0; n < 10; n++) {
+		ASSERT_EQ(0, run_on_cpu(1));
+		ASSERT_EQ(p, mmap(p, P(3), RW, MAP_SHARED | MAP_FIXED, fd, 0));
+		touch(p, 3);
+		NR_MLOCK_IS(0);
+		EXPECT_EQ(0, madvise(p, P(3), MADV_DONTNEED));
+		EXPECT_EQ(0, do_mlock2(p, P(3), MLOCK_ONFAULT));
+		touch(p, 3);
+		ASSERT_EQ(0, run_on_cpu(0));
+		EXPECT_EQ(0, do_munlock(p, P(3)));
+		EXPECT_EQ(0, do_mlock2(p, P(3), MLOCK_ONFAULT));
+		/* The first CPU's mlocks count now. */
+		ASSERT_EQ(true, drain());
+		EXPECT_EQ(3, unevictable(p, 3));
+		EXPECT_EQ(0, munmap(p, P(3)));
+		NR_MLOCK_IS(0);
+	}
+	EXPECT_EQ(0, close(fd));
+}
+
 /* A bit of /proc/kpageflags. */
 #ifndef KPF_ACTIVE
 #define KPF_ACTIVE 6
