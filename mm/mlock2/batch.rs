@@ -38,7 +38,9 @@
 //! `VMA_LOCKED_BIT` and its walk leaves `PG_mlocked` set, which matters if the folio lives on, as
 //! with truncation or with a migration that fails and maps it again; and an mlock that waits in
 //! the batch of one CPU, while another CPU works on the munlock that belongs to it, counts after
-//! all if the folio is mlocked again before its turn comes.
+//! all if the folio is mlocked again before its turn comes. What was counted too often is put right
+//! when the last vma unmaps the folio: a munlock of a folio that is mapped nowhere clears
+//! `PG_mlocked` whatever the count is.
 //!
 //! # Who may come in between
 //!
@@ -56,10 +58,11 @@
 //!   finds out. What is set after that belongs to an mlock that can claim the folio now, or has its
 //!   entry in a batch yet: it finds the folio evictable and moves it. So does the walk, which
 //!   leaves an entry in the batch if it cannot claim the folio.
-//! - *A walk, and what waits in this CPU's batch*: the walk works on the batch before each page
-//!   table. Otherwise a munlock by the walk would come before an mlock that another task of this
-//!   CPU has queued, and take off the count of a third. On PREEMPT_RT such a task may come between
-//!   the two, as one of another CPU may anywhere; the count is too low then.
+//! - *A walk, and what waits in this CPU's batch*: the walk drains the batch when it locks it, and
+//!   keeps the lock while it moves folios. Otherwise a munlock by the walk could come before an
+//!   mlock that another task of this CPU has queued, and take off the count of a third: on
+//!   PREEMPT_RT, such a task may run in the middle of the walk. A task of another CPU may queue one
+//!   at any time; the count is too low then.
 //! - *Migration or reclaim while a vma is being locked*: both may mlock a folio because of the
 //!   vma's new flag, before the walk gets there and does so too. `VMA_IO_BIT` beside
 //!   `VMA_LOCKED_BIT` tells them to leave it to the walk (see `ModifiedVma::publish_lock_flags()`),
@@ -84,14 +87,15 @@ use kernel::{
     mm::{
         folio::{
             lru_cache_disabled,
-            Fate,
             Folio,
             LruFolio,
             LruvecGuard,
+            Mlocked,
             NewFolio, //
         },
         folio_batch::{
             is_batch_in_use,
+            BatchSpace,
             Entry,
             FolioBatch,
             LocalBatch,
@@ -100,60 +104,50 @@ use kernel::{
     },
 };
 
-/// What becomes of a folio that was just mlocked. The C is `__mlock_folio()`.
+/// Counts an mlock. If another CPU has cleared `PG_mlocked` since, then there is nothing to count.
+/// The C is `__mlock_folio()`.
 #[inline(always)]
-fn mlock(folio: &mut LruFolio<'_>) -> Fate {
-    if folio.is_evictable() {
-        // Another CPU has cleared PG_mlocked since. What made the folio unevictable is over.
-        return Fate::Rescued;
-    }
-    if folio.test_unevictable() {
-        if folio.test_mlocked() {
-            folio.inc_mlock_count();
-        }
-        return Fate::Stays;
-    }
-    Fate::Culled
+fn mlock(folio: &mut LruFolio<'_>) -> Mlocked {
+    folio.inc_mlock_count();
+    Mlocked::Kept
 }
 
-/// What becomes of a folio that is munlocked. The C is `__munlock_folio()`.
+/// Counts a munlock, and says what becomes of `PG_mlocked`. The C is `__munlock_folio()`.
 #[inline(always)]
-fn munlock(folio: &mut LruFolio<'_>) -> Fate {
+fn munlock(folio: &mut LruFolio<'_>) -> Mlocked {
     if folio.dec_mlock_count() {
-        Fate::Stays
+        Mlocked::Kept
     } else {
         // That was the last one, or there is no telling: reclaim mends it if it was not.
-        Fate::Munlocked
+        Mlocked::Cleared
     }
 }
 
 /// Mlocks a folio that is mapped, and does at once what is to be done about it: for a walk, which
 /// comes by many folios and has a lock for them already.
 ///
-/// What this CPU's batch has is to be worked on before. Returns whether the folio was left in the
-/// batch: somebody else has taken it off its list, and is given time to put it back. In C that is
-/// until the batch is full or the vma done, here until the page table is.
+/// The batch must have been drained since it was locked. Returns whether the folio was left in it:
+/// somebody else has taken it off its list, and is given time to put it back. In C that is until
+/// the batch is full or the vma done, here until the page table is. A batch that is full cannot be
+/// drained here: `PG_mlocked` is set, and `lru_add()` looks at that when the folio is put back.
 #[inline(always)]
 pub(crate) fn mlock_mapped_folio(
-    folio: &Folio,
-    lruvec: &mut LruvecGuard,
-    context: TaskContext,
+    folio: Folio<'_>,
+    lruvec: &mut LruvecGuard<'_>,
+    batch: BatchSpace<'_>,
 ) -> bool {
     if lruvec.mlock_with_claimed(folio, mlock) {
         return false;
     }
-    lruvec.unlock();
-    mlock_folio(folio, context);
+    batch.push_mlock(folio);
     true
 }
 
 /// Munlocks a folio, and does at once what is to be done about it: for a walk, and for what waited
 /// in a batch, which may not be mapped any more.
 #[inline(always)]
-pub(crate) fn munlock_now(folio: &Folio, lruvec: &mut LruvecGuard) {
-    if !lruvec.with_claimed(folio, munlock) {
-        folio.munlock_unclaimed();
-    }
+pub(crate) fn munlock_now(folio: Folio<'_>, lruvec: &mut LruvecGuard<'_>) {
+    lruvec.munlock_with_claimed(folio, munlock);
 }
 
 /// Does what is to be done with the folios of a batch, and empties it. The C function of the same
@@ -164,14 +158,12 @@ fn mlock_folio_batch(batch: &FolioBatch) {
             // If somebody else has claimed it, there is nothing more that we can do.
             lruvec.with_claimed(folio, mlock);
         }
-        // It may be munlocked already.
-        Entry::MlockNew(new) => lruvec.add_new(new, |folio| !folio.is_evictable()),
         Entry::Munlock(folio) => munlock_now(folio, lruvec),
     });
 }
 
 // Works on the batch if it is full, or if this folio must not wait in it.
-fn drain_if_due(batch: &FolioBatch, space: u8, folio: &Folio) {
+fn drain_if_due(batch: &FolioBatch, space: u8, folio: Folio<'_>) {
     if space == 0 || !folio.may_be_lru_cached() || lru_cache_disabled() {
         mlock_folio_batch(batch);
     }
@@ -179,25 +171,22 @@ fn drain_if_due(batch: &FolioBatch, space: u8, folio: &Folio) {
 
 /// Mlocks a folio that is on an LRU list, or for the moment off it. The C function of the same
 /// name.
-pub(crate) fn mlock_folio(folio: &Folio, context: TaskContext) {
+pub(crate) fn mlock_folio(folio: Folio<'_>, context: &mut TaskContext<'_>) {
     let batch = LocalBatch::lock(context);
 
-    if !folio.test_set_mlocked() {
-        folio.count_mlocked();
-    }
+    folio.set_mlocked();
     let space = batch.push_mlock(folio.get());
     drain_if_due(&batch, space, folio);
 }
 
 /// Mlocks a folio that has just been allocated and is not on an LRU list yet. The C function of the
 /// same name.
-pub(crate) fn mlock_new_folio(new: NewFolio<'_>, context: TaskContext) {
+pub(crate) fn mlock_new_folio(new: NewFolio<'_>, context: &mut TaskContext<'_>) {
     let batch = LocalBatch::lock(context);
     // To the LRU lists it goes by way of the batch; for all else it is a folio like others.
     let folio = new.folio();
 
     folio.set_mlocked();
-    folio.count_mlocked();
     let space = batch.push_mlock_new(new);
     drain_if_due(&batch, space, folio);
 }
@@ -205,21 +194,28 @@ pub(crate) fn mlock_new_folio(new: NewFolio<'_>, context: TaskContext) {
 /// Munlocks a folio. The C function of the same name.
 ///
 /// `PG_mlocked` stays set for now: the folio may be locked by others too.
-pub(crate) fn munlock_folio(folio: &Folio, context: TaskContext) {
+pub(crate) fn munlock_folio(folio: Folio<'_>, context: &mut TaskContext<'_>) {
     let batch = LocalBatch::lock(context);
 
     let space = batch.push_munlock(folio.get());
     drain_if_due(&batch, space, folio);
 }
 
-/// Works on the batch of this CPU. The C function of the same name.
+/// Locks the batch of this CPU, and drains it: for a walk, and for `mlock_drain_local()`.
 #[inline]
-pub(crate) fn mlock_drain_local(context: TaskContext) {
+pub(crate) fn lock_drained<'c>(context: &'c mut TaskContext<'_>) -> LocalBatch<'c> {
     let batch = LocalBatch::lock(context);
 
     if !batch.is_empty() {
         mlock_folio_batch(&batch);
     }
+    batch
+}
+
+/// Works on the batch of this CPU. The C function of the same name.
+#[inline]
+pub(crate) fn mlock_drain_local(context: &mut TaskContext<'_>) {
+    lock_drained(context);
 }
 
 /// Works on the batch of a CPU that is gone. The C function of the same name.

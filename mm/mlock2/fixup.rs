@@ -61,9 +61,12 @@ fn mlock_fixup(
 ) -> Result<bool> {
     let old = vma.vma_flags();
 
-    if old == old.with_lock(lock) || vma.is_secretmem() || !vma.supports_mlock() {
+    if old == old.with_lock(lock) {
         return Ok(false);
     }
+    let Some(vma) = vma.lockable() else {
+        return Ok(false);
+    };
 
     let mut vma = vma.modify_flags(start, end, lock)?;
 
@@ -71,28 +74,25 @@ fn mlock_fixup(
     let is_locked = lock.contains(VmaFlags::LOCKED);
     let not_to_populate = lock != VmaFlags::LOCKED;
 
-    if was_locked && is_locked {
-        // Only how the pages are locked changes. What is present is marked already, and marking a
-        // folio twice would keep it unevictable after the vma is unlocked.
-        vma.set_lock_flags();
-        return Ok(not_to_populate);
-    }
-
-    // A vma is a part of the address space, so its pages fit in an isize.
-    let pages = PageCount::of_bytes(end.wrapping_sub(start)).get() as isize;
-    vma.add_locked_vm(if is_locked {
-        pages
-    } else {
-        pages.wrapping_neg()
-    });
-
-    if !vma.maps_folios() {
-        // There is nothing to move; but what waits in a batch, such as the order to free a page
+    if was_locked != is_locked {
+        // A vma is a part of the address space, so its pages fit in an isize.
+        let pages = PageCount::of_bytes(end.wrapping_sub(start)).get() as isize;
+        vma.add_locked_vm(if is_locked {
+            pages
+        } else {
+            pages.wrapping_neg()
+        });
+        // If there is nothing to move, then what waits in a batch, such as the order to free a page
         // lazily, would otherwise take effect later than in C, which smaps shows.
-        walk.lru_add_drain_once();
-        vma.set_lock_flags();
-        return Ok(not_to_populate);
+        if !vma.maps_folios() {
+            walk.lru_add_drain_once(&mut vma);
+        }
     }
+    // Where only the mode changes, what is present is marked already, and marking a folio twice
+    // would keep it unevictable after the vma is unlocked.
+    let Err(vma) = vma.set_lock_flags() else {
+        return Ok(not_to_populate);
+    };
     let look = vma.start() >= look_from;
     // It is all right if reclaim unmaps a page right after the flags are set: populating brings it
     // back.

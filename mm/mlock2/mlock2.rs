@@ -253,18 +253,20 @@ unsafe extern "C" fn user_shm_unlock(size: usize, ucounts: *mut bindings::ucount
 ///
 /// # Safety
 ///
-/// Must be called in task context. The caller must hold a reference to `folio`, or keep it mapped.
+/// Must be called in task context, with neither a batch of this file's nor an lruvec locked. The
+/// caller must hold a reference to `folio`, or keep it mapped.
 #[export]
 unsafe extern "C" fn mlock_folio(folio: *mut bindings::folio) {
     // SAFETY: The caller promises both.
-    unsafe { batch::mlock_folio(Folio::from_raw(folio), TaskContext::new()) };
+    unsafe { batch::mlock_folio(Folio::from_raw(folio), &mut TaskContext::new()) };
 }
 
 /// Mlocks a folio that has just been allocated, and puts it on an LRU list.
 ///
 /// # Safety
 ///
-/// Must be called in task context. The caller must hold a reference to `folio`, which is on no LRU
+/// Must be called in task context, with neither a batch of this file's nor an lruvec locked. The
+/// caller must hold a reference to `folio`, which is on no LRU
 /// list; nobody else may put it on one.
 #[export]
 unsafe extern "C" fn mlock_new_folio(folio: *mut bindings::folio) {
@@ -272,18 +274,19 @@ unsafe extern "C" fn mlock_new_folio(folio: *mut bindings::folio) {
     let folio = unsafe { Folio::from_raw(folio) };
 
     // SAFETY: The caller promises that the folio is new, and that this is task context.
-    unsafe { batch::mlock_new_folio(NewFolio::new(folio), TaskContext::new()) };
+    unsafe { batch::mlock_new_folio(NewFolio::new(folio), &mut TaskContext::new()) };
 }
 
 /// Munlocks a folio that a locked vma maps no longer.
 ///
 /// # Safety
 ///
-/// Must be called in task context. The caller must hold a reference to `folio`.
+/// Must be called in task context, with neither a batch of this file's nor an lruvec locked. The
+/// caller must hold a reference to `folio`.
 #[export]
 unsafe extern "C" fn munlock_folio(folio: *mut bindings::folio) {
     // SAFETY: The caller promises both.
-    unsafe { batch::munlock_folio(Folio::from_raw(folio), TaskContext::new()) };
+    unsafe { batch::munlock_folio(Folio::from_raw(folio), &mut TaskContext::new()) };
 }
 
 /// Works on the batch of this CPU.
@@ -294,7 +297,7 @@ unsafe extern "C" fn munlock_folio(folio: *mut bindings::folio) {
 #[export]
 unsafe extern "C" fn mlock_drain_local() {
     // SAFETY: The caller promises it.
-    batch::mlock_drain_local(unsafe { TaskContext::new() });
+    batch::mlock_drain_local(&mut unsafe { TaskContext::new() });
 }
 
 /// Works on the batch of a CPU that is gone.

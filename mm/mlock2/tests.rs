@@ -207,6 +207,7 @@ mod cases {
                 }
                 let vma = vmas.next_below(addr + LEN).ok_or(EINVAL)?;
                 let flags = vma.vma_flags().with_lock(lock);
+                let vma = vma.lockable().ok_or(EINVAL)?;
                 let vma = vma.modify_flags(addr, addr + LEN, lock)?;
                 Ok(vma.publish_lock_flags(|vma| {
                     walk.mlock_vma_pages_range(vma, false);
@@ -251,6 +252,7 @@ mod cases {
                 let mut vmas = guard.vmas_mut();
                 assert!(vmas.seek(addr));
                 let vma = vmas.next_below(addr + LEN).ok_or(EINVAL)?;
+                let vma = vma.lockable().ok_or(EINVAL)?;
                 let result = vma.modify_flags(start, end, VmaFlags::LOCKED);
                 assert_eq!(result.err(), Some(EINVAL));
             }

@@ -6,9 +6,9 @@
 //!
 //! # Lock order
 //!
-//! The page table lock, held by the walk, is a spinlock; the lruvec lock is taken inside of it, and
-//! so are the local locks of the batches, with the lruvec locks inside of those: these two kinds are
-//! not mixed, so an lruvec is unlocked before a batch is drained.
+//! Page table lock, local lock of this CPU's batch, lruvec lock, as when a folio is faulted in. All
+//! but the last are taken before a folio is moved; what is slow is done before the lruvec lock,
+//! which turns off interrupts.
 
 use super::{
     batch,
@@ -19,22 +19,37 @@ use kernel::mm::{
         Folio,
         LruvecGuard, //
     },
-    folio_batch::TaskContext,
+    folio_batch::{
+        lru_add_drain,
+        BatchSpace,
+        TaskContext, //
+    },
     mmap_write::{
+        ModifiedVma,
         Populate,
         PublishedVma, //
     },
     pagewalk::{
         MappedPage,
+        PageTable,
         Table, //
     },
-    user::lru_add_drain,
     vma_flags::VmaFlags, //
 };
 
-/// For how much address space (bytes) the lruvec lock is kept: interrupts are off meanwhile, and
-/// others wait. The C keeps it for the 31 folios of a batch, which cost as much as these do here.
-const HOLD: usize = PAGE_SIZE << 7;
+/// For how many folios the lruvec lock is kept, as many as in C, where a batch holds 31: interrupts
+/// are off meanwhile, and others wait.
+const HOLD: usize = 32;
+
+/// A folio that the walk has found, and is to move.
+struct Found<'t> {
+    folio: Folio<'t>,
+    // Where it is mapped if populating it would find nothing to do, else no address of a page.
+    populated_at: usize,
+}
+
+/// No address of a page.
+const NOWHERE: usize = usize::MAX;
 
 /// The walks of one system call.
 pub(crate) struct PageWalk {
@@ -58,9 +73,9 @@ impl PageWalk {
     ///
     /// Sleeps.
     #[inline(always)]
-    pub(crate) fn lru_add_drain_once(&mut self) {
+    pub(crate) fn lru_add_drain_once(&mut self, vma: &mut ModifiedVma<'_>) {
         if !self.drained {
-            lru_add_drain();
+            lru_add_drain(&mut vma.task_context());
             self.drained = true;
         }
     }
@@ -80,24 +95,20 @@ impl PageWalk {
     ///
     /// Sleeps.
     #[inline(always)]
-    pub(crate) fn mlock_vma_pages_range(
-        &mut self,
-        vma: &mut PublishedVma<'_>,
-        look: bool,
-    ) -> bool {
+    pub(crate) fn mlock_vma_pages_range(&mut self, vma: &mut PublishedVma<'_>, look: bool) -> bool {
         // Folios that wait in this CPU's batches have to be on the LRU lists to be moved: once, for
         // the first vma that has any, and with that vma locked. What is faulted in between two vmas
         // of one call is like what waits on other CPUs: it comes to the list that PG_mlocked says
         // when it leaves its batch, with an mlock_count that may be too low.
         if !self.walked {
-            lru_add_drain();
+            lru_add_drain(&mut vma.task_context());
             self.drained = true;
             self.walked = true;
         }
 
         if !vma.vma_flags().contains(VmaFlags::LOCKED) {
-            vma.walk_tables(|table, lruvec, context| {
-                self.mlock_pte_range::<false>(table, lruvec, context, Populate::Other);
+            vma.walk_tables(|table, context| {
+                self.mlock_pte_range::<false>(table, context, Populate::Other);
             });
             return true;
         }
@@ -107,29 +118,23 @@ impl PageWalk {
             Populate::Other
         };
         self.populated = vma.start();
-        vma.walk_tables(|table, lruvec, context| {
-            self.mlock_pte_range::<true>(table, lruvec, context, populate);
+        vma.walk_tables(|table, context| {
+            self.mlock_pte_range::<true>(table, context, populate);
         });
         self.populated == vma.end()
     }
 
     /// Locks or unlocks what one page table maps. The C function of the same name.
     ///
-    /// Called with the table's lock held; must not sleep.
+    /// Called with the table's lock held; must not sleep. No references are needed: what is mapped
+    /// stays while the table is locked.
     #[inline(always)]
     fn mlock_pte_range<const LOCK: bool>(
         &mut self,
         table: Table<'_>,
-        // Locked for all folios of the table that belong to one lruvec. No references are needed:
-        // what is mapped stays while the table is locked.
-        lruvec: &mut LruvecGuard,
-        context: TaskContext,
+        context: &mut TaskContext<'_>,
         populate: Populate,
     ) {
-        // What other tasks have left in this CPU's batch came before us: an mlock that waits there
-        // must not find that we have taken off its mlock_count.
-        batch::mlock_drain_local(context);
-
         let mut left = false;
         let look = LOCK && matches!(populate, Populate::Read | Populate::Write);
         let write = populate == Populate::Write;
@@ -137,7 +142,8 @@ impl PageWalk {
         match table {
             Table::Huge(entry) => match entry.folio() {
                 Some(folio) if !folio.is_zone_device() => {
-                    left = mark::<LOCK>(folio, lruvec, context);
+                    left = batch::lock_drained(context)
+                        .with_lruvec(|batch, lruvec| mark::<LOCK>(folio, lruvec, batch));
                     if look && entry.start() == self.populated && entry.is_populated(write) {
                         self.populated = entry.end();
                     }
@@ -145,29 +151,27 @@ impl PageWalk {
                 _ => (),
             },
             Table::Pages(mut table) => {
-                while let Some(addr) = table.addr() {
-                    lruvec.unlock();
-                    while let Some(page) = table.find_below(addr.saturating_add(HOLD)) {
-                        let folio = page.folio();
-                        if folio.is_zone_device() {
-                            page.skip(1);
-                            continue;
-                        }
-                        let step = page.batch();
-                        if allow_mlock_munlock(&page, step, LOCK) {
-                            left |= mark::<LOCK>(folio, lruvec, context);
-                            // Only this entry was looked at of those that are stepped over.
+                let mut found = [const { None }; HOLD];
+
+                loop {
+                    find_folios::<LOCK>(&mut table, &mut found, look, write);
+                    if found[0].is_none() {
+                        break;
+                    }
+                    // What other tasks have left in this CPU's batch came before us: an mlock that
+                    // waits there must not find that we have taken off its mlock_count. Nor may
+                    // one come in between, which is why the batch stays locked.
+                    batch::lock_drained(context).with_lruvec(|batch, lruvec| {
+                        for found in found.iter().map_while(Option::as_ref) {
+                            left |= mark::<LOCK>(found.folio, lruvec, batch);
                             if look
-                                && step == 1
-                                && page.addr() == self.populated
-                                && page.is_populated(write)
-                                && folio.mark_accessed_unevictable()
+                                && found.populated_at == self.populated
+                                && found.folio.mark_accessed_unevictable()
                             {
                                 self.populated = self.populated.wrapping_add(PAGE_SIZE);
                             }
                         }
-                        page.skip(step);
-                    }
+                    });
                 }
             }
         }
@@ -176,17 +180,67 @@ impl PageWalk {
         // its folios to us, and before we may go to another CPU. If reclaim mlocked one of them too
         // and put it back on a list before that, then both would count.
         if left {
-            lruvec.unlock();
-            lru_add_drain();
+            lru_add_drain(context);
         }
     }
 }
 
+/// Collects the next folios of a table that are to be moved, as many as `found` has room for, with
+/// `None` after the last one.
+#[inline(always)]
+fn find_folios<'t, const LOCK: bool>(
+    table: &mut PageTable<'t>,
+    found: &mut [Option<Found<'t>>; HOLD],
+    look: bool,
+    write: bool,
+) {
+    for slot in found {
+        *slot = find_folio::<LOCK>(table, look, write);
+        if slot.is_none() {
+            break;
+        }
+    }
+}
+
+#[inline(always)]
+fn find_folio<'t, const LOCK: bool>(
+    table: &mut PageTable<'t>,
+    look: bool,
+    write: bool,
+) -> Option<Found<'t>> {
+    while let Some(page) = table.find() {
+        let folio = page.folio();
+        if folio.is_zone_device() {
+            page.skip(1);
+            continue;
+        }
+        let step = page.batch();
+        let found = allow_mlock_munlock(&page, step, LOCK).then(|| Found {
+            folio,
+            // Only this entry was looked at of those that are stepped over.
+            populated_at: if look && step == 1 && page.is_populated(write) {
+                page.addr()
+            } else {
+                NOWHERE
+            },
+        });
+        page.skip(step);
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
+
 // A function, since a closure that is called twice would not be inlined.
 #[inline(always)]
-fn mark<const LOCK: bool>(folio: &Folio, lruvec: &mut LruvecGuard, context: TaskContext) -> bool {
+fn mark<const LOCK: bool>(
+    folio: Folio<'_>,
+    lruvec: &mut LruvecGuard<'_>,
+    batch: BatchSpace<'_>,
+) -> bool {
     if LOCK {
-        batch::mlock_mapped_folio(folio, lruvec, context)
+        batch::mlock_mapped_folio(folio, lruvec, batch)
     } else {
         batch::munlock_now(folio, lruvec);
         false

@@ -49,11 +49,6 @@ __rust_helper bool rust_helper_folio_test_mlocked(const struct folio *folio)
 	return folio_test_mlocked(folio);
 }
 
-__rust_helper void rust_helper_folio_set_mlocked(struct folio *folio)
-{
-	folio_set_mlocked(folio);
-}
-
 __rust_helper bool rust_helper_folio_test_set_mlocked(struct folio *folio)
 {
 	return folio_test_set_mlocked(folio);
@@ -82,6 +77,11 @@ __rust_helper bool rust_helper_folio_test_clear_lru(struct folio *folio)
 __rust_helper void rust_helper_folio_set_lru(struct folio *folio)
 {
 	folio_set_lru(folio);
+}
+
+__rust_helper bool rust_helper_folio_mapped(const struct folio *folio)
+{
+	return folio_mapped(folio);
 }
 
 /* Four unions without a name deep */
@@ -184,6 +184,12 @@ __rust_helper void rust_helper_lruvec_mod_nr_mlock(struct lruvec *lruvec,
 {
 	__mod_zone_page_state(&lruvec_pgdat(lruvec)->node_zones[zid], NR_MLOCK,
 			      nr);
+}
+
+__rust_helper unsigned long
+rust_helper_folio_flags_read(const struct folio *folio)
+{
+	return READ_ONCE(folio->flags.f);
 }
 
 /* Returns the flags as they were */

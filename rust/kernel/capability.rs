@@ -10,12 +10,18 @@ use crate::{
 };
 
 /// A capability, `CAP_*`.
+///
+/// # Invariants
+///
+/// The number is one that the kernel knows, for which `cap_valid()` is true: `capable()` crashes
+/// for any other.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Capability(c_int);
 
 impl Capability {
     /// `CAP_IPC_LOCK`: may lock memory beyond the limit.
+    // INVARIANT: It is one of the numbers.
     pub const IPC_LOCK: Self = Self(bindings::CAP_IPC_LOCK as c_int);
 }
 
@@ -26,6 +32,6 @@ impl Capability {
 /// context.
 #[inline]
 pub fn capable(cap: Capability) -> bool {
-    // SAFETY: The capability is one that the kernel knows.
+    // SAFETY: By its type invariants, the capability is one that the kernel knows.
     unsafe { bindings::capable(cap.0) }
 }

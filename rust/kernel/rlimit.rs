@@ -21,12 +21,17 @@ use core::{
 };
 
 /// A resource that a process may use up to a limit, `RLIMIT_*`.
+///
+/// # Invariants
+///
+/// The number is one that the kernel knows, so below `RLIM_NLIMITS`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Resource(c_uint);
 
 impl Resource {
     /// `RLIMIT_MEMLOCK`: address space that may be locked, in bytes.
+    // INVARIANT: It is one of the numbers.
     pub const MEMLOCK: Self = Self(bindings::RLIMIT_MEMLOCK);
 }
 
@@ -35,7 +40,7 @@ impl Resource {
 /// May be called in task context. The limit may change at any time.
 #[inline]
 pub fn rlimit(resource: Resource) -> usize {
-    // SAFETY: The resource is one that the kernel knows, and the current task has its signal
+    // SAFETY: By its type invariants, the resource is one that the kernel knows, and the current task has its signal
     // structure.
     unsafe { bindings::rlimit(resource.0) }
 }
@@ -45,7 +50,7 @@ pub fn rlimit(resource: Resource) -> usize {
 /// May be called in any context. The limit may change at any time.
 #[inline]
 pub fn task_rlimit(task: &Task, resource: Resource) -> usize {
-    // SAFETY: The resource is one that the kernel knows. A task keeps its signal structure for as
+    // SAFETY: By its type invariants, the resource is one that the kernel knows. A task keeps its signal structure for as
     // long as it is referenced.
     unsafe { bindings::task_rlimit(task.as_ptr(), resource.0) }
 }

@@ -5,7 +5,7 @@
 //! Moving a folio to another LRU list takes its lruvec's lock, which all CPUs want. So folios are
 //! collected, and a batch of them is moved at once. Each CPU has one batch ([`LocalBatch`]), under
 //! a local lock: preemption is off while it is held, or on PREEMPT_RT, migration is, and other
-//! tasks of the CPU wait.
+//! tasks of the CPU wait. Who has the batch may lock lruvecs, for its folios or for others.
 //!
 //! # Lock order
 //!
@@ -25,39 +25,53 @@ use crate::{
     types::NotThreadSafe,
     warn_on, //
 };
-use core::ops::Deref;
+use core::{
+    marker::PhantomData,
+    ops::Deref, //
+};
 
-/// Says that the code which has it runs in a task, and not in an interrupt that may have come in
-/// the middle of something.
+/// Proof that the caller runs in task context, and has no batch locked.
+///
+/// [`LocalBatch::lock`] borrows it for as long as the batch is locked, so that nobody locks the
+/// batch twice, or calls what does.
 ///
 /// # Invariants
 ///
-/// Exists in task context only.
-#[derive(Clone, Copy)]
-pub struct TaskContext(NotThreadSafe);
+/// Exists in task context only. If it is not borrowed, then this task holds neither the local lock
+/// of a batch nor an lruvec lock.
+pub struct TaskContext<'c>(PhantomData<&'c mut ()>, NotThreadSafe);
 
-impl TaskContext {
+impl TaskContext<'_> {
     /// Notes that this is task context.
     ///
     /// # Safety
     ///
-    /// Must be called in task context.
+    /// Must be called in task context. The task must not hold the local lock of a batch or an
+    /// lruvec lock, nor take one in another way for as long as the result is in use.
     #[inline]
     pub unsafe fn new() -> Self {
         // INVARIANT: The caller promises it; and an interrupt has no way to get at what a task has
         // on its stack.
-        Self(NotThreadSafe)
+        Self(PhantomData, NotThreadSafe)
     }
+}
+
+/// Moves the folios that wait in this CPU's batches to their LRU lists, as `lru_add_drain()`.
+///
+/// Does not sleep, save on PREEMPT_RT. May be called with page table locks held.
+#[inline]
+pub fn lru_add_drain(_context: &mut TaskContext<'_>) {
+    // SAFETY: By the invariants of `TaskContext`, this is task context, and we hold none of the
+    // locks that are taken: it is not borrowed by anybody else.
+    unsafe { bindings::lru_add_drain() };
 }
 
 /// What is to be done with a folio of a batch.
 pub enum Entry<'b> {
     /// Mlock it: it is on an LRU list, or for the moment not.
-    Mlock(&'b Folio),
-    /// Mlock it, and put it on an LRU list for the first time.
-    MlockNew(NewFolio<'b>),
+    Mlock(Folio<'b>),
     /// Munlock it.
-    Munlock(&'b Folio),
+    Munlock(Folio<'b>),
 }
 
 // Kept in the low bits of the pointers of a batch.
@@ -136,7 +150,7 @@ impl FolioBatch {
     #[inline]
     pub fn push_mlock_new(&self, new: NewFolio<'_>) -> u8 {
         // INVARIANT: It is a `NewFolio`, and is given up here.
-        self.push(new.folio().get(), MLOCK_NEW)
+        self.push(new.into_folio().get(), MLOCK_NEW)
     }
 
     /// Adds a folio to be munlocked; returns how many more there is room for.
@@ -185,40 +199,44 @@ impl FolioBatch {
         (entry.wrapping_byte_sub(tag), tag)
     }
 
-    /// Calls `work` for each folio, with an lruvec lock that stays from one to the next, unlocks,
-    /// puts the folios, and empties the batch.
+    /// Calls `work` for each folio to be mlocked or munlocked, with an lruvec lock that stays from
+    /// one to the next, puts those that are new on the LRU lists, unlocks, puts the folios, and
+    /// empties the batch.
     ///
     /// Until then others see that it is not empty, as they do in C: who wants its references to be
     /// gone waits for us.
     #[inline]
-    pub fn drain(&self, mut work: impl FnMut(&mut LruvecGuard, Entry<'_>)) {
+    pub fn drain(&self, mut work: impl FnMut(&mut LruvecGuard<'_>, Entry<'_>)) {
         let nr = self.count();
         if nr > SIZE {
             warn_on!(true);
             return;
         }
-        // INVARIANT: What `work` might do by locking the batch once more is refused for this count,
-        // by `push()` and above. So the entries stay as they are.
+        // INVARIANT: If `work` should add to the batch or drain it, then that is refused for this
+        // count, by `push()` and above. So the entries stay as they are.
         self.set_count(DRAINING);
 
-        let mut lruvec = LruvecGuard::new();
-        for i in 0..nr {
-            // SAFETY: There are `nr` entries, which nobody changes while we drain.
-            let (folio, tag) = unsafe { self.entry(i) };
-            // SAFETY: By the type invariants, the entry has a reference, which is not put before
-            // all are done with.
-            let folio = unsafe { Folio::from_raw(folio) };
-            let entry = match tag {
-                MLOCK => Entry::Mlock(folio),
-                // SAFETY: By the type invariants, the folio is new, and this is the only entry that
-                // says so.
-                MLOCK_NEW => Entry::MlockNew(unsafe { NewFolio::new(folio) }),
-                _ => Entry::Munlock(folio),
-            };
-            work(&mut lruvec, entry);
-        }
-        // Putting the last reference takes the lock of the folio's lruvec.
-        drop(lruvec);
+        // Unlocks at its end: putting the last reference takes the lock of the folio's lruvec.
+        LruvecGuard::with(|lruvec| {
+            for i in 0..nr {
+                // SAFETY: There are `nr` entries, which nobody changes while we drain.
+                let (folio, tag) = unsafe { self.entry(i) };
+                // SAFETY: By the type invariants, the entry has a reference, which is not put
+                // before all are done with.
+                let folio = unsafe { Folio::from_raw(folio) };
+                let entry = match tag {
+                    MLOCK_NEW => {
+                        // SAFETY: By the type invariants, the folio is new, and this is the only
+                        // entry that says so. It is not dropped.
+                        lruvec.add_new(unsafe { NewFolio::new(folio) });
+                        continue;
+                    }
+                    MLOCK => Entry::Mlock(folio),
+                    _ => Entry::Munlock(folio),
+                };
+                work(lruvec, entry);
+            }
+        });
 
         for i in 0..nr {
             // SAFETY: As above. The reference is the batch's, which gives it up.
@@ -229,36 +247,62 @@ impl FolioBatch {
     }
 }
 
+/// The space in a batch, for who must not drain it now.
+#[derive(Clone, Copy)]
+pub struct BatchSpace<'b>(&'b FolioBatch);
+
+impl BatchSpace<'_> {
+    /// Adds a folio to be mlocked, unless the batch is full.
+    #[inline]
+    pub fn push_mlock(self, folio: Folio<'_>) {
+        if self.0.count() < SIZE {
+            self.0.push_mlock(folio.get());
+        }
+    }
+}
+
 /// The batch of this CPU, with its local lock held. Dropping it unlocks.
 ///
 /// # Invariants
 ///
 /// We hold the local lock, and `batch` is that of this CPU.
-pub struct LocalBatch {
+pub struct LocalBatch<'c> {
     batch: FolioBatch,
+    _context: PhantomData<&'c mut ()>,
 }
 
-impl LocalBatch {
+impl<'c> LocalBatch<'c> {
     /// Locks this CPU's batch.
     ///
-    /// May be called with spinlocks held. Who holds it already gets the same batch again, or
-    /// deadlocks on PREEMPT_RT. Must not sleep while it is held.
+    /// May be called with spinlocks held. Must not sleep while it is held.
     #[inline]
-    pub fn lock(_context: TaskContext) -> Self {
+    pub fn lock(_context: &'c mut TaskContext<'_>) -> Self {
         // INVARIANT: The helper takes the lock and returns the batch that is under it. With it,
         // no other task runs on this CPU that looks at the batch; and interrupts do not, since only
         // tasks get here.
         Self {
             batch: FolioBatch {
-                // SAFETY: No preconditions.
+                // SAFETY: This is task context, and the task does not hold the lock: there is a
+                // `TaskContext`, which is borrowed for as long as there is a `LocalBatch`.
                 batch: unsafe { bindings::mlock_fbatch_lock() },
                 _nts: NotThreadSafe,
             },
+            _context: PhantomData,
         }
+    }
+
+    /// Calls `work` with the guard of an lruvec lock, and with what adds folios to the batch;
+    /// unlocks the lruvec in the end. The batch cannot be drained meanwhile.
+    #[inline(always)]
+    pub fn with_lruvec<R>(
+        &mut self,
+        work: impl FnOnce(BatchSpace<'_>, &mut LruvecGuard<'_>) -> R,
+    ) -> R {
+        LruvecGuard::with(|lruvec| work(BatchSpace(&self.batch), lruvec))
     }
 }
 
-impl Deref for LocalBatch {
+impl Deref for LocalBatch<'_> {
     type Target = FolioBatch;
 
     #[inline]
@@ -267,7 +311,7 @@ impl Deref for LocalBatch {
     }
 }
 
-impl Drop for LocalBatch {
+impl Drop for LocalBatch<'_> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: By the type invariants, we hold the lock.

@@ -21,10 +21,10 @@ use core::ptr;
 
 /// Gives the thread of the test an address space, which goes away with the thread.
 ///
-/// Must be called before `current!()` is looked at. As `kunit_attach_mm()`.
+/// As `kunit_attach_mm()`.
 pub fn attach_mm() -> Result {
-    // SAFETY: Leaves an mm that is there alone. If there is none, then nobody has a reference to
-    // it.
+    // SAFETY: Leaves an mm that is there alone, so that references to it stay valid. If there is
+    // none, then nobody has a reference to it.
     to_result(unsafe { bindings::kunit_attach_mm() })
 }
 

@@ -9,12 +9,12 @@
 //! of them outlives the lock.
 //!
 //! A vma may be replaced by another while it is changed: splitting and merging allocate and free
-//! vmas. [`VmaMut::modify_flags`] therefore takes the handle and gives back the one to go on with
+//! vmas. [`LockableVma::modify_flags`] therefore takes the handle and gives back the one to go on with
 //! ([`ModifiedVma`]).
 //!
 //! # Lock order
 //!
-//! The mmap lock is taken first. The vma's own lock, which [`VmaMut::modify_flags`] and the methods
+//! The mmap lock is taken first. The vma's own lock, which [`LockableVma::modify_flags`] and the methods
 //! of [`ModifiedVma`] take, nests inside, page table locks inside of that.
 //!
 //! C headers: [`include/linux/mmap_lock.h`](srctree/include/linux/mmap_lock.h),
@@ -31,6 +31,7 @@ use crate::{
         Result, //
     },
     mm::{
+        folio_batch::TaskContext,
         virt::{
             flags,
             VmaRef, //
@@ -334,22 +335,31 @@ impl Deref for VmaMut<'_> {
 }
 
 impl<'i> VmaMut<'i> {
-    /// Returns whether the vma maps secret memory, as `vma_is_secretmem()`.
-    #[inline]
-    pub fn is_secretmem(&self) -> bool {
-        // SAFETY: By the type invariants, the vma is valid.
-        unsafe { bindings::vma_is_secretmem(self.at.vma) }
-    }
-
-    /// Returns whether pages of this vma can be locked, as `vma_supports_mlock()`.
+    /// Returns the vma as one that can be locked and unlocked; `None` if it cannot, as
+    /// `vma_supports_mlock()` and `vma_is_secretmem()` say.
     ///
-    /// They cannot in vmas of devices, huge pages, DAX and droppable memory, nor in the gate vma.
+    /// Vmas of devices, huge pages, DAX and droppable memory cannot, nor can the gate vma. Secret
+    /// memory is locked for good.
     #[inline]
-    pub fn supports_mlock(&self) -> bool {
+    pub fn lockable(self) -> Option<LockableVma<'i>> {
         // SAFETY: By the type invariants, the vma is valid.
-        unsafe { bindings::vma_supports_mlock(self.at.vma) }
+        let lockable = unsafe {
+            !bindings::vma_is_secretmem(self.at.vma) && bindings::vma_supports_mlock(self.at.vma)
+        };
+        // INVARIANT: We just asked.
+        lockable.then_some(LockableVma(self))
     }
+}
 
+/// A vma that can be locked and unlocked.
+///
+/// # Invariants
+///
+/// `vma_supports_mlock()` is true of the vma, and `vma_is_secretmem()` is not. Both stay so while
+/// the mmap lock is held for writing.
+pub struct LockableVma<'i>(VmaMut<'i>);
+
+impl<'i> LockableVma<'i> {
     /// Splits and merges so that one vma with the given lock flags can hold `start..end` (bytes).
     /// Takes the vma write lock.
     ///
@@ -364,7 +374,8 @@ impl<'i> VmaMut<'i> {
     /// then as before, but may have been cut at `start`.
     #[inline]
     pub fn modify_flags(self, start: usize, end: usize, lock: VmaFlags) -> Result<ModifiedVma<'i>> {
-        if !is_part_of(&self, start, end) {
+        let vma = self.0;
+        if !is_part_of(&vma, start, end) {
             return Err(EINVAL);
         }
 
@@ -372,10 +383,12 @@ impl<'i> VmaMut<'i> {
         // are read here, when a split copies them, or when a merge does away with the vma. In C,
         // all three may lose that flag.
         // SAFETY: By the type invariants, the vma is valid and the mmap write lock is held.
-        unsafe { bindings::vma_start_write(self.at.vma) };
-        let mut flags = self.vma_flags().with_lock(lock).into_raw();
-        let inside = start > self.start();
-        let at = self.at;
+        unsafe { bindings::vma_start_write(vma.at.vma) };
+        let old = vma.vma_flags();
+        let mut flags = old.with_lock(lock).into_raw();
+        let inside = start > vma.start();
+        let mm = vma.mm;
+        let at = vma.at;
 
         // What the range is next to is then the lower part of the same vma.
         if inside {
@@ -385,19 +398,22 @@ impl<'i> VmaMut<'i> {
         // SAFETY: By the type invariants, the write lock is held, and `prev` and `vma` are in the
         // tree that `vmi` is over. We just checked the range. If `prev` does not end where the
         // range starts, then it is not merged with.
-        let vma = from_err_ptr(unsafe {
+        let modified = from_err_ptr(unsafe {
             bindings::vma_modify_flags(&mut at.vmi, at.prev, at.vma, start, end, &mut flags)
         })?;
 
         // INVARIANT: `vma_modify_flags()` returned a vma that is in the tree, and took the place of
         // the old one if that was merged away; the range, which we just checked, is in it. `prev`
-        // was not freed: of a merge with it, it is the vma that remains.
-        at.vma = vma;
+        // was not freed: of a merge with it, it is the vma that remains. `old` are the flags of the
+        // range.
+        // It merges with vmas that have the same flags and the same file, and so can be locked too.
+        at.vma = modified;
         Ok(ModifiedVma {
-            mm: self.mm,
-            vma,
+            mm,
+            vma: modified,
             start,
             end,
+            old,
             lock,
         })
     }
@@ -416,13 +432,15 @@ fn is_part_of(vma: &VmaRef, start: usize, end: usize) -> bool {
 /// # Invariants
 ///
 /// `vma` is in the tree of `mm`, the write lock of which is held. It contains `start..end`, which
-/// is page aligned and not empty.
+/// is page aligned and not empty, and it can be locked and unlocked. `old` are the flags that the
+/// range had before.
 #[must_use]
 pub struct ModifiedVma<'i> {
     mm: &'i MmWithUser,
     vma: *mut bindings::vm_area_struct,
     start: usize,
     end: usize,
+    old: VmaFlags,
     lock: VmaFlags,
 }
 
@@ -467,17 +485,38 @@ impl ModifiedVma<'_> {
         }
     }
 
-    /// Replaces the lock flags of the vma. Takes the vma write lock.
+    /// Returns a context for what is done before or after the pages are walked.
     #[inline]
-    pub fn set_lock_flags(self) {
+    pub fn task_context(&mut self) -> TaskContext<'_> {
+        // SAFETY: The mmap lock is a sleeping lock, which a task holds for as long as there is
+        // `self`. No lruvec or batch is locked: that is done with a context, and under spinlocks,
+        // inside of which a vma is not changed.
+        unsafe { TaskContext::new() }
+    }
+
+    /// Replaces the lock flags of the vma if no page needs to follow: if it maps none, or stays
+    /// locked and only the mode changes. Takes the vma write lock.
+    ///
+    /// # Errors
+    ///
+    /// Gives the vma back if its pages do need to follow, for
+    /// [`publish_lock_flags`](Self::publish_lock_flags).
+    #[inline]
+    pub fn set_lock_flags(self) -> Result<(), Self> {
+        let was_locked = self.old.contains(VmaFlags::LOCKED);
+        if was_locked != self.lock.contains(VmaFlags::LOCKED) && self.maps_folios() {
+            return Err(self);
+        }
+
         // SAFETY: By the type invariants, the vma is valid and the mmap write lock is held.
         unsafe { bindings::vma_start_write(self.vma) };
         // Read anew: the vma may be another one by now, with a `VMA_MAYBE_GUARD_BIT` of its own.
         let flags = self.as_ref().vma_flags().with_lock(self.lock);
 
-        // SAFETY: As above; with the vma write lock we are the only one to write the flags. What
-        // the pages of the vma are does not depend on its lock flags.
+        // SAFETY: As above; with the vma write lock we are the only one to write the flags. The vma
+        // can be locked by the type invariants, and there is no page that is not as they say.
         unsafe { (*self.vma).__bindgen_anon_2.flags = flags.into_raw() };
+        Ok(())
     }
 
     /// Replaces the lock flags of the vma and calls `pages` to bring its pages in line with them.
@@ -508,10 +547,10 @@ impl ModifiedVma<'_> {
             start: self.start,
             end: self.end,
         });
-        // Without the marker. If there was none, then this writes what stands there: were it left
-        // out, the compiler would make two of all this, and not inline the closure.
-        // SAFETY: As above. Nobody has changed the flags since.
-        unsafe { self.reset_flags_once(flags) };
+        if locking {
+            // SAFETY: As above. Nobody has changed the flags since.
+            unsafe { self.reset_flags_once(flags) };
+        }
         result
     }
 
@@ -560,6 +599,14 @@ impl PublishedVma<'_> {
     #[inline]
     pub(super) fn as_ptr(&self) -> *mut bindings::vm_area_struct {
         self.vma.as_ptr()
+    }
+
+    /// Returns a context for what is done before or after the pages are walked.
+    #[inline]
+    pub fn task_context(&mut self) -> TaskContext<'_> {
+        // SAFETY: As in `ModifiedVma::task_context()`. A walk, in which there may be others,
+        // borrows `self`.
+        unsafe { TaskContext::new() }
     }
 
     /// Returns the flags of the vma.

@@ -21,10 +21,7 @@ use crate::{
         c_void, //
     },
     mm::{
-        folio::{
-            Folio,
-            LruvecGuard, //
-        },
+        folio::Folio,
         folio_batch::TaskContext,
         mmap_write::PublishedVma, //
     },
@@ -61,7 +58,7 @@ pub struct HugeEntry<'t> {
 impl<'t> HugeEntry<'t> {
     /// Returns the folio that is mapped, as `vm_normal_folio_pmd()`; `None` if none is present.
     #[inline]
-    pub fn folio(&self) -> Option<&'t Folio> {
+    pub fn folio(&self) -> Option<Folio<'t>> {
         // SAFETY: By the type invariants, the entry is huge, the vma's, and its lock is held.
         let folio = unsafe { bindings::pmd_normal_folio(self.vma, self.addr, self.pmd) };
         if folio.is_null() {
@@ -123,21 +120,13 @@ impl<'t> PageTable<'t> {
         self.end.wrapping_sub(self.addr) / PAGE_SIZE
     }
 
-    /// Returns the address (bytes) of the entry that comes next; `None` at the end.
-    #[inline]
-    pub fn addr(&self) -> Option<usize> {
-        (self.addr != self.end).then_some(self.addr)
-    }
-
-    /// Finds the next present page below `limit` (bytes) that belongs to a folio, as
-    /// `vm_normal_folio()` says.
+    /// Finds the next present page that belongs to a folio, as `vm_normal_folio()` says, which may
+    /// report an entry that is broken on the console.
     ///
     /// Finds the same page again if [`MappedPage::skip`] is not called on it.
     #[inline]
-    pub fn find_below(&mut self, limit: usize) -> Option<MappedPage<'_, 't>> {
-        let end = self.end.min(limit);
-
-        while self.addr < end {
+    pub fn find(&mut self) -> Option<MappedPage<'_, 't>> {
+        while self.addr != self.end {
             // SAFETY: By the type invariants, this is an entry of a table whose lock is held.
             let ptent = unsafe { bindings::ptep_get(self.pte) };
             // SAFETY: It is the vma's entry for this address.
@@ -164,14 +153,14 @@ impl<'t> PageTable<'t> {
 /// The entry that `table` stands at is `ptent`, which is present and maps a page of `folio`.
 pub struct MappedPage<'p, 't> {
     table: &'p mut PageTable<'t>,
-    folio: &'t Folio,
+    folio: Folio<'t>,
     ptent: bindings::pte_t,
 }
 
 impl<'t> MappedPage<'_, 't> {
     /// Returns the folio.
     #[inline]
-    pub fn folio(&self) -> &'t Folio {
+    pub fn folio(&self) -> Folio<'t> {
         self.folio
     }
 
@@ -203,12 +192,16 @@ impl<'t> MappedPage<'_, 't> {
     }
 
     /// Returns whether the whole folio would lie in the part of the vma that is walked, as
-    /// `folio_within_range()`. Only for large folios, which KSM's are not.
+    /// `folio_within_range()`. A folio of one page does.
     #[inline]
     pub fn is_folio_within(&self) -> bool {
         let table = &self.table;
 
+        if !self.folio.is_large() {
+            return true;
+        }
         // SAFETY: By the type invariants, the folio is mapped in this vma, both of which are valid.
+        // It is large, so it is not KSM's, of which the vma would not tell the place.
         unsafe {
             bindings::folio_within_range(self.folio.as_ptr(), table.vma, table.start, table.end)
         }
@@ -242,13 +235,12 @@ impl PublishedVma<'_> {
     /// under its lock.
     ///
     /// Takes and drops the lock for each table, and lets other tasks run in between. A table that
-    /// goes away while it is looked for is looked for again. Huge pages are not split. `visit` runs
-    /// in task context, and must not sleep. An lruvec that it has locked is unlocked before the
-    /// table.
+    /// goes away while it is looked for is looked for again. Huge pages are not split. `visit` must
+    /// not sleep.
     #[inline]
     pub fn walk_tables<F>(&mut self, mut visit: F)
     where
-        F: FnMut(Table<'_>, &mut LruvecGuard, TaskContext),
+        F: FnMut(Table<'_>, &mut TaskContext<'_>),
     {
         // It returns what `pmd_entry()` does, which is 0.
         // SAFETY: By the type invariants, the mmap lock and the vma's own are held for writing, and
@@ -267,7 +259,7 @@ impl PublishedVma<'_> {
 
 struct Walker<F>(PhantomData<F>);
 
-impl<F: FnMut(Table<'_>, &mut LruvecGuard, TaskContext)> Walker<F> {
+impl<F: FnMut(Table<'_>, &mut TaskContext<'_>)> Walker<F> {
     const OPS: bindings::mm_walk_ops = bindings::mm_walk_ops {
         pmd_entry: Some(Self::pmd_entry),
         walk_lock: bindings::page_walk_lock_PGWALK_WRLOCK_VERIFY,
@@ -291,8 +283,8 @@ impl<F: FnMut(Table<'_>, &mut LruvecGuard, TaskContext)> Walker<F> {
         let (vma, visit) = unsafe { ((*walk).vma, &mut *(*walk).private.cast::<F>()) };
         let mut ptl = ptr::null_mut();
         // SAFETY: `walk_tables()` has called us, with the write lock of a task's mmap lock: it is
-        // that task which runs.
-        let context = unsafe { TaskContext::new() };
+        // that task which runs. It borrows the vma, and so no context of the vma's is in use.
+        let mut context = unsafe { TaskContext::new() };
 
         // SAFETY: `pmd` is an entry of the vma, which is locked.
         let huge_ptl = unsafe { bindings::pmd_trans_huge_lock(pmd, vma) };
@@ -326,7 +318,7 @@ impl<F: FnMut(Table<'_>, &mut LruvecGuard, TaskContext)> Walker<F> {
                 _lock: PhantomData,
             })
         };
-        visit(table, &mut LruvecGuard::new(), context);
+        visit(table, &mut context);
         // SAFETY: We took the one lock or the other, and mapped the table with that. What the
         // closure got ended with the call.
         unsafe {

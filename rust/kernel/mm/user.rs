@@ -55,13 +55,3 @@ fn mm_populate(current: &CurrentTask, start: usize, len: usize, ignore_errors: c
     // mapped there is looked up under the lock.
     to_result(unsafe { bindings::__mm_populate(start, len, ignore_errors) })
 }
-
-/// Moves the folios that wait in this CPU's batches to their LRU lists, as `lru_add_drain()`.
-///
-/// May be called in task context, with page table locks held, but neither an lruvec nor a batch
-/// locked.
-#[inline]
-pub fn lru_add_drain() {
-    // SAFETY: No preconditions.
-    unsafe { bindings::lru_add_drain() };
-}

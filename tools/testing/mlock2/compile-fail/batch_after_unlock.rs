@@ -8,7 +8,7 @@ use kernel::mm::folio_batch::{
     TaskContext, //
 };
 
-pub fn is_idle(context: TaskContext) -> bool {
+pub fn is_idle(context: &mut TaskContext<'_>) -> bool {
     let lock = LocalBatch::lock(context);
     let batch: &FolioBatch = &lock;
     let idle = batch.is_empty();

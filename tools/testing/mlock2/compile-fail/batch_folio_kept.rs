@@ -8,7 +8,7 @@ use kernel::mm::folio_batch::{
     TaskContext, //
 };
 
-pub fn last_size(context: TaskContext) -> usize {
+pub fn last_size(context: &mut TaskContext<'_>) -> usize {
     let mut last = None;
 
     LocalBatch::lock(context).drain(|_, entry| {
@@ -19,5 +19,8 @@ pub fn last_size(context: TaskContext) -> usize {
             last = Some(folio);
         }
     });
-    last.map_or(0, |folio| folio.nr_pages())
+    #[cfg(mistake)]
+    return last.map_or(0, |folio: kernel::mm::folio::Folio<'_>| folio.nr_pages());
+    #[cfg(not(mistake))]
+    last.map_or(0, |folio| folio.folio().nr_pages())
 }

@@ -10,7 +10,7 @@ use kernel::mm::{
     },
 };
 
-pub fn add(new: NewFolio<'_>, context: TaskContext) {
+pub fn add(new: NewFolio<'_>, context: &mut TaskContext<'_>) {
     let batch = LocalBatch::lock(context);
 
     batch.push_mlock_new(new);

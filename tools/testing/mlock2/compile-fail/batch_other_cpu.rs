@@ -7,18 +7,23 @@ use kernel::mm::folio_batch::{
     TaskContext, //
 };
 
-fn on_other_cpu(work: impl FnOnce(TaskContext) -> bool + Send, context: TaskContext) -> bool {
+fn on_other_cpu(
+    work: impl FnOnce(&mut TaskContext<'_>) -> bool + Send,
+    context: &mut TaskContext<'_>,
+) -> bool {
     work(context)
 }
 
-pub fn is_idle(context: TaskContext) -> bool {
+pub fn is_idle(context: &mut TaskContext<'_>, other: &mut TaskContext<'_>) -> bool {
     #[cfg(mistake)]
     let batch = LocalBatch::lock(context);
-    let work = move |_here| {
+    #[cfg(not(mistake))]
+    let _ = context;
+    let work = move |_here: &mut TaskContext<'_>| {
         #[cfg(not(mistake))]
         let batch = LocalBatch::lock(_here);
         batch.is_empty()
     };
     // error: E0277 cannot be sent between threads safely
-    on_other_cpu(work, context)
+    on_other_cpu(work, other)
 }

@@ -3,12 +3,12 @@
 //! Once the claim has ended, the folio is not moved any more.
 
 use kernel::mm::folio::{
-    Fate,
     Folio,
-    LruvecGuard, //
+    LruvecGuard,
+    Mlocked, //
 };
 
-pub fn cull(folio: &Folio, lruvec: &mut LruvecGuard) {
+pub fn count(folio: Folio<'_>, lruvec: &mut LruvecGuard<'_>) {
     let mut late = None;
 
     lruvec.with_claimed(folio, |folio| {
@@ -16,8 +16,8 @@ pub fn cull(folio: &Folio, lruvec: &mut LruvecGuard) {
         // error: E0521 borrowed data escapes outside of closure
         late.replace(folio);
         #[cfg(not(mistake))]
-        late.replace(folio.nr_pages());
-        Fate::Culled
+        late.replace(folio.dec_mlock_count());
+        Mlocked::Kept
     });
     let _: bool = late.is_some();
 }

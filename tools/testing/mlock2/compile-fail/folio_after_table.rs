@@ -10,7 +10,7 @@ use kernel::mm::{
 pub fn is_large(vma: &mut PublishedVma<'_>) -> bool {
     let mut last = None;
 
-    vma.walk_tables(|table, _, _| {
+    vma.walk_tables(|table, _| {
         if let Table::Huge(entry) = table {
             let folio = entry.folio();
             #[cfg(not(mistake))]
@@ -19,5 +19,8 @@ pub fn is_large(vma: &mut PublishedVma<'_>) -> bool {
             last = folio;
         }
     });
-    last.is_some_and(|folio| folio.is_large())
+    #[cfg(mistake)]
+    return last.is_some_and(|folio: kernel::mm::folio::Folio<'_>| folio.is_large());
+    #[cfg(not(mistake))]
+    last.is_some_and(|folio| folio.folio().is_large())
 }

@@ -3,18 +3,18 @@
 //! To move a folio to another LRU list takes its lruvec's lock.
 
 use kernel::mm::folio::{
-    Fate,
     Folio,
-    LruvecGuard, //
+    LruvecGuard,
+    Mlocked, //
 };
 
-pub fn cull(folio: &Folio, lruvec: &mut LruvecGuard) {
+pub fn munlock(folio: Folio<'_>, lruvec: &mut LruvecGuard<'_>) {
     #[cfg(mistake)]
     let _ = lruvec;
     #[cfg(mistake)]
-    // error: E0599 no method named `with_claimed` found for reference `&Folio`
-    folio.with_claimed(|_| Fate::Culled);
+    // error: E0599 no method named `with_claimed` found for struct `Folio<'f>`
+    folio.with_claimed(|_| Mlocked::Cleared);
 
     #[cfg(not(mistake))]
-    lruvec.with_claimed(folio, |_| Fate::Culled);
+    lruvec.with_claimed(folio, |_| Mlocked::Cleared);
 }

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Nor does the lock do without claiming the folio: what is put on a list is claimed, or new.
+//! Nor does the lock do without claiming the folio: what is put on a list is claimed, or new and in
+//! a batch.
 
 use kernel::mm::folio::{
-    Fate,
     Folio,
-    LruvecGuard, //
+    LruvecGuard,
+    Mlocked, //
 };
 
-pub fn cull(folio: &Folio, lruvec: &mut LruvecGuard) {
+pub fn munlock(folio: Folio<'_>, lruvec: &mut LruvecGuard<'_>) {
     #[cfg(mistake)]
-    // error: E0308 expected `NewFolio<'_>`, found `&Folio`
-    lruvec.add_new(folio, |_| true);
+    // error: E0624 method `add_evictable` is private
+    lruvec.add_evictable(folio);
 
     #[cfg(not(mistake))]
-    lruvec.with_claimed(folio, |_| Fate::Culled);
+    lruvec.with_claimed(folio, |_| Mlocked::Cleared);
 }

@@ -14,10 +14,11 @@ use kernel::{
 pub fn charge(vma: VmaMut<'_>) -> Result {
     let (start, end) = (vma.start(), vma.end());
 
+    let vma = vma.lockable().ok_or(EINVAL)?;
     #[cfg(not(mistake))]
     let mut vma = vma.modify_flags(start, end, VmaFlags::LOCKED)?;
 
-    // error: E0599 no method named `add_locked_vm` found for struct `VmaMut
+    // error: E0599 no method named `add_locked_vm` found for struct `LockableVma
     vma.add_locked_vm(1);
     Ok(())
 }

@@ -1,22 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The guard of an lruvec lock comes from a walk or a batch: one that is made elsewhere could be
-//! dropped before another that was made later, and turn interrupts on too early.
+//! The guard of an lruvec lock comes from a batch that is locked: one that is made elsewhere could
+//! wait for another, or turn interrupts on too early.
 
 use kernel::mm::{
     folio::LruvecGuard,
-    mmap_write::PublishedVma, //
+    folio_batch::LocalBatch, //
 };
 
-pub fn unlock(vma: &mut PublishedVma<'_>) {
-    vma.walk_tables(|_, lruvec, _| {
-        #[cfg(mistake)]
-        let _ = lruvec;
-        #[cfg(mistake)]
-        // error: E0624 associated function `new` is private
-        let lruvec = &mut LruvecGuard::new();
+pub fn unlock(batch: &mut LocalBatch<'_>) {
+    #[cfg(mistake)]
+    let _ = batch;
+    #[cfg(mistake)]
+    // error: E0624 associated function `with` is private
+    LruvecGuard::with(|lruvec| lruvec.unlock());
 
-        let lruvec: &mut LruvecGuard = lruvec;
-        lruvec.unlock();
-    });
+    #[cfg(not(mistake))]
+    batch.with_lruvec(|_, lruvec: &mut LruvecGuard<'_>| lruvec.unlock());
 }

@@ -8,7 +8,7 @@ pub fn lock(vma: ModifiedVma<'_>) {
     let mut published = None;
 
     vma.publish_lock_flags(|vma| {
-        vma.walk_tables(|_, _, _| ());
+        vma.walk_tables(|_, _| ());
         #[cfg(not(mistake))]
         let vma = vma.start();
         // error: E0521 borrowed data escapes outside of closure
@@ -16,7 +16,7 @@ pub fn lock(vma: ModifiedVma<'_>) {
     });
 
     #[cfg(mistake)]
-    let _ = published.map(|vma| vma.walk_tables(|_, _, _| ()));
+    let _ = published.map(|vma| vma.walk_tables(|_, _| ()));
     #[cfg(not(mistake))]
     let _ = published;
 }

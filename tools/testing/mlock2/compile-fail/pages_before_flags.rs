@@ -7,9 +7,9 @@ use kernel::mm::mmap_write::ModifiedVma;
 pub fn lock(vma: ModifiedVma<'_>) {
     #[cfg(mistake)]
     // error: E0599 no method named `walk_tables` found for struct `ModifiedVma
-    vma.walk_tables(|_, _, _| ());
+    vma.walk_tables(|_, _| ());
 
     vma.publish_lock_flags(|vma| {
-        vma.walk_tables(|_, _, _| ());
+        vma.walk_tables(|_, _| ());
     });
 }

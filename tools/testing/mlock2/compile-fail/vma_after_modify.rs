@@ -12,8 +12,11 @@ use kernel::{
 
 pub fn lock(vma: VmaMut<'_>) -> Result<usize> {
     let (start, end) = (vma.start(), vma.end());
-    let modified = vma.modify_flags(start, end, VmaFlags::LOCKED)?;
-    modified.set_lock_flags();
+    let modified = vma
+        .lockable()
+        .ok_or(EINVAL)?
+        .modify_flags(start, end, VmaFlags::LOCKED)?;
+    let _ = modified.set_lock_flags();
 
     #[cfg(mistake)]
     // error: E0382 borrow of moved value: `vma`

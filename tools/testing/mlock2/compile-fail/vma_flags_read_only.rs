@@ -16,9 +16,11 @@ pub fn unlock(vma: VmaMut<'_>) -> Result {
     #[cfg(mistake)]
     let vma: &kernel::mm::virt::VmaRef = &vma;
     #[cfg(not(mistake))]
+    let vma = vma.lockable().ok_or(EINVAL)?;
+    #[cfg(not(mistake))]
     let vma = vma.modify_flags(start, end, VmaFlags::NONE)?;
 
     // error: E0599 no method named `set_lock_flags` found for reference `&VmaRef`
-    vma.set_lock_flags();
+    let _ = vma.set_lock_flags();
     Ok(())
 }

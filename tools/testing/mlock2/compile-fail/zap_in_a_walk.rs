@@ -16,5 +16,5 @@ pub fn during(vma: &mut PublishedVma<'_>) {
     // error: E0599 no method named `zap_vma_range` found
     vma.zap_vma_range(vma.start(), vma.end() - vma.start());
 
-    vma.walk_tables(|_, _, _| ());
+    vma.walk_tables(|_, _| ());
 }

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The lock flags of a vma that cannot be locked, such as one of a device, do not change.
+
+use kernel::{
+    mm::mmap_write::{
+        ModifiedVma,
+        VmaMut, //
+    },
+    mm::vma_flags::VmaFlags,
+    prelude::*,
+};
+
+pub fn lock(vma: VmaMut<'_>) -> Result<ModifiedVma<'_>> {
+    let (start, end) = (vma.start(), vma.end());
+
+    #[cfg(not(mistake))]
+    let vma = vma.lockable().ok_or(EINVAL)?;
+    // error: E0599 no method named `modify_flags` found for struct `VmaMut
+    vma.modify_flags(start, end, VmaFlags::LOCKED)
+}
