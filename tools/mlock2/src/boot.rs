@@ -695,6 +695,9 @@ fn choose_accel(
 // What the console says
 //
 
+/// How many lines of what a case has said are shown if it fails.
+const MOST_SAID: usize = 8;
+
 /// A program that runs.
 struct Running {
     name: String,
@@ -702,6 +705,8 @@ struct Running {
     log: File,
     ktap: ktap::Parser,
     failures: Vec<String>,
+    /// What the case that runs has said.
+    said: Vec<String>,
     /// Why cases were skipped.
     skips: Vec<String>,
     /// Empty lines that have come; init puts one before its marker.
@@ -716,8 +721,16 @@ impl Running {
             return Ok(());
         }
         self.put_blanks(self.blanks)?;
+        let line = text.trim();
         if self.ktap.line(text) {
-            self.failures.push(text.trim().to_string());
+            self.failures.push(line.to_string());
+            self.failures
+                .extend(self.said.drain(..).map(|said| format!("  {said}")));
+        }
+        if line.starts_with("ok ") || line.contains(" RUN  ") {
+            self.said.clear();
+        } else if line.starts_with('#') && self.said.len() < MOST_SAID {
+            self.said.push(line.to_string());
         }
         if let Some(why) = ktap::skipped(text) {
             self.skips.push(why.to_string());
@@ -890,6 +903,7 @@ impl<'a> Session<'a> {
             log: File::create(self.work.join(format!("{name}.log")))?,
             ktap: ktap::Parser::default(),
             failures: Vec::new(),
+            said: Vec::new(),
             skips: Vec::new(),
             blanks: 0,
             shown,
