@@ -213,7 +213,7 @@ $(foreach kind,$(KINDS),$(eval $(call KERNEL,-$(kind),$(KCONFIGS) $(if $(filter 
 #
 
 GUEST = $(O)/guest
-SELFTESTS = mlock2-tests mlock-random-test on-fault-limit mlock-behaviour mlock-pressure mlock-large mlock-rt
+SELFTESTS = mlock2-tests mlock-random-test on-fault-limit mlock-behaviour mlock-pressure mlock-large mlock-rt mlock-secret
 TOOL = $(BUILD)/tool/release/mlock2
 CARGO = cargo --quiet
 

@@ -14,8 +14,8 @@ QEMU = qemu-system-aarch64
 QEMU_ARGS = -M virt -cpu $(if $(filter 16k,$(KIND)),max$(comma)pauth-impdef=on,cortex-a57)
 # A THP has 512 MiB there.
 MEM = $(if $(filter 64k,$(KIND)),4096)
-# which is more than a program of 32 bits can fill
-ABSENT = $(if $(filter 64k,$(KIND)),more memory than this test wants to fill)
+# which is more than a program of 32 bits can fill; one of 32 MiB, more than a test
+ABSENT = $(if $(filter 16k 64k,$(KIND)),more memory than this test wants to fill)
 CONSOLE = ttyAMA0
 KPARAMS = $(if $(filter 64k,$(KIND)),default_hugepagesz=2M)
 

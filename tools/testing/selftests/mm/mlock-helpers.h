@@ -35,6 +35,8 @@
  * Bits of /proc/kpageflags. vm_util.h defines some itself, which does not go
  * with the header, and the last one is in no header for user space.
  */
+#define HEAD_BIT 15
+#define TAIL_BIT 16
 #ifndef KPF_UNEVICTABLE
 #define KPF_UNEVICTABLE 18
 #endif
@@ -187,6 +189,29 @@ static inline long find_number(const char *path, const char *key)
 			val = strtol(line + n, NULL, 10);
 	}
 	return val;
+}
+
+/* What a setting says, or which of its choices stands in brackets. */
+static inline bool read_setting(const char *path, char *val, size_t size)
+{
+	char line[256], *from = line, *to;
+
+	if (!read_open(path))
+		return false;
+	if (!read_line(line, sizeof(line)))
+		return false;
+	close(reader.fd);
+	to = strchr(line, ']');
+	if (to) {
+		*to = '\0';
+		from = strchr(line, '[');
+		if (!from++)
+			return false;
+	}
+	if (strlen(from) >= size)
+		return false;
+	strcpy(val, from);
+	return true;
 }
 
 static inline bool file_says(const char *path, const char *word)

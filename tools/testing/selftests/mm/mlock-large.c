@@ -31,10 +31,6 @@
 #define FALLOC_FL_PUNCH_HOLE 2
 #endif
 
-/* Bits of /proc/kpageflags, which vm_util.h has as masks. */
-#define HEAD_BIT 15
-#define TAIL_BIT 16
-
 #define SETTING "/sys/kernel/mm/transparent_hugepage/hugepages-64kB/shmem_enabled"
 
 #define FOLIO (64UL << 10)
@@ -49,25 +45,6 @@ FIXTURE(mlock_large)
 	char *p;
 	int fd;
 };
-
-/* The choice that stands in brackets. */
-static bool read_setting(char *word, size_t size)
-{
-	char line[256], *from, *to;
-
-	if (!read_open(SETTING))
-		return false;
-	if (!read_line(line, sizeof(line)))
-		return false;
-	close(reader.fd);
-	from = strchr(line, '[');
-	to = from ? strchr(from, ']') : NULL;
-	if (!to || (size_t)(to - from) > size)
-		return false;
-	*to = '\0';
-	strcpy(word, from + 1);
-	return true;
-}
 
 /* Shared memory at an address where a folio can be mapped as one. */
 static char *map_aligned(int fd)
@@ -95,7 +72,7 @@ FIXTURE_SETUP(mlock_large)
 	memset(self, 0, sizeof(*self));
 	if (geteuid())
 		SKIP(return, "needs root");
-	if (psize() * 4 > FOLIO || !read_setting(self->was, sizeof(self->was)))
+	if (psize() * 4 > FOLIO || !read_setting(SETTING, self->was, sizeof(self->was)))
 		SKIP(return, "no large folios of shared memory");
 	/* Ask drop_caches not to log each time. */
 	write_str("/proc/sys/vm/drop_caches", "4");
