@@ -51,6 +51,7 @@
 #define MOST_PAGES 1024
 
 #define THP "/sys/kernel/mm/transparent_hugepage/"
+#define KHUGEPAGED THP "khugepaged/"
 #define KSM "/sys/kernel/mm/ksm/"
 
 /*
@@ -188,6 +189,7 @@ VARIANT(private_anon, PRIVATE_ANON);
 VARIANT(shared_anon, SHARED_ANON);
 VARIANT(large_shmem, LARGE_SHMEM);
 VARIANT(huge_anon, HUGE_ANON);
+VARIANT(huge_shmem, HUGE_SHMEM);
 
 static long count_mlocked(void)
 {
@@ -683,6 +685,83 @@ TEST_F_TIMEOUT(mlock_secret, collapsed, TIMEOUT)
 		ASSERT_EQ(true, in_folios(&pair.locked, self->align / psize()));
 		SQUEEZE(&pair);
 		EXPECT_KEPT(&pair.locked, 0, self->pages);
+	});
+}
+
+/*
+ * Not about locks: what is written by PTEs, to pages that were mapped to be read,
+ * must get to the swap device although a huge page takes the place of the PTEs.
+ */
+TEST_F_TIMEOUT(mlock_secret, collapsed_when_dirty, TIMEOUT)
+{
+	if (!huge_size())
+		SKIP(return, "no transparent huge pages");
+	if (huge_size() != self->align)
+		SKIP(return, "more memory than this test wants to fill");
+	IN_GROUP({
+		struct area *a = &pair.plain;
+
+		ASSERT_EQ(true, area_map(a, variant->kind, self->pages, self->align));
+		FORCE_READ(a->p[0]);
+		ASSERT_EQ(0, mprotect(a->p, P(1), PROT_READ));
+		for (unsigned long i = 0; i < a->pages; i++)
+			FORCE_READ(a->p[P(i)]);
+		ASSERT_EQ(0, mprotect(a->p, P(1), RW));
+		area_fill(a);
+		if (!is_large(variant->kind)) {
+			ASSERT_EQ(0, madvise(a->p, P(a->pages), MADV_HUGEPAGE));
+		}
+		ASSERT_EQ(0, madvise(a->p, P(a->pages), MADV_COLLAPSE));
+		EXPECT_EQ(true, squeeze(&self->group, a));
+		EXPECT_EQ(0, broken(a, 0, a->pages));
+	});
+}
+
+/* Huge pages are made of both areas if they can be, and all was looked at twice. */
+static bool wait_for_khugepaged(const struct areas *both)
+{
+	long end = find_number(KHUGEPAGED "full_scans", "") + 2;
+
+	for (int ms = 0; ms < TIMEOUT / 4 * 1000; ms += 10) {
+		/* The huge page of a file is mapped when it is used. */
+		broken(&both->plain, 0, both->plain.pages);
+		if (in_folios(&both->plain, huge_size() / psize()) &&
+		    find_number(KHUGEPAGED "full_scans", "") >= end)
+			return true;
+		usleep(10000);
+	}
+	return false;
+}
+
+TEST_F_TIMEOUT(mlock_secret, khugepaged, TIMEOUT)
+{
+	unsigned long huge = huge_size();
+
+	if (!huge)
+		SKIP(return, "no transparent huge pages");
+	if (huge != self->align)
+		SKIP(return, "more memory than this test wants to fill");
+	IN_GROUP({
+		MAKE_PAIR(&pair, MLOCK);
+		/* A huge page that is mapped by PTEs, too. */
+		ASSERT_EQ(0, do_munlock(pair.locked.p, P(1)));
+		ASSERT_EQ(0, do_mlock(pair.locked.p, P(1)));
+		if (is_shared(variant->kind) && !is_huge(variant->kind)) {
+			ASSERT_EQ(true, set_shmem(self, huge));
+		} else if (variant->kind == PRIVATE_ANON) {
+			ASSERT_EQ(true, set(self, THP "enabled", "madvise"));
+		}
+		ASSERT_EQ(true, set(self, KHUGEPAGED "alloc_sleep_millisecs", "1"));
+		ASSERT_EQ(true, set(self, KHUGEPAGED "scan_sleep_millisecs", "1"));
+		ASSERT_EQ(0, madvise(pair.locked.p, P(self->pages), MADV_HUGEPAGE));
+		ASSERT_EQ(0, madvise(pair.plain.p, P(self->pages), MADV_HUGEPAGE));
+		EXPECT_EQ(true, wait_for_khugepaged(&pair));
+		SQUEEZE(&pair);
+		EXPECT_KEPT(&pair.locked, 0, self->pages);
+		/* Nor did it forget that there is something to write to swap. */
+		ASSERT_EQ(0, do_munlock(pair.locked.p, P(self->pages)));
+		EXPECT_EQ(true, squeeze(&self->group, &pair.locked));
+		EXPECT_EQ(0, broken(&pair.locked, 0, self->pages));
 	});
 }
 
