@@ -82,6 +82,7 @@ help:
 	@echo 'make test-arch  make test for other architectures (TEST_ARCHS="$(TEST_ARCHS)")'
 	@echo 'make bench      instructions for each operation in C and in Rust, how they grow, several CPUs'
 	@echo '                (bench-rows, bench-growth, bench-cpus: one of the three)'
+	@echo 'make bench-large   large folios of which a part is locked: instructions to split, lock and reclaim them'
 	@echo 'make bench-paper   the experiment of the 2015 cover letter; at SCALE=1/32 of its size (3 minutes)'
 	@echo 'make profile ROW=...  where the instructions of one row of bench-rows are, function by function'
 	@echo 'make diff       random operations on this kernel and on the C one, compared (OPS=50000 SEED=1)'
@@ -405,6 +406,21 @@ bench-cpus-built: bench-programs
 bench-paper-built: bench-programs
 	@echo 'bench: the experiment of the 2015 letter, at scale $(SCALE)'
 	@$(call bench_tool,$(QEMU_ARGS)) paper --scale '$(SCALE)' --linux $(LINUX) --cc $(USER_CC)
+
+# What large folios cost of which a part is locked, on the C kernel
+SELFTEST_DIR = $(LINUX)/tools/testing/selftests
+$(GUEST)/large-cost: tools/mlock2/guest/large-cost.c tools/testing/selftests/mm/mlock-helpers.h tools/testing/selftests/mm/mlock-swap.h \
+		$(O)/headers/$(call headers_of,native)/.done
+	@$(USER_CC) -static -O2 -Wall -isystem $(call headers,$(call headers_of,native)) -I$(LINUX)/tools/include \
+		-I$(SELFTEST_DIR) -I$(SELFTEST_DIR)/mm -o $@ $< $(SELFTEST_DIR)/mm/vm_util.c
+.PHONY: bench-large bench-large-built
+bench-large: linux
+	@$(MAKE) $@-built
+bench-large-built: kernel-c-built tool $(GUEST)/init $(GUEST)/large-cost
+	@mkdir -p $(BENCH) && printf 'large-cost\troot\tlarge-cost\n' >$(BENCH)/large.plan
+	@$(call machine,$(O_C),-icount shift=0$(comma)sleep=off,$(KICOUNT) norandmaps) --cpus 1 --accel tcg \
+		--bin $(GUEST) --plan $(BENCH)/large.plan --work $(BENCH)/large
+	@cat $(BENCH)/large/large-cost.log
 
 # Where the instructions of one row are
 PROFILE_ARGS ?= --size 1M --rounds 3 --calls 11
