@@ -1705,6 +1705,22 @@ TEST_F(mlock_behaviour, mremap_grows_on_fault)
 	EXPECT_EQ(0, present(p, 4));
 }
 
+TEST_F(mlock_behaviour, mremap_does_not_tell_what_it_cannot_populate)
+{
+	int fd = memfd_create("mlock", MFD_CLOEXEC);
+	char *p = hole(4);
+
+	ASSERT_LE(0, fd);
+	ASSERT_NE(NULL, p);
+	ASSERT_EQ(0, ftruncate(fd, P(3)));
+	ASSERT_EQ(p, mmap(p, P(2), RW, MAP_SHARED | MAP_FIXED, fd, 0));
+	ASSERT_EQ(0, do_mlock(p, P(2)));
+	EXPECT_EQ(p, sys_mremap(p, P(2), P(4), 0, NULL));
+	LOCKED(p, 4);
+	EXPECT_EQ(4, charged());
+	EXPECT_EQ(3, present(p, 4));
+}
+
 TEST_F(mlock_behaviour, mremap_grow_of_unlocked_memory_is_free)
 {
 	char *p = region(4);
@@ -2752,6 +2768,39 @@ TEST_F(mlock_behaviour, populating_waits_for_userfaults)
 	EXPECT_EQ(3, look(p, 3).locked);
 	EXPECT_EQ('x', p[P(2)]);
 	EXPECT_EQ(3, charged());
+}
+
+static int lock_three_pages(void *p)
+{
+	return !!do_mlock(p, P(3));
+}
+
+/* Only who shares the address space of the dead can tell. */
+TEST_F(mlock_behaviour, killed_while_populating_leaves_all_of_it_locked)
+{
+	char *p = region(3), *stack = region(16);
+	int fd = uffd_open(0);
+	struct uffd_msg msg;
+	pid_t pid;
+
+	if (fd < 0)
+		SKIP(return, "no userfaultfd");
+	ASSERT_NE(NULL, p);
+	ASSERT_NE(NULL, stack);
+	touch(stack, 16);
+	touch(p, 1);
+	ASSERT_EQ(0, uffd_register(fd, p, P(3), true, false, false));
+	pid = clone(lock_three_pages, stack + P(16), CLONE_VM | SIGCHLD, p);
+	ASSERT_LT(0, pid);
+	/* It waits for the second page, which nobody brings. */
+	ASSERT_EQ(sizeof(msg), read(fd, &msg, sizeof(msg)));
+	EXPECT_EQ(0, kill(pid, SIGKILL));
+	EXPECT_EQ(SIGKILL, reap(pid));
+	LOCKED(p, 3);
+	EXPECT_EQ(3, charged());
+	EXPECT_EQ(1, present(p, 3));
+	EXPECT_EQ(0, do_munlock(p, P(3)));
+	EXPECT_EQ(0, charged());
 }
 
 /*
