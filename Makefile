@@ -340,7 +340,7 @@ test-built: kernel-c-built $(if $(USER_CC),guest) tool $(if $(RUST_TARGET),diff-
 		BOOT="$(if $(USER_CC),$(call boot,$(O),$(GUEST)/test.plan,test,kunit.enable=1))" \
 		BOOT_C="$(if $(USER_CC),$(call boot,$(O_C),$(GUEST)/test.plan,test))" \
 		DIFF="$(if $(RUST_TARGET),$(call compare,$(ARCH)-test,$(O_C),$(O)) $(CASES) --ops $(TEST_OPS))" \
-		BOOT_DEBUG="$(if $(DEBUG),$(call boot,$(O)-debug,tools/mlock2/guest/test.plan,test,kunit.enable=1) $(SLOW))" \
+		BOOT_DEBUG="$(if $(DEBUG),$(call boot,$(O)-debug,tools/mlock2/guest/test-debug.plan,test,kunit.enable=1) $(SLOW))" \
 		STRESS="$(if $(DEBUG),$(call stress_boot,$(O)-debug,$(STRESS)/test.plan))" \
 		DIFF_DEBUG="$(if $(DEBUG),$(call compare,$(ARCH)-debug-test,$(O)-debug-c,$(O)-debug) $(CASES) --ops $(TEST_DEBUG_OPS))" \
 		INJECT="$(if $(DEBUG),$(call inject,$(ARCH)-inject-test,$(O)-debug) --cases $(INJECT_CASES)/short)" \
