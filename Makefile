@@ -82,6 +82,7 @@ help:
 	@echo 'make test-arch  make test for other architectures (TEST_ARCHS="$(TEST_ARCHS)")'
 	@echo 'make bench      instructions for each operation in C and in Rust, how they grow, several CPUs'
 	@echo '                (bench-rows, bench-growth, bench-cpus: one of the three)'
+	@echo 'make bench-sweep   each call of the family with each outcome, the dearest beside the C first'
 	@echo 'make bench-large   large folios of which a part is locked: instructions to split, lock and reclaim them'
 	@echo 'make bench-paper   the experiment of the 2015 cover letter; at SCALE=1/32 of its size (3 minutes)'
 	@echo 'make profile ROW=...  where the instructions of one row of bench-rows are, function by function'
@@ -388,15 +389,18 @@ bench-programs: kernel-c-built $(GUEST)/init
 		--manifest-path tools/mlock2/Cargo.toml --target-dir $(BENCH)/tool
 
 # With --only, only that row and not the rest.
-.PHONY: bench bench-rows bench-growth bench-cpus bench-paper
+.PHONY: bench bench-rows bench-sweep bench-growth bench-cpus bench-paper
 bench: $(if $(findstring --only,$(BENCH_ARGS)),bench-rows,bench-rows bench-growth bench-cpus)
-bench-rows bench-growth bench-cpus bench-paper: linux
+bench-rows bench-sweep bench-growth bench-cpus bench-paper: linux
 	@$(MAKE) $@-built
 
-.PHONY: bench-rows-built bench-growth-built bench-cpus-built bench-paper-built
+.PHONY: bench-rows-built bench-sweep-built bench-growth-built bench-cpus-built bench-paper-built
 bench-rows-built: bench-programs
 	@echo 'bench: what each operation costs'
 	@$(call bench_tool,$(QEMU_ARGS)) rows -- $(BENCH_ARGS)
+bench-sweep-built: bench-programs
+	@echo 'bench: every call, with every outcome'
+	@$(call bench_tool,$(QEMU_ARGS)) sweep -- $(SWEEP_ARGS)
 bench-growth-built: bench-programs
 	@echo 'bench: how cost grows'
 	@$(call bench_tool,$(QEMU_ARGS)) growth $(GROWTH_ARGS)

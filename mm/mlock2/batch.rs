@@ -13,11 +13,11 @@
 //!   when a munlock is worked on, all atomically. `nr_mlock` follows at once, or when the lruvec
 //!   lock is dropped under which that was done. Splitting a folio copies the flag. If it is still
 //!   set when the folio is freed, then `free_pages_prepare()` clears it.
-//! - `PG_unevictable`, and being on no list that reclaim scans: changed here with `PG_lru` cleared
-//!   and the lruvec locked; by `lru_add()` when a folio is put on a list, whoever had taken it off;
+//! - `PG_unevictable`, and being on no list that reclaim scans: changed here with the lruvec locked,
+//!   in the same step as `PG_mlocked`, and only while `PG_lru` is set; by `lru_add()` when a folio is put on a list, whoever had taken it off;
 //!   by `check_move_unevictable_folios()` for `SHM_UNLOCK`; copied by migration and split.
 //! - `mlock_count`, which exists only while the folio is unevictable: changed here under the same
-//!   two, set to 0 by `lru_add()` whenever the folio is put back.
+//!   lock, set to 0 by `lru_add()` whenever the folio is put back.
 //!
 //! A folio is mlocked when it is faulted into a locked vma: by `mlock_new_folio()` if it is new and
 //! goes to the LRU lists for the first time, else by `mlock_folio()` at the end of adding the rmap;
@@ -44,9 +44,9 @@
 //!
 //! # Who may come in between
 //!
-//! - *Reclaim, migration, compaction, split and others that take folios off their list*: one of us
-//!   clears `PG_lru` first. If it was not us, then an mlock leaves the folio alone: `lru_add()`
-//!   looks at `PG_mlocked` when the folio is put back. A munlock clears `PG_mlocked` all the same.
+//! - *Reclaim, migration, compaction, split and others that take folios off their list*: they claim
+//!   the folio by clearing `PG_lru`. If they do so before us, then an mlock leaves the folio alone:
+//!   `lru_add()` looks at `PG_mlocked` when the folio is put back. After us, they wait for the lock. A munlock clears `PG_mlocked` all the same.
 //!   If the folio was put back as unevictable just before, it stays so without need: it is counted
 //!   in `unevictable_pgs_stranded`, and rescued when somebody takes and puts it back again.
 //! - *The same folio in the batch of another CPU, or twice in one*: its lruvec's lock puts the
@@ -55,9 +55,9 @@
 //!   count is too low then.
 //! - *Setting `PG_mlocked` while a munlock is worked on*: the munlock clears the flag and makes the
 //!   folio evictable in one step. What was set before is lost, as the mlock's entry in the batch
-//!   finds out. What is set after that belongs to an mlock that can claim the folio now, or has its
-//!   entry in a batch yet: it finds the folio evictable and moves it. So does the walk, which
-//!   leaves an entry in the batch if it cannot claim the folio.
+//!   finds out. What is set after that belongs to an mlock that moves the folio in the same step, or
+//!   has its entry in a batch yet: it finds the folio evictable and moves it. So does the walk, which
+//!   leaves an entry in the batch if the folio is on no list.
 //! - *A walk, and what waits in this CPU's batch*: the walk drains the batch when it locks it, and
 //!   keeps the lock while it moves folios. Otherwise a munlock by the walk could come before an
 //!   mlock that another task of this CPU has queued, and take off the count of a third: on
@@ -107,9 +107,8 @@ use kernel::{
 /// Counts an mlock. If another CPU has cleared `PG_mlocked` since, then there is nothing to count.
 /// The C is `__mlock_folio()`.
 #[inline(always)]
-fn mlock(folio: &mut LruFolio<'_>) -> Mlocked {
+fn mlock(folio: &mut LruFolio<'_>) {
     folio.inc_mlock_count();
-    Mlocked::Kept
 }
 
 /// Counts a munlock, and says what becomes of `PG_mlocked`. The C is `__munlock_folio()`.
@@ -129,14 +128,15 @@ fn munlock(folio: &mut LruFolio<'_>) -> Mlocked {
 /// The batch must have been drained since it was locked. Returns whether the folio was left in it:
 /// somebody else has taken it off its list, and is given time to put it back. In C that is until
 /// the batch is full or the vma done, here until the page table is. A batch that is full cannot be
-/// drained here: `PG_mlocked` is set, and `lru_add()` looks at that when the folio is put back.
+/// drained here: `PG_mlocked` is set, at which `lru_add()` looks when the folio is put back. If it
+/// looked right before that, then reclaim finds the vma locked.
 #[inline(always)]
 pub(crate) fn mlock_mapped_folio(
     folio: Folio<'_>,
     lruvec: &mut LruvecGuard<'_>,
     batch: BatchSpace<'_>,
 ) -> bool {
-    if lruvec.mlock_with_claimed(folio, mlock) {
+    if lruvec.mlock(folio, mlock) {
         return false;
     }
     batch.push_mlock(folio);
@@ -147,23 +147,21 @@ pub(crate) fn mlock_mapped_folio(
 /// in a batch, which may not be mapped any more.
 #[inline(always)]
 pub(crate) fn munlock_now(folio: Folio<'_>, lruvec: &mut LruvecGuard<'_>) {
-    lruvec.munlock_with_claimed(folio, munlock);
+    lruvec.munlock(folio, munlock);
 }
 
 /// Does what is to be done with the folios of a batch, and empties it. The C function of the same
 /// name.
-fn mlock_folio_batch(batch: &FolioBatch) {
+fn mlock_folio_batch(batch: &FolioBatch<'_>) {
     batch.drain(|lruvec, entry| match entry {
-        Entry::Mlock(folio) => {
-            // If somebody else has claimed it, there is nothing more that we can do.
-            lruvec.with_claimed(folio, mlock);
-        }
+        // If somebody else has claimed it, there is nothing more that we can do.
+        Entry::Mlock(folio) => lruvec.settle(folio, mlock),
         Entry::Munlock(folio) => munlock_now(folio, lruvec),
     });
 }
 
 // Works on the batch if it is full, or if this folio must not wait in it.
-fn drain_if_due(batch: &FolioBatch, space: u8, folio: Folio<'_>) {
+fn drain_if_due(batch: &FolioBatch<'_>, space: u8, folio: Folio<'_>) {
     if space == 0 || !folio.may_be_lru_cached() || lru_cache_disabled() {
         mlock_folio_batch(batch);
     }
@@ -219,7 +217,7 @@ pub(crate) fn mlock_drain_local(context: &mut TaskContext<'_>) {
 }
 
 /// Works on the batch of a CPU that is gone. The C function of the same name.
-pub(crate) fn mlock_drain_remote(batch: FolioBatch) {
+pub(crate) fn mlock_drain_remote(batch: FolioBatch<'_>) {
     if !batch.is_empty() {
         mlock_folio_batch(&batch);
     }

@@ -51,6 +51,7 @@ fn lock_flags(mode: LockMode) -> VmaFlags {
 ///
 /// `ENOMEM` if the vma would have to be split or merged and cannot be. Its flags and the count are
 /// as before.
+#[inline(always)]
 fn mlock_fixup(
     vma: VmaMut<'_>,
     start: usize,
@@ -62,12 +63,25 @@ fn mlock_fixup(
     let old = vma.vma_flags();
 
     if old == old.with_lock(lock) {
-        return Ok(false);
+        return Ok(lock != VmaFlags::LOCKED);
     }
+    change_lock_flags(vma, start, end, old, lock, look_from, walk)
+}
+
+// Apart, so that a vma that stays as it is costs no call.
+#[inline(never)]
+fn change_lock_flags(
+    vma: VmaMut<'_>,
+    start: usize,
+    end: usize,
+    old: VmaFlags,
+    lock: VmaFlags,
+    look_from: usize,
+    walk: &mut PageWalk,
+) -> Result<bool> {
     let Some(vma) = vma.lockable() else {
         return Ok(false);
     };
-
     let mut vma = vma.modify_flags(start, end, lock)?;
 
     let was_locked = old.contains(VmaFlags::LOCKED);
@@ -127,6 +141,7 @@ fn add_unpopulated(
 /// `EINVAL` if the range reaches past the end of the address space. `ENOMEM` if a part of it is not
 /// mapped, or a vma could not be split; what comes before that is locked or unlocked then, and
 /// stays so.
+#[inline(always)]
 pub(crate) fn apply_vma_lock_flags(
     mm: &mut MmapWriteGuard<'_>,
     range: &PageRange,

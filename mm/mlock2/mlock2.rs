@@ -304,8 +304,8 @@ unsafe extern "C" fn mlock_drain_local() {
 ///
 /// # Safety
 ///
-/// If the CPU is off line, then it must stay so, and nobody else may look at its batch: called by
-/// `page_alloc_cpu_dead()` only.
+/// Must be called in task context. If the CPU is off line, then it must stay so, and nobody else may
+/// look at its batch: called by `page_alloc_cpu_dead()` only.
 #[export]
 unsafe extern "C" fn mlock_drain_remote(cpu: c_int) {
     let Some(cpu) = CpuId::from_i32(cpu) else {
@@ -319,8 +319,10 @@ unsafe extern "C" fn mlock_drain_remote(cpu: c_int) {
         }
         return;
     }
+    // SAFETY: The caller promises it.
+    let mut context = unsafe { TaskContext::new() };
     // SAFETY: The CPU is off line, and hotplug, which calls us, keeps it so and calls nobody else.
-    batch::mlock_drain_remote(unsafe { FolioBatch::of_dead_cpu(cpu) });
+    batch::mlock_drain_remote(unsafe { FolioBatch::of_dead_cpu(cpu, &mut context) });
 }
 
 /// Whether folios wait in the batch of a CPU.

@@ -30,26 +30,16 @@ use kernel::mm::{
         PublishedVma, //
     },
     pagewalk::{
+        ArrayVec,
         MappedPage,
-        PageTable,
         Table, //
     },
     vma_flags::VmaFlags, //
 };
 
-/// For how many folios the lruvec lock is kept, as many as in C, where a batch holds 31: interrupts
-/// are off meanwhile, and others wait.
-const HOLD: usize = 32;
-
-/// A folio that the walk has found, and is to move.
-struct Found<'t> {
-    folio: Folio<'t>,
-    // Where it is mapped if populating it would find nothing to do, else no address of a page.
-    populated_at: usize,
-}
-
-/// No address of a page.
-const NOWHERE: usize = usize::MAX;
+/// For how many folios the lruvec lock is kept: interrupts are off meanwhile, and others wait. The C
+/// keeps it for the 31 folios of a batch, each of which costs some ten times as much there.
+const HOLD: usize = 128;
 
 /// The walks of one system call.
 pub(crate) struct PageWalk {
@@ -151,27 +141,60 @@ impl PageWalk {
                 _ => (),
             },
             Table::Pages(mut table) => {
-                let mut found = [const { None }; HOLD];
+                let mut found = ArrayVec::<_, HOLD>::new();
+                // From where on it is to be seen whether the pages are populated.
+                let mut next = if look { self.populated } else { NOWHERE };
 
                 loop {
-                    find_folios::<LOCK>(&mut table, &mut found, look, write);
-                    if found[0].is_none() {
+                    // How many of them, from the first on, are.
+                    let mut populated = 0usize;
+                    found.clear();
+                    loop {
+                        table.collect_small::<HOLD, LOCK>(
+                            &mut found,
+                            &mut next,
+                            &mut populated,
+                            write,
+                        );
+                        if found.is_full() {
+                            break;
+                        }
+                        let Some(page) = table.find() else {
+                            break;
+                        };
+                        let folio = page.folio();
+                        let step = page.batch();
+                        if allow_mlock_munlock(&page, step, LOCK) && !folio.is_zone_device() {
+                            found.push(folio);
+                            if page.addr() == next && page.is_batch_populated(step, write) {
+                                next = next.wrapping_add(bytes(folio));
+                                populated = populated.wrapping_add(1);
+                            }
+                        }
+                        page.skip(step);
+                    }
+                    if found.is_empty() {
                         break;
                     }
+                    let mut at = self.populated;
                     // What other tasks have left in this CPU's batch came before us: an mlock that
                     // waits there must not find that we have taken off its mlock_count. Nor may
                     // one come in between, which is why the batch stays locked.
                     batch::lock_drained(context).with_lruvec(|batch, lruvec| {
-                        for found in found.iter().map_while(Option::as_ref) {
-                            left |= mark::<LOCK>(found.folio, lruvec, batch);
-                            if look
-                                && found.populated_at == self.populated
-                                && found.folio.mark_accessed_unevictable()
-                            {
-                                self.populated = self.populated.wrapping_add(PAGE_SIZE);
+                        for &folio in found.iter() {
+                            left |= mark::<LOCK>(folio, lruvec, batch);
+                            if LOCK && populated != 0 {
+                                if folio.mark_accessed_unevictable() {
+                                    at = at.wrapping_add(bytes(folio));
+                                    populated = populated.wrapping_sub(1);
+                                } else {
+                                    populated = 0;
+                                    next = NOWHERE;
+                                }
                             }
                         }
                     });
+                    self.populated = at;
                 }
             }
         }
@@ -185,52 +208,14 @@ impl PageWalk {
     }
 }
 
-/// Collects the next folios of a table that are to be moved, as many as `found` has room for, with
-/// `None` after the last one.
+/// The size of a folio.
 #[inline(always)]
-fn find_folios<'t, const LOCK: bool>(
-    table: &mut PageTable<'t>,
-    found: &mut [Option<Found<'t>>; HOLD],
-    look: bool,
-    write: bool,
-) {
-    for slot in found {
-        *slot = find_folio::<LOCK>(table, look, write);
-        if slot.is_none() {
-            break;
-        }
-    }
+fn bytes(folio: Folio<'_>) -> usize {
+    folio.nr_pages().wrapping_mul(PAGE_SIZE)
 }
 
-#[inline(always)]
-fn find_folio<'t, const LOCK: bool>(
-    table: &mut PageTable<'t>,
-    look: bool,
-    write: bool,
-) -> Option<Found<'t>> {
-    while let Some(page) = table.find() {
-        let folio = page.folio();
-        if folio.is_zone_device() {
-            page.skip(1);
-            continue;
-        }
-        let step = page.batch();
-        let found = allow_mlock_munlock(&page, step, LOCK).then(|| Found {
-            folio,
-            // Only this entry was looked at of those that are stepped over.
-            populated_at: if look && step == 1 && page.is_populated(write) {
-                page.addr()
-            } else {
-                NOWHERE
-            },
-        });
-        page.skip(step);
-        if found.is_some() {
-            return found;
-        }
-    }
-    None
-}
+/// No address of a page.
+const NOWHERE: usize = usize::MAX;
 
 // A function, since a closure that is called twice would not be inlined.
 #[inline(always)]
@@ -247,14 +232,12 @@ fn mark<const LOCK: bool>(
     }
 }
 
-/// Whether a folio of which `step` pages are mapped in a row may be locked or unlocked. The C
+/// Whether a large folio of which `step` pages are mapped in a row may be locked or unlocked. The C
 /// function of the same name.
 ///
 /// A large folio is locked only if all of it is in the range: reclaim may split one that is not,
 /// and then take the pages that are outside. It is always unlocked, since it may have been locked
 /// as a whole, before its vma was split.
 fn allow_mlock_munlock(page: &MappedPage<'_, '_>, step: usize, lock: bool) -> bool {
-    let folio = page.folio();
-
-    !lock || !folio.is_large() || (page.is_folio_within() && step == folio.nr_pages())
+    !lock || (page.is_folio_within() && step == page.folio().nr_pages())
 }

@@ -44,11 +44,6 @@ __rust_helper void rust_helper_lru_cache_enable(void)
 	lru_cache_enable();
 }
 
-__rust_helper bool rust_helper_folio_test_mlocked(const struct folio *folio)
-{
-	return folio_test_mlocked(folio);
-}
-
 __rust_helper bool rust_helper_folio_test_set_mlocked(struct folio *folio)
 {
 	return folio_test_set_mlocked(folio);
@@ -59,11 +54,6 @@ __rust_helper bool rust_helper_folio_test_clear_mlocked(struct folio *folio)
 	return folio_test_clear_mlocked(folio);
 }
 
-__rust_helper bool rust_helper_folio_test_unevictable(const struct folio *folio)
-{
-	return folio_test_unevictable(folio);
-}
-
 __rust_helper bool rust_helper_folio_test_lru(const struct folio *folio)
 {
 	return folio_test_lru(folio);
@@ -72,11 +62,6 @@ __rust_helper bool rust_helper_folio_test_lru(const struct folio *folio)
 __rust_helper bool rust_helper_folio_test_clear_lru(struct folio *folio)
 {
 	return folio_test_clear_lru(folio);
-}
-
-__rust_helper void rust_helper_folio_set_lru(struct folio *folio)
-{
-	folio_set_lru(folio);
 }
 
 __rust_helper bool rust_helper_folio_mapped(const struct folio *folio)
@@ -121,48 +106,45 @@ __rust_helper bool rust_helper_folio_matches_lruvec(struct folio *folio,
 
 #ifndef CONFIG_MEMCG
 __rust_helper struct lruvec *
-rust_helper_folio_lruvec_lock_irqsave(struct folio *folio, unsigned long *flags)
+rust_helper_folio_lruvec_lock_irq(struct folio *folio)
 {
-	return folio_lruvec_lock_irqsave(folio, flags);
+	return folio_lruvec_lock_irq(folio);
 }
 #endif
 
-__rust_helper void rust_helper_lruvec_unlock_irqrestore(struct lruvec *lruvec,
-							unsigned long flags)
+__rust_helper void rust_helper_lruvec_unlock_irq(struct lruvec *lruvec)
 {
-	lruvec_unlock_irqrestore(lruvec, flags);
+	lruvec_unlock_irq(lruvec);
 }
 
 /*
- * lruvec_add_folio() and lruvec_del_folio() without update_lru_size(): they
- * return the list that it is due for, or NR_LRU_LISTS if that is done.
+ * lruvec_add_folio() and lruvec_del_folio(), cut in two, without
+ * update_lru_size()
  */
-__rust_helper enum lru_list
-rust_helper_lruvec_add_folio_uncounted(struct lruvec *lruvec,
-				       struct folio *folio)
+__rust_helper bool rust_helper_lruvec_gen_add(struct lruvec *lruvec,
+					      struct folio *folio)
 {
-	enum lru_list lru = folio_lru_list(folio);
-
 	VM_WARN_ON_ONCE_FOLIO(!folio_matches_lruvec(folio, lruvec), folio);
-	if (lru_gen_add_folio(lruvec, folio, false))
-		return NR_LRU_LISTS;
-	if (lru != LRU_UNEVICTABLE)
-		list_add(&folio->lru, &lruvec->lists[lru]);
-	return lru;
+	return lru_gen_add_folio(lruvec, folio, false);
 }
 
-__rust_helper enum lru_list
-rust_helper_lruvec_del_folio_uncounted(struct lruvec *lruvec,
-				       struct folio *folio)
+__rust_helper void rust_helper_lruvec_gen_del(struct lruvec *lruvec,
+					      struct folio *folio)
 {
-	enum lru_list lru = folio_lru_list(folio);
-
 	VM_WARN_ON_ONCE_FOLIO(!folio_matches_lruvec(folio, lruvec), folio);
-	if (lru_gen_del_folio(lruvec, folio, false))
-		return NR_LRU_LISTS;
-	if (lru != LRU_UNEVICTABLE)
-		list_del(&folio->lru);
-	return lru;
+	lru_gen_del_folio(lruvec, folio, false);
+}
+
+__rust_helper void rust_helper_lruvec_list_add(struct lruvec *lruvec,
+					       struct folio *folio,
+					       enum lru_list lru)
+{
+	list_add(&folio->lru, &lruvec->lists[lru]);
+}
+
+__rust_helper void rust_helper_folio_list_del(struct folio *folio)
+{
+	list_del(&folio->lru);
 }
 
 __rust_helper void rust_helper_update_lru_size(struct lruvec *lruvec,
@@ -170,12 +152,6 @@ __rust_helper void rust_helper_update_lru_size(struct lruvec *lruvec,
 					       enum zone_type zid, long nr)
 {
 	update_lru_size(lruvec, lru, zid, nr);
-}
-
-__rust_helper enum zone_type
-rust_helper_folio_zonenum(const struct folio *folio)
-{
-	return folio_zonenum(folio);
 }
 
 /* With the lruvec locked, as update_lru_size() */
@@ -192,12 +168,21 @@ rust_helper_folio_flags_read(const struct folio *folio)
 	return READ_ONCE(folio->flags.f);
 }
 
-/* Returns the flags as they were */
-__rust_helper unsigned long
-rust_helper_folio_change_flags(struct folio *folio, unsigned long clear,
-			       unsigned long set)
+__rust_helper bool
+rust_helper_folio_flags_try_cmpxchg(struct folio *folio, unsigned long *old,
+				    unsigned long new)
 {
-	return set_mask_bits(&folio->flags.f, clear, set);
+	return try_cmpxchg(&folio->flags.f, old, new);
+}
+
+__rust_helper unsigned long
+rust_helper_folio_memcg_data(const struct folio *folio)
+{
+#ifdef CONFIG_MEMCG
+	return READ_ONCE(folio->memcg_data);
+#else
+	return 0;
+#endif
 }
 
 /* folio_evictable() but for PG_mlocked */
@@ -319,6 +304,13 @@ __rust_helper bool rust_helper_pmd_touched(pmd_t *pmd, bool write)
 __rust_helper bool
 rust_helper_folio_mark_accessed_unevictable(struct folio *folio)
 {
+	const unsigned long done = BIT(PG_unevictable) | BIT(PG_referenced);
+	const unsigned long other = BIT(PG_dropbehind);
+
+	/* The most likely, with one look at the flags */
+	if (!IS_ENABLED(CONFIG_PAGE_IDLE_FLAG) &&
+	    (READ_ONCE(folio->flags.f) & (done | other)) == done)
+		return true;
 	if (!folio_test_unevictable(folio) || folio_test_idle(folio) ||
 	    folio_test_dropbehind(folio))
 		return false;

@@ -3,15 +3,18 @@
 //! Folios and the LRU lists that they are on.
 //!
 //! A folio is on at most one LRU list, of its lruvec, and only under the lruvec lock does it get
-//! there or leave. Who wants to make it unevictable, or evictable again, first claims it by
-//! clearing `PG_lru`: one contender succeeds, and nobody else takes the folio off its list until
-//! the flag is set again. [`LruFolio`] stands for both, the claim and the lock. It only exists
-//! while the closure of [`LruvecGuard::with_claimed`] runs. Whether the folio changes lists when the
-//! claim ends follows from its flags and its mapping; the closure has no say in it.
+//! there or leave. `PG_lru` says that it is on one. Who wants to take it off for longer than he has
+//! the lock, such as reclaim and migration, first claims it by clearing that flag: one contender
+//! succeeds, and then waits for the lock.
 //!
-//! The claim ends, and the flags change, in one atomic step. `PG_lru` is set in that step although
-//! the folio may not be on its new list yet: the lruvec lock is still held, and who claims the
-//! folio next has to wait for it before touching a list.
+//! So who has the lock need not claim a folio with `PG_lru` set. [`LruvecGuard`] changes all flags of
+//! the folio in one atomic step, which fails if `PG_lru` is clear, and then moves the folio to the
+//! list that its flags say, as `sort_folio()` in mm/vmscan.c moves folios. Who claims it in between
+//! waits for the lock. A folio is claimed only if it leaves a generation of the multi-gen LRU, whose
+//! functions have flags of their own to change.
+//!
+//! Whether a folio is unevictable follows from its flags and its mapping, as in `folio_evictable()`;
+//! nobody else has a say in it.
 //!
 //! # Lock order
 //!
@@ -60,6 +63,52 @@ const LRU: c_ulong = 1 << bindings::pageflags_PG_lru;
 const ACTIVE: c_ulong = 1 << bindings::pageflags_PG_active;
 const MLOCKED: c_ulong = 1 << bindings::pageflags_PG_mlocked;
 const UNEVICTABLE: c_ulong = 1 << bindings::pageflags_PG_unevictable;
+const SWAPBACKED: c_ulong = 1 << bindings::pageflags_PG_swapbacked;
+const HEAD: c_ulong = 1 << bindings::pageflags_PG_head;
+
+// What else the word of flags holds, so that it need be read once.
+
+/// `folio_lru_list()`.
+#[inline(always)]
+fn lru_of(flags: c_ulong) -> bindings::lru_list {
+    if flags & UNEVICTABLE != 0 {
+        return bindings::lru_list_LRU_UNEVICTABLE;
+    }
+    let lru = if flags & SWAPBACKED == 0 {
+        bindings::lru_list_LRU_INACTIVE_FILE
+    } else {
+        bindings::lru_list_LRU_INACTIVE_ANON
+    };
+    if flags & ACTIVE == 0 {
+        lru
+    } else {
+        lru + bindings::LRU_ACTIVE
+    }
+}
+
+/// The flags of an evictable folio after an mlock that moves it.
+#[inline(always)]
+fn mlocked(flags: c_ulong) -> c_ulong {
+    flags & !ACTIVE | MLOCKED | UNEVICTABLE
+}
+
+/// The flags of an unevictable folio after a munlock that moves it.
+#[inline(always)]
+fn munlocked(flags: c_ulong) -> c_ulong {
+    flags & !(MLOCKED | UNEVICTABLE)
+}
+
+/// The generation of the multi-gen LRU that the folio is in, if any.
+const GEN: c_ulong = bindings::FOLIO_GEN_MASK;
+
+/// The node, or what tells it: `folio_nid()`.
+const NODE: c_ulong = bindings::FOLIO_NODE_MASK << bindings::FOLIO_NODE_SHIFT;
+
+/// `folio_zonenum()`.
+#[inline(always)]
+fn zone_of(flags: c_ulong) -> bindings::zone_type {
+    (flags >> bindings::FOLIO_ZONE_SHIFT & bindings::FOLIO_ZONE_MASK) as bindings::zone_type
+}
 
 /// The events of `/proc/vmstat` that are counted here, in pages: `UNEVICTABLE_PG*`.
 #[derive(Clone, Copy)]
@@ -73,6 +122,7 @@ enum Event {
 }
 
 // May be called with preemption on.
+#[inline(always)]
 fn count_events(event: Event, pages: c_long) {
     // SAFETY: Each value of the type is an event that the kernel counts.
     unsafe { bindings::count_vm_events(event as bindings::vm_event_item, pages) };
@@ -127,13 +177,6 @@ impl<'f> Folio<'f> {
         unsafe { bindings::folio_may_be_lru_cached(self.as_ptr()) }
     }
 
-    /// Returns whether `PG_mlocked` is set.
-    #[inline]
-    pub fn test_mlocked(self) -> bool {
-        // SAFETY: The folio is valid by the type invariants.
-        unsafe { bindings::folio_test_mlocked(self.as_ptr()) }
-    }
-
     /// Sets `PG_mlocked`, and counts that unless it was set: in `nr_mlock`, and as an event. Fully
     /// ordered.
     ///
@@ -151,22 +194,6 @@ impl<'f> Folio<'f> {
     fn test_clear_mlocked(self) -> bool {
         // SAFETY: The folio is valid by the type invariants; the bit is cleared atomically.
         unsafe { bindings::folio_test_clear_mlocked(self.as_ptr()) }
-    }
-
-    /// Returns whether `PG_unevictable` is set. Only who has claimed the folio can rely on it.
-    #[inline]
-    pub fn test_unevictable(self) -> bool {
-        // SAFETY: The folio is valid by the type invariants.
-        unsafe { bindings::folio_test_unevictable(self.as_ptr()) }
-    }
-
-    /// Returns whether reclaim may take the folio, as `folio_evictable()`.
-    ///
-    /// What needs no look at the mapping comes first: an mlocked folio is unevictable whatever it
-    /// maps, and no mapping makes an anonymous one so.
-    #[inline]
-    pub fn is_evictable(self) -> bool {
-        !self.test_mlocked() && self.has_evictable_mapping()
     }
 
     /// Returns whether reclaim may take the folio once it is not mlocked.
@@ -189,6 +216,13 @@ impl<'f> Folio<'f> {
         unsafe { bindings::folio_mark_accessed_unevictable(self.as_ptr()) }
     }
 
+    /// Returns what the folio is charged to, as a number to be compared; 0 without memory cgroups.
+    #[inline]
+    fn memcg_data(self) -> c_ulong {
+        // SAFETY: The folio is valid by the type invariants.
+        unsafe { bindings::folio_memcg_data(self.as_ptr()) }
+    }
+
     /// Returns the flags, which others may be changing.
     #[inline]
     fn flags(self) -> c_ulong {
@@ -196,32 +230,24 @@ impl<'f> Folio<'f> {
         unsafe { bindings::folio_flags_read(self.as_ptr()) }
     }
 
-    /// Clears and sets flags in one step, fully ordered, and returns what they were.
+    /// Changes the flags in one step, fully ordered, if they are still `old`; else reads them anew
+    /// into that, and returns `false`.
     ///
     /// # Safety
     ///
     /// `PG_mlocked` may be changed by anybody. `PG_lru` may be cleared by anybody, which claims
-    /// the folio if it was set. It may be set, and `PG_active` and `PG_unevictable` may be changed,
-    /// only by who has claimed the folio or it is new to, with its lruvec locked.
-    #[inline]
-    unsafe fn change_flags(self, clear: c_ulong, set: c_ulong) -> c_ulong {
-        // SAFETY: The folio is valid by the type invariants; the word is changed atomically. The
-        // caller keeps to the rules for each flag.
-        unsafe { bindings::folio_change_flags(self.as_ptr(), clear, set) }
-    }
-
-    /// Ends the claim on the folio, and changes its flags with that. Returns what they were.
-    ///
-    /// # Safety
-    ///
-    /// The folio must be claimed by us and its lruvec locked. If it is not on the list that its
+    /// the folio if it was set. Only who has the lruvec locked may change others: `PG_active` and
+    /// `PG_unevictable` of a folio that has `PG_lru` set or is claimed by him, or new to him; and
+    /// `PG_lru` may be set if it is one of the latter two. If the folio is not on the list that its
     /// flags say then, it must be put there before the lruvec is unlocked.
     #[inline(always)]
-    unsafe fn end_claim(self, clear: c_ulong, set: c_ulong) -> c_ulong {
-        // SAFETY: The caller promises that the folio is claimed, so these flags are ours to change.
-        unsafe { self.change_flags(clear, set | LRU) }
+    unsafe fn try_change_flags(self, old: &mut c_ulong, new: c_ulong) -> bool {
+        // SAFETY: The folio is valid by the type invariants; the word is changed atomically. The
+        // caller keeps to the rules for each flag.
+        unsafe { bindings::folio_flags_try_cmpxchg(self.as_ptr(), old, new) }
     }
 
+    #[inline(always)]
     fn mod_nr_mlock(self, pages: c_long) {
         // SAFETY: The folio is valid by the type invariants.
         unsafe {
@@ -232,24 +258,24 @@ impl<'f> Folio<'f> {
     // Counts that we have set `PG_mlocked`, which was clear.
     #[inline]
     fn count_mlocked(self) {
-        let pages = self.nr_counted();
+        let pages = self.nr_counted(self.flags());
 
         self.mod_nr_mlock(pages);
         count_events(Event::Mlocked, pages);
     }
 
-    /// Munlocks the folio without a claim on it: clears `PG_mlocked`, and counts that.
+    /// Munlocks a folio that is on no list: clears `PG_mlocked`, and counts that.
     ///
     /// If it is unevictable, it stays so for now, and is counted as stranded.
-    fn munlock_unclaimed(self) {
+    fn munlock_unlisted(self) {
         if !self.test_clear_mlocked() {
             return;
         }
-        let pages = self.nr_counted();
+        let pages = self.nr_counted(self.flags());
 
         self.mod_nr_mlock(pages.wrapping_neg());
         count_events(
-            if self.test_unevictable() {
+            if self.flags() & UNEVICTABLE != 0 {
                 Event::Stranded
             } else {
                 Event::Munlocked
@@ -265,17 +291,41 @@ impl<'f> Folio<'f> {
         unsafe { bindings::folio_mapped(self.as_ptr()) }
     }
 
-    /// Returns the number of the folio's zone in its node.
-    #[inline]
-    fn zonenum(self) -> bindings::zone_type {
-        // SAFETY: The folio is valid by the type invariants.
-        unsafe { bindings::folio_zonenum(self.as_ptr()) }
+    /// Returns how many pages the folio, which has these flags, has, in the type of the kernel's
+    /// counters.
+    #[inline(always)]
+    fn nr_counted(self, flags: c_ulong) -> c_long {
+        if flags & HEAD == 0 {
+            1
+        } else {
+            self.nr_pages() as c_long
+        }
     }
 
-    /// Returns how many pages the folio has, in the type of the kernel's counters.
-    #[inline]
-    fn nr_counted(self) -> c_long {
-        self.nr_pages() as c_long
+    /// Returns the flags with `PG_unevictable`, and without `PG_active`, if that is what the rest of
+    /// them and the mapping want, as `folio_evictable()`; else without the former.
+    #[inline(always)]
+    fn settled(self, flags: c_ulong) -> c_ulong {
+        if flags & MLOCKED == 0 && self.has_evictable_mapping() {
+            flags & !UNEVICTABLE
+        } else {
+            flags & !ACTIVE | UNEVICTABLE
+        }
+    }
+
+    /// Takes a folio off its list, for the unevictable one. That has no links: in their place, the
+    /// folio has an `mlock_count`, which begins with 0.
+    ///
+    /// # Safety
+    ///
+    /// The lruvec must be locked. The folio must be on a list of it, and must be unevictable now.
+    #[inline(always)]
+    unsafe fn del_and_cull(self) {
+        // SAFETY: The caller promises it.
+        unsafe {
+            bindings::folio_list_del(self.as_ptr());
+            *bindings::folio_mlock_count(self.as_ptr()) = 0;
+        }
     }
 
     /// Takes a reference.
@@ -369,7 +419,7 @@ impl Drop for NewFolio<'_> {
     }
 }
 
-/// What is to become of `PG_mlocked` when the claim on a folio ends.
+/// What is to become of `PG_mlocked`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Mlocked {
     /// It stays as it is.
@@ -388,19 +438,21 @@ pub enum Mlocked {
 ///
 /// # Invariants
 ///
-/// `lruvec` is null, or we hold its lock, and with it the RCU read lock; `irq_flags` is what the
-/// lock gave. If it is null, then `pending` is empty, else that is about folios of this lruvec.
+/// `lruvec` is null, or we hold its lock, and with it the RCU read lock, and interrupts, which were
+/// on, are off. If it is null, then `last` is [`Last::NONE`]. Else that is about folios of this lruvec,
+/// to which all belong that are on a list and have this `memcg_data` and `node`.
 pub struct LruvecGuard<'g> {
     lruvec: *mut bindings::lruvec,
-    irq_flags: c_ulong,
-    pending: Pending,
+    memcg_data: c_ulong,
+    node: c_ulong,
+    last: Last,
     // Neither a longer nor a shorter lifetime will do.
     _brand: PhantomData<fn(&'g ()) -> &'g ()>,
     // What task holds the lock is known to lockdep, and on PREEMPT_RT to the lock.
     _nts: NotThreadSafe,
 }
 
-/// What has been done to some folios in a row and is not counted yet, in pages.
+/// What was done last: to how many pages in a row, and is not counted yet.
 ///
 /// The counters are changed once for all of them, before the lruvec is unlocked:
 ///
@@ -408,51 +460,64 @@ pub struct LruvecGuard<'g> {
 ///   gets them late by what was moved under this hold of the lock.
 /// - `nr_mlock` and the events of `/proc/vmstat` have no lock, and are late by as much. Who munlocks
 ///   a folio that is claimed counts that at once, so `nr_mlock` may be too low meanwhile.
-struct Pending {
-    // The lists and the zone, for which it is: see `key()`.
-    key: u32,
-    moved: c_long,
-    mlocked: c_long,
-    munlocked: c_long,
+struct Last {
+    // The flags of the folios before that, and after it. Only those of `MASK` count. Here, `LRU` is
+    // clear if the folio was on no list, or is on none, or on one that others count.
+    old: c_ulong,
+    new: c_ulong,
+    // What a small folio has to be like to go the same way as the last two, or `NO_LIKE`; and the
+    // list that it goes to.
+    like: c_ulong,
+    to: bindings::lru_list,
+    pages: c_long,
 }
 
-/// Stands for no list, or for one that is counted already.
-const NO_LRU: bindings::lru_list = bindings::lru_list_NR_LRU_LISTS;
+// Nothing that is on a list is like that.
+const NO_LIKE: c_ulong = 0;
 
-impl Pending {
+impl Last {
+    /// What all pages that are counted together have in common.
+    const MASK: c_ulong = LRU
+        | ACTIVE
+        | MLOCKED
+        | UNEVICTABLE
+        | SWAPBACKED
+        | HEAD
+        | NODE
+        | bindings::FOLIO_ZONE_MASK << bindings::FOLIO_ZONE_SHIFT
+        | GEN;
+
     const NONE: Self = Self {
-        key: 0,
-        moved: 0,
-        mlocked: 0,
-        munlocked: 0,
+        old: 0,
+        new: 0,
+        like: NO_LIKE,
+        to: bindings::lru_list_LRU_UNEVICTABLE,
+        pages: 0,
     };
 
-    /// Packs what has to be the same for pages to be counted together.
-    #[inline]
-    fn key(from: bindings::lru_list, to: bindings::lru_list, zone: bindings::zone_type) -> u32 {
-        const { assert!(NO_LRU < 1 << 8 && bindings::zone_type___MAX_NR_ZONES < 1 << 8) };
-        from | to << 8 | zone << 16
+    #[inline(always)]
+    fn is(&self, old: c_ulong, new: c_ulong) -> bool {
+        (self.old ^ old | self.new ^ new) & Self::MASK == 0
     }
 
-    fn from(&self) -> bindings::lru_list {
-        self.key & 0xff
+    /// Another small folio of the lists has gone the same way: more may follow.
+    #[inline(always)]
+    fn set_like(&mut self) {
+        let moved = if self.old & UNEVICTABLE == 0 {
+            mlocked(self.old)
+        } else {
+            munlocked(self.old)
+        };
+        if (self.new ^ moved) & Self::MASK == 0 {
+            self.like = self.old;
+            self.to = lru_of(self.new);
+        }
     }
 
-    fn to(&self) -> bindings::lru_list {
-        self.key >> 8 & 0xff
+    #[inline(always)]
+    fn add(&mut self, pages: c_long) {
+        self.pages = self.pages.wrapping_add(pages);
     }
-
-    fn zone(&self) -> bindings::zone_type {
-        self.key >> 16
-    }
-}
-
-/// Whether `PG_mlocked` changed.
-#[derive(Clone, Copy)]
-enum Mlock {
-    Kept,
-    Set,
-    Cleared,
 }
 
 impl LruvecGuard<'_> {
@@ -465,75 +530,65 @@ impl LruvecGuard<'_> {
         // INVARIANT: There is no lock, and nothing to count.
         work(&mut LruvecGuard {
             lruvec: ptr::null_mut(),
-            irq_flags: 0,
-            pending: Pending::NONE,
+            memcg_data: 0,
+            node: 0,
+            last: Last::NONE,
             _brand: PhantomData,
             _nts: NotThreadSafe,
         })
     }
 
-    // Notes that a folio of the lruvec, which is locked, went from one list to another, and what
-    // happened to its `PG_mlocked`.
+    // Notes that the flags of a folio of the lruvec, which is locked, went from `old` to `new`.
     #[inline(always)]
-    fn note(
-        &mut self,
-        folio: Folio<'_>,
-        from: bindings::lru_list,
-        to: bindings::lru_list,
-        mlock: Mlock,
-    ) {
-        let key = Pending::key(from, to, folio.zonenum());
-        if key != self.pending.key {
-            if self.pending.moved != 0 {
+    fn note(&mut self, folio: Folio<'_>, old: c_ulong, new: c_ulong) {
+        if self.last.is(old, new) {
+            if old & (LRU | HEAD) == LRU {
+                self.last.set_like();
+            }
+        } else {
+            if self.last.pages != 0 {
                 self.count();
             }
-            self.pending.key = key;
+            self.last.old = old;
+            self.last.new = new;
+            self.last.like = NO_LIKE;
         }
-
-        let pages = folio.nr_counted();
-        let add = |count: &mut c_long| *count = count.wrapping_add(pages);
-        add(&mut self.pending.moved);
-        match mlock {
-            Mlock::Kept => (),
-            Mlock::Set => add(&mut self.pending.mlocked),
-            Mlock::Cleared => add(&mut self.pending.munlocked),
-        }
+        self.last.add(folio.nr_counted(old));
     }
 
+    #[inline(never)]
     fn count(&mut self) {
-        let pending = &mut self.pending;
-        let moved = mem::take(&mut pending.moved);
-        let mlocked = mem::take(&mut pending.mlocked);
-        let munlocked = mem::take(&mut pending.munlocked);
-        if moved == 0 {
-            return;
-        }
+        let Last {
+            old, new, pages, ..
+        } = self.last;
+        let lruvec = self.lruvec;
+        let zone = zone_of(old);
+        let (set, cleared) = (new & !old, old & !new);
+        self.last.pages = 0;
 
-        // SAFETY: By the type invariants, something was pending, so the lruvec is locked; lists and
+        // SAFETY: Something is pending, so by the type invariants, the lruvec is locked; lists and
         // zone are those of its folios.
         unsafe {
-            if pending.from() != NO_LRU {
-                let (lru, pages) = (pending.from(), moved.wrapping_neg());
-                bindings::update_lru_size(self.lruvec, lru, pending.zone(), pages);
+            if (set | cleared) & (LRU | UNEVICTABLE) != 0 {
+                if old & LRU != 0 {
+                    bindings::update_lru_size(lruvec, lru_of(old), zone, pages.wrapping_neg());
+                }
+                if new & LRU != 0 {
+                    bindings::update_lru_size(lruvec, lru_of(new), zone, pages);
+                }
             }
-            if pending.to() != NO_LRU {
-                bindings::update_lru_size(self.lruvec, pending.to(), pending.zone(), moved);
-            }
-            if mlocked != munlocked {
-                let pages = mlocked.wrapping_sub(munlocked);
-                bindings::lruvec_mod_nr_mlock(self.lruvec, pending.zone(), pages);
+            if set & MLOCKED != 0 {
+                bindings::lruvec_mod_nr_mlock(lruvec, zone, pages);
+                count_events(Event::Mlocked, pages);
+            } else if cleared & MLOCKED != 0 {
+                bindings::lruvec_mod_nr_mlock(lruvec, zone, pages.wrapping_neg());
+                count_events(Event::Munlocked, pages);
             }
         }
-        if pending.to() == bindings::lru_list_LRU_UNEVICTABLE {
-            count_events(Event::Culled, moved);
-        } else if pending.from() == bindings::lru_list_LRU_UNEVICTABLE {
-            count_events(Event::Rescued, moved);
-        }
-        if mlocked != 0 {
-            count_events(Event::Mlocked, mlocked);
-        }
-        if munlocked != 0 {
-            count_events(Event::Munlocked, munlocked);
+        if set & UNEVICTABLE != 0 {
+            count_events(Event::Culled, pages);
+        } else if cleared & UNEVICTABLE != 0 {
+            count_events(Event::Rescued, pages);
         }
     }
 
@@ -543,184 +598,299 @@ impl LruvecGuard<'_> {
         if self.lruvec.is_null() {
             return;
         }
-        self.count();
+        if self.last.pages != 0 {
+            self.count();
+        }
 
         // SAFETY: By the type invariants, we hold the lock.
         //
         // INVARIANT: We hold none afterwards, and all is counted.
-        unsafe { bindings::lruvec_unlock_irqrestore(self.lruvec, self.irq_flags) };
+        unsafe { bindings::lruvec_unlock_irq(self.lruvec) };
         self.lruvec = ptr::null_mut();
+        self.last = Last::NONE;
     }
 
     /// Locks the lruvec of a folio, and unlocks another one that may be locked.
     ///
-    /// # Safety
+    /// It stays the folio's until it is unlocked if the folio is claimed by us, or new to us, or if
+    /// it has `PG_lru` now. What a folio is charged to changes in two ways. `mem_cgroup_migrate()`
+    /// takes the charge from a folio that migration has claimed, to one of which nobody else knows
+    /// yet. When its memory cgroup goes away, that is done under the lock of its lruvec.
     ///
-    /// `PG_lru` of the folio must be clear, and be left so by everybody else.
-    #[inline]
-    unsafe fn relock(&mut self, folio: Folio<'_>) {
-        if !self.lruvec.is_null() {
-            // SAFETY: Both are valid. What the folio is charged to changes in two ways.
-            // `mem_cgroup_migrate()` takes the charge from a folio that migration has claimed,
-            // which it has not, since the caller has, or of which nobody else knows yet. When its
-            // memory cgroup goes away, that is done under the lock of its lruvec: if it is the one
-            // that we hold, it does not change now.
-            if unsafe { bindings::folio_matches_lruvec(folio.as_ptr(), self.lruvec) } {
+    /// Returns the flags of the folio, as read with the lock held.
+    #[inline(always)]
+    fn relock(&mut self, folio: Folio<'_>) -> c_ulong {
+        let flags = folio.flags();
+        // Charged to the same, and of the same node: then there is no pointer to be followed.
+        if !self.lruvec.is_null()
+            && folio.memcg_data() == self.memcg_data
+            && flags & NODE == self.node
+        {
+            return flags;
+        }
+        self.lock(folio)
+    }
+
+    #[inline(never)]
+    fn lock(&mut self, folio: Folio<'_>) -> c_ulong {
+        // SAFETY: Both are valid; with the lock we have the RCU read lock.
+        if self.lruvec.is_null()
+            || !unsafe { bindings::folio_matches_lruvec(folio.as_ptr(), self.lruvec) }
+        {
+            self.unlock();
+            // SAFETY: The folio is valid. Which lruvec it has is looked at again under the lock.
+            // Interrupts are on: who has a guard is in task context, and it has no lock.
+            //
+            // INVARIANT: This is the lock that we hold now, and nothing is pending.
+            self.lruvec = unsafe { bindings::folio_lruvec_lock_irq(folio.as_ptr()) };
+        }
+        let flags = folio.flags();
+        // INVARIANT: The folio has this lruvec.
+        self.memcg_data = folio.memcg_data();
+        self.node = flags & NODE;
+        flags
+    }
+
+    /// Whether a folio with these flags, which have `PG_lru`, belongs to the lruvec that is locked, is
+    /// small, and is on the list from which the last one was moved; and moving it likewise changes the
+    /// flags in the same way.
+    #[inline(always)]
+    fn is_like_last(&self, folio: Folio<'_>, flags: c_ulong) -> bool {
+        (self.last.like ^ flags) & Last::MASK == 0 && folio.memcg_data() == self.memcg_data
+    }
+
+    /// Mlocks a folio: locks its lruvec, unless that is the one that is locked already, sets
+    /// `PG_mlocked` and counts that, unless it was set, and moves the folio to the unevictable list,
+    /// unless it is there, and calls `work`.
+    ///
+    /// If the folio is on no list, then `PG_mlocked` is all that is done, and this returns `false`.
+    /// Fully ordered unless nothing changes.
+    #[inline(always)]
+    pub fn mlock(&mut self, folio: Folio<'_>, work: impl FnOnce(&mut LruFolio<'_>)) -> bool {
+        let old = folio.flags();
+        let mut new = mlocked(old);
+
+        if !self.cull_like_last(folio, old) {
+            let mut flags = self.change(folio, 0, MLOCKED);
+            if flags.is_none() {
+                folio.set_mlocked();
+                // It may have been put on a list before that.
+                flags = self.change(folio, 0, 0);
+            }
+            let Some(flags) = flags else {
+                return false;
+            };
+            new = flags;
+        }
+        // INVARIANT: The folio is on a list, which follows from these flags, and we have the lock.
+        work(&mut LruFolio { folio, flags: new });
+        true
+    }
+
+    /// Locks the lruvec of a folio, unless that is the one that is locked already, moves the folio
+    /// to the unevictable list, or away from it, as its flags and its mapping want, and calls
+    /// `work`.
+    ///
+    /// Does nothing if the folio is on no list. Fully ordered unless nothing changes.
+    #[inline(always)]
+    pub fn settle(&mut self, folio: Folio<'_>, work: impl FnOnce(&mut LruFolio<'_>)) {
+        const DONE: c_ulong = LRU | UNEVICTABLE | MLOCKED;
+        let old = folio.flags();
+        let mut new = mlocked(old);
+
+        // `lru_add()` may have moved it already.
+        let done = if old & DONE == DONE {
+            new = self.relock(folio);
+            new & DONE == DONE
+        } else {
+            old & MLOCKED != 0 && self.cull_like_last(folio, old)
+        };
+        if !done {
+            let Some(flags) = self.change(folio, 0, 0) else {
+                return;
+            };
+            new = flags;
+        }
+        // INVARIANT: As in `mlock()`.
+        work(&mut LruFolio { folio, flags: new });
+    }
+
+    /// Mlocks a folio and moves it to the unevictable list, if that is what was done to the last one.
+    #[inline(always)]
+    fn cull_like_last(&mut self, folio: Folio<'_>, mut old: c_ulong) -> bool {
+        let new = mlocked(old);
+
+        if old & (LRU | UNEVICTABLE) != LRU
+            || !self.is_like_last(folio, old)
+            // SAFETY: `PG_lru` is set and the lruvec locked; the folio is moved below.
+            || !unsafe { folio.try_change_flags(&mut old, new) }
+        {
+            return false;
+        }
+        // SAFETY: The folio was on a list of the lruvec, as the last one was.
+        unsafe { folio.del_and_cull() };
+        self.last.add(1);
+        true
+    }
+
+    /// Munlocks a folio: locks its lruvec, unless that is the one that is locked already, and calls
+    /// `work`, which says what becomes of `PG_mlocked`. Then the folio goes where its flags and its
+    /// mapping want it.
+    ///
+    /// If it is on no list, then `PG_mlocked` is cleared whatever `work` would say, and that is
+    /// counted. If it is unevictable, it stays so for now, and is counted as stranded. Fully ordered
+    /// unless nothing changes.
+    #[inline(always)]
+    pub fn munlock(&mut self, folio: Folio<'_>, work: impl FnOnce(&mut LruFolio<'_>) -> Mlocked) {
+        const BOTH: c_ulong = LRU | UNEVICTABLE;
+        let mut old = folio.flags();
+        let new = munlocked(old);
+        let mlocked;
+
+        if old & BOTH == BOTH && self.is_like_last(folio, old) {
+            // INVARIANT: The folio is on a list, which follows from these flags, and we have the
+            // lock.
+            mlocked = work(&mut LruFolio { folio, flags: old });
+            if mlocked == Mlocked::Cleared
+                && folio.has_evictable_mapping()
+                // SAFETY: `PG_lru` is set and the lruvec locked; the folio is moved below.
+                && unsafe { folio.try_change_flags(&mut old, new) }
+            {
+                // SAFETY: The folio was unevictable, and so linked to nothing; the lruvec is locked.
+                unsafe { bindings::lruvec_list_add(self.lruvec, folio.as_ptr(), self.last.to) };
+                self.last.add(1);
                 return;
             }
-            self.unlock();
+        } else {
+            if old & LRU != 0 {
+                old = self.relock(folio);
+            }
+            if old & LRU == 0 {
+                folio.munlock_unlisted();
+                return;
+            }
+            // INVARIANT: As above.
+            mlocked = work(&mut LruFolio { folio, flags: old });
         }
-        // SAFETY: The folio is valid. Which lruvec it has is looked at again under the lock.
-        //
-        // INVARIANT: This is the lock that we hold now, and nothing is pending.
-        self.lruvec =
-            unsafe { bindings::folio_lruvec_lock_irqsave(folio.as_ptr(), &mut self.irq_flags) };
+        let clear = match mlocked {
+            Mlocked::Kept => 0,
+            Mlocked::Cleared => MLOCKED,
+        };
+        // If somebody has claimed it since, then `work` is not asked again: it would count twice.
+        if self.change(folio, clear, 0).is_none() {
+            folio.munlock_unlisted();
+        }
     }
 
-    /// Claims a folio by clearing its `PG_lru`, locks its lruvec, unless that is the one that is
-    /// locked already, and calls `work`, which says what becomes of `PG_mlocked`. The claim ends
-    /// then, and the folio goes to the unevictable list or leaves it as its flags and its mapping
-    /// want; the lock stays.
+    /// Locks the lruvec of a folio, unless that is the one that is locked already, clears and sets
+    /// `PG_mlocked`, and moves the folio to the list that its flags and its mapping want. On the
+    /// unevictable one, it begins with an `mlock_count` of 0.
     ///
-    /// Returns whether the folio was claimed. If not, then it is on no list, or somebody else has
-    /// claimed it: there is nothing more to be done with it. The claim is fully ordered.
+    /// Returns the flags of the folio; `None`, with nothing done, if it is on no list.
     #[inline(always)]
-    pub fn with_claimed(
-        &mut self,
-        folio: Folio<'_>,
-        work: impl FnOnce(&mut LruFolio<'_>) -> Mlocked,
-    ) -> bool {
-        // SAFETY: The folio is valid by its type invariants; the bit is cleared atomically.
-        let claimed = unsafe { bindings::folio_test_clear_lru(folio.as_ptr()) };
-        if claimed {
-            // SAFETY: We have just cleared the flag, and looked at the others after that.
-            unsafe { self.work_on_claimed(folio, folio.flags(), false, work) };
+    fn change(&mut self, folio: Folio<'_>, clear: c_ulong, set: c_ulong) -> Option<c_ulong> {
+        if folio.flags() & LRU == 0 {
+            return None;
         }
-        claimed
-    }
+        let mut old = self.relock(folio);
+        let new = loop {
+            if old & LRU == 0 {
+                return None;
+            }
+            let new = folio.settled(old & !clear | set);
+            if old & GEN != 0 && new & UNEVICTABLE != 0 {
+                // SAFETY: We have the lock.
+                return unsafe { self.cull_from_generation(folio, set) };
+            }
+            // SAFETY: `PG_lru` is set and the lruvec locked; the folio is moved below.
+            if new == old || unsafe { folio.try_change_flags(&mut old, new) } {
+                break new;
+            }
+        };
 
-    /// Sets `PG_mlocked` of a folio and counts it, unless it was set, and claims the folio in the
-    /// same step. Otherwise as [`LruvecGuard::with_claimed`].
-    #[inline(always)]
-    pub fn mlock_with_claimed(
-        &mut self,
-        folio: Folio<'_>,
-        work: impl FnOnce(&mut LruFolio<'_>) -> Mlocked,
-    ) -> bool {
-        // SAFETY: Anybody may clear the one flag, and set the other.
-        let old = unsafe { folio.change_flags(LRU, MLOCKED) };
-        let first = old & MLOCKED == 0;
-
-        if old & LRU != 0 {
-            // SAFETY: We have just cleared the flag, with these others beside it.
-            unsafe { self.work_on_claimed(folio, old | MLOCKED, first, work) };
-            return true;
-        }
-        if first {
-            folio.count_mlocked();
-        }
-        false
-    }
-
-    /// As [`LruvecGuard::with_claimed`]. A folio that somebody else has claimed is munlocked all the
-    /// same: its `PG_mlocked` is cleared, and that is counted. If it is unevictable, it stays so for
-    /// now, and is counted as stranded.
-    #[inline(always)]
-    pub fn munlock_with_claimed(
-        &mut self,
-        folio: Folio<'_>,
-        work: impl FnOnce(&mut LruFolio<'_>) -> Mlocked,
-    ) {
-        if !self.with_claimed(folio, work) {
-            folio.munlock_unclaimed();
-        }
-    }
-
-    /// Locks the lruvec, calls `work`, and ends the claim. `flags` are those of the folio, and
-    /// `first` says that `PG_mlocked` was set with the claim, and is to be counted.
-    ///
-    /// # Safety
-    ///
-    /// We must have cleared `PG_lru` of the folio: whoever finds it clear leaves it so, until we
-    /// set it here. `flags` must have been read then or after that.
-    #[inline(always)]
-    unsafe fn work_on_claimed(
-        &mut self,
-        folio: Folio<'_>,
-        flags: c_ulong,
-        first: bool,
-        work: impl FnOnce(&mut LruFolio<'_>) -> Mlocked,
-    ) {
-        // SAFETY: The caller promises that the folio is claimed by us.
-        unsafe { self.relock(folio) };
-
-        // INVARIANT: We have claimed the folio and locked its lruvec. The caller promises the rest.
-        let mut claimed = LruFolio { folio, flags };
-        let mlocked = work(&mut claimed);
-
-        let unevictable = claimed.is_unevictable();
-        let mlock = if first { Mlock::Set } else { Mlock::Kept };
-        // SAFETY: The folio is claimed by us and on the list that its flags say; the lruvec is
-        // locked.
+        // SAFETY: `PG_lru` was set when the flags changed, so the folio is on the list that it was
+        // due for, of the lruvec that we have locked: who has claimed it since waits for the lock.
+        // It is on the unevictable list, which has no links, or in no generation.
         unsafe {
-            match mlocked {
-                Mlocked::Cleared if unevictable && folio.has_evictable_mapping() => {
-                    let old = folio.end_claim(MLOCKED | UNEVICTABLE, 0);
-                    let from = bindings::lru_list_LRU_UNEVICTABLE;
-                    self.add_evictable(folio, from, cleared(old, first));
-                }
-                Mlocked::Cleared => {
-                    let old = folio.end_claim(MLOCKED, 0);
-                    self.note(folio, NO_LRU, NO_LRU, cleared(old, first));
-                }
-                Mlocked::Kept if claimed.is_evictable() == unevictable => {
-                    if unevictable {
-                        folio.end_claim(UNEVICTABLE, 0);
-                        self.add_evictable(folio, bindings::lru_list_LRU_UNEVICTABLE, mlock);
-                    } else {
-                        let from =
-                            bindings::lruvec_del_folio_uncounted(self.lruvec, folio.as_ptr());
-                        self.cull(folio, from, mlock);
-                    }
-                }
-                Mlocked::Kept => {
-                    bindings::folio_set_lru(folio.as_ptr());
-                    if first {
-                        self.note(folio, NO_LRU, NO_LRU, mlock);
-                    }
-                }
+            if new & !old & UNEVICTABLE != 0 {
+                folio.del_and_cull();
+                self.note(folio, old, new);
+            } else if old & !new & UNEVICTABLE != 0 {
+                self.add_evictable(folio, old, new);
+            } else if new != old {
+                self.note(folio, old, new);
             }
         }
+        Some(new)
     }
 
-    /// Moves a folio that is on no list to the unevictable one, and ends the claim.
+    /// The same for a folio in a generation of the multi-gen LRU: takes it out, which changes flags,
+    /// and so wants a claim.
     ///
     /// # Safety
     ///
-    /// The folio must be claimed by us, its lruvec locked, and it must have been taken off its
-    /// list.
-    #[inline(always)]
-    unsafe fn cull(&mut self, folio: Folio<'_>, from: bindings::lru_list, mlock: Mlock) {
-        // SAFETY: The caller promises that the folio is claimed. There is no unevictable list: in
-        // the place of its links the folio has the count, which is ours while the lruvec is locked.
-        unsafe {
-            let old = folio.end_claim(ACTIVE, UNEVICTABLE);
-            *bindings::folio_mlock_count(folio.as_ptr()) = (old & MLOCKED != 0).into();
+    /// The lruvec of the folio must be locked.
+    #[inline(never)]
+    unsafe fn cull_from_generation(&mut self, folio: Folio<'_>, set: c_ulong) -> Option<c_ulong> {
+        // SAFETY: The folio is valid by its type invariants; the bit is cleared atomically.
+        if !unsafe { bindings::folio_test_clear_lru(folio.as_ptr()) } {
+            return None;
         }
-        self.note(folio, from, bindings::lru_list_LRU_UNEVICTABLE, mlock);
+        // SAFETY: The folio was on a list of the lruvec, which is locked, and is claimed by us now.
+        // It is on none when it has left its generation.
+        unsafe {
+            bindings::lruvec_gen_del(self.lruvec, folio.as_ptr());
+            Some(self.add(folio, set))
+        }
     }
 
-    /// Puts a folio that was unevictable, or new, on the list that its flags say now.
+    /// Puts a folio on the list that its flags, of which `set` are set with that, and its mapping
+    /// want, and returns the flags. On the unevictable one, it has an `mlock_count` of 0.
     ///
     /// # Safety
     ///
-    /// The lruvec of the folio must be locked, and still be so since the claim ended.
+    /// The folio must be claimed by us, or new to us, and on no list. Its lruvec must be locked.
     #[inline(always)]
-    unsafe fn add_evictable(&mut self, folio: Folio<'_>, from: bindings::lru_list, mlock: Mlock) {
-        // SAFETY: The lruvec is locked; who has claimed the folio since waits for it. New, or on
-        // the unevictable list, the folio was linked to nothing.
-        let to = unsafe { bindings::lruvec_add_folio_uncounted(self.lruvec, folio.as_ptr()) };
-        self.note(folio, from, to, mlock);
+    unsafe fn add(&mut self, folio: Folio<'_>, set: c_ulong) -> c_ulong {
+        let mut old = folio.flags();
+        let new = loop {
+            let new = folio.settled(old | set | LRU);
+            // SAFETY: The caller promises that it is up to us; the folio is put on a list below.
+            if unsafe { folio.try_change_flags(&mut old, new) } {
+                break new;
+            }
+        };
+
+        // SAFETY: The folio was on no list, and who has claimed it since waits for the lock.
+        unsafe {
+            if new & UNEVICTABLE != 0 {
+                *bindings::folio_mlock_count(folio.as_ptr()) = 0;
+                self.note(folio, old, new);
+            } else {
+                self.add_evictable(folio, old, new);
+            }
+        }
+        new
+    }
+
+    /// Puts a folio on the evictable list that its new flags say.
+    ///
+    /// # Safety
+    ///
+    /// The folio must be linked to nothing, and its lruvec must be locked, since before the flags
+    /// changed from `old` to `new`.
+    #[inline]
+    unsafe fn add_evictable(&mut self, folio: Folio<'_>, old: c_ulong, mut new: c_ulong) {
+        // SAFETY: The caller promises it.
+        unsafe {
+            if bindings::lruvec_gen_add(self.lruvec, folio.as_ptr()) {
+                // That has counted it.
+                new &= !LRU;
+            } else {
+                bindings::lruvec_list_add(self.lruvec, folio.as_ptr(), lru_of(new));
+            }
+        }
+        self.note(folio, old, new);
     }
 
     /// Locks the lruvec that a new folio belongs to, unless it is the one that is locked already,
@@ -730,32 +900,11 @@ impl LruvecGuard<'_> {
     pub(super) fn add_new(&mut self, new: NewFolio<'_>) {
         let folio = new.into_folio();
 
-        // SAFETY: By its type invariants, the folio has no `PG_lru`, and nobody else sets it.
-        unsafe { self.relock(folio) };
-
-        // SAFETY: By its type invariants, the folio is on no list, as if we had claimed it and
-        // taken it off one; its lruvec is locked.
-        unsafe {
-            if folio.is_evictable() {
-                // It was mlocked, but is not any more.
-                folio.end_claim(0, 0);
-                self.add_evictable(folio, NO_LRU, Mlock::Kept);
-            } else {
-                self.cull(folio, NO_LRU, Mlock::Kept);
-            }
-        }
-    }
-}
-
-// What happened to `PG_mlocked` if it was to be cleared and `old` are the flags before that.
-// `first` says that we had set it before, and not counted that: it comes to nothing, unless
-// somebody else has cleared it since, and counted that.
-#[inline(always)]
-fn cleared(old: c_ulong, first: bool) -> Mlock {
-    match (old & MLOCKED != 0, first) {
-        (true, false) => Mlock::Cleared,
-        (false, true) => Mlock::Set,
-        _ => Mlock::Kept,
+        self.relock(folio);
+        // SAFETY: By its type invariants, the folio was new, and on no list; its lruvec is locked.
+        let flags = unsafe { self.add(folio, 0) };
+        // INVARIANT: As in `mlock()`.
+        LruFolio { folio, flags }.inc_mlock_count();
     }
 }
 
@@ -766,13 +915,12 @@ impl Drop for LruvecGuard<'_> {
     }
 }
 
-/// A folio that is claimed, the lruvec of which is locked.
+/// A folio that is on a list of the lruvec that is locked.
 ///
 /// # Invariants
 ///
-/// `PG_lru` of the folio was cleared by us, and the lock of its lruvec is held. The folio is on the
-/// list of it that its flags say. `flags` are the folio's since `PG_lru` was cleared: nobody else
-/// changes `PG_unevictable`, and `PG_mlocked` may change at any time.
+/// The folio was on the list that `flags` say when they were read or written with the lock of its
+/// lruvec held, which still is: who has claimed it since waits for that.
 pub struct LruFolio<'l> {
     folio: Folio<'l>,
     flags: c_ulong,
@@ -784,26 +932,15 @@ impl LruFolio<'_> {
         self.flags & UNEVICTABLE != 0
     }
 
-    #[inline(always)]
-    fn is_mlocked(&self) -> bool {
-        self.flags & MLOCKED != 0
-    }
-
-    // `folio_evictable()`, for the flags that were read.
-    #[inline(always)]
-    fn is_evictable(&self) -> bool {
-        !self.is_mlocked() && self.folio.has_evictable_mapping()
-    }
-
     /// Adds 1 to the folio's `mlock_count`, if it has one and is mlocked.
     ///
     /// It has one while it is unevictable: there is no unevictable list, so that the count can
     /// stand where the links of the other lists are.
     #[inline]
     pub fn inc_mlock_count(&mut self) {
-        if self.is_unevictable() && self.is_mlocked() {
-            // SAFETY: The folio is valid. It is unevictable, which nobody else changes now, so the
-            // count is there; it is under the lruvec lock.
+        if self.is_unevictable() && self.flags & MLOCKED != 0 {
+            // SAFETY: The folio is valid. It is unevictable, which nobody else changes without the
+            // lock, so the count is there.
             unsafe {
                 let count = bindings::folio_mlock_count(self.folio.as_ptr());
                 *count = (*count).wrapping_add(1);

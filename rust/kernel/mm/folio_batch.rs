@@ -89,7 +89,8 @@ const DRAINING: u8 = u8::MAX;
 /// A batch of folios with something to be done about each.
 ///
 /// The batch belongs to a CPU; this is how to get at it for as long as nobody else does. No
-/// reference to its memory is kept.
+/// reference to its memory is kept. The context is borrowed for 'c: while the batch is drained, an
+/// lruvec may be locked, and no other is to be locked then.
 ///
 /// # Invariants
 ///
@@ -97,12 +98,13 @@ const DRAINING: u8 = u8::MAX;
 /// that is not `DRAINING`, it is at most `SIZE`, and as many entries of the batch are pointers to
 /// folios, each with a reference that belongs to the batch and one of the tags above. If the tag is
 /// `MLOCK_NEW`, then the folio is as a [`NewFolio`] is.
-pub struct FolioBatch {
+pub struct FolioBatch<'c> {
     batch: *mut bindings::folio_batch,
+    _context: PhantomData<&'c mut ()>,
     _nts: NotThreadSafe,
 }
 
-impl FolioBatch {
+impl<'c> FolioBatch<'c> {
     /// Returns the batch of a CPU that is gone.
     ///
     /// # Safety
@@ -110,11 +112,12 @@ impl FolioBatch {
     /// The CPU must have been on line, must be off line and stay so, and nobody else may look at its
     /// batch, for as long as what this returns is used.
     #[inline]
-    pub unsafe fn of_dead_cpu(cpu: CpuId) -> Self {
+    pub unsafe fn of_dead_cpu(cpu: CpuId, _context: &'c mut TaskContext<'_>) -> Self {
         // INVARIANT: The caller promises that nobody else looks at it.
         Self {
             // SAFETY: The caller promises that there is such a CPU.
             batch: unsafe { bindings::mlock_fbatch_of(cpu.as_u32()) },
+            _context: PhantomData,
             _nts: NotThreadSafe,
         }
     }
@@ -249,7 +252,7 @@ impl FolioBatch {
 
 /// The space in a batch, for who must not drain it now.
 #[derive(Clone, Copy)]
-pub struct BatchSpace<'b>(&'b FolioBatch);
+pub struct BatchSpace<'b>(&'b FolioBatch<'b>);
 
 impl BatchSpace<'_> {
     /// Adds a folio to be mlocked, unless the batch is full.
@@ -267,8 +270,7 @@ impl BatchSpace<'_> {
 ///
 /// We hold the local lock, and `batch` is that of this CPU.
 pub struct LocalBatch<'c> {
-    batch: FolioBatch,
-    _context: PhantomData<&'c mut ()>,
+    batch: FolioBatch<'c>,
 }
 
 impl<'c> LocalBatch<'c> {
@@ -285,9 +287,9 @@ impl<'c> LocalBatch<'c> {
                 // SAFETY: This is task context, and the task does not hold the lock: there is a
                 // `TaskContext`, which is borrowed for as long as there is a `LocalBatch`.
                 batch: unsafe { bindings::mlock_fbatch_lock() },
+                _context: PhantomData,
                 _nts: NotThreadSafe,
             },
-            _context: PhantomData,
         }
     }
 
@@ -302,11 +304,11 @@ impl<'c> LocalBatch<'c> {
     }
 }
 
-impl Deref for LocalBatch<'_> {
-    type Target = FolioBatch;
+impl<'c> Deref for LocalBatch<'c> {
+    type Target = FolioBatch<'c>;
 
     #[inline]
-    fn deref(&self) -> &FolioBatch {
+    fn deref(&self) -> &FolioBatch<'c> {
         &self.batch
     }
 }

@@ -30,7 +30,9 @@ use crate::{
 };
 use core::{
     marker::PhantomData,
-    ptr, //
+    mem::MaybeUninit,
+    ptr,
+    slice, //
 };
 
 /// What a walk found, with the lock of the page table held.
@@ -89,7 +91,7 @@ impl<'t> HugeEntry<'t> {
     }
 }
 
-/// A part of a page table.
+/// A part of a page table, from the entry that a walk stands at.
 ///
 /// # Invariants
 ///
@@ -108,7 +110,7 @@ pub struct PageTable<'t> {
 impl<'t> PageTable<'t> {
     // INVARIANT: `pages` is no more than there are, so that `addr` stays in the range or at its
     // end.
-    #[inline]
+    #[inline(always)]
     fn advance(&mut self, pages: usize) {
         self.pte = self.pte.wrapping_add(pages);
         self.addr = self.addr.wrapping_add(pages.wrapping_mul(PAGE_SIZE));
@@ -120,8 +122,53 @@ impl<'t> PageTable<'t> {
         self.end.wrapping_sub(self.addr) / PAGE_SIZE
     }
 
-    /// Finds the next present page that belongs to a folio, as `vm_normal_folio()` says, which may
-    /// report an entry that is broken on the console.
+    /// Adds the folios of the present pages from here on to `found`, until that is full, and up to
+    /// the first that is large; without memory of devices. `vm_normal_folio()` says what a folio is,
+    /// and may report an entry that is broken on the console.
+    ///
+    /// If told to `LOOK`, counts in `populated` those that are mapped one after the other from `next`
+    /// on, which is where they end then, and that need not be populated, for writing or not: where
+    /// `follow_page_pte()` with `FOLL_TOUCH` would but mark the folio as accessed. A page that is
+    /// present but must not be written to is to be copied or unshared first.
+    #[inline(always)]
+    pub fn collect_small<const N: usize, const LOOK: bool>(
+        &mut self,
+        found: &mut ArrayVec<Folio<'t>, N>,
+        next: &mut usize,
+        populated: &mut usize,
+        write: bool,
+    ) {
+        found.extend(|| {
+            while self.addr != self.end {
+                // SAFETY: By the type invariants, this is an entry of a table whose lock is held.
+                let ptent = unsafe { bindings::ptep_get(self.pte) };
+                let addr = self.addr;
+                // SAFETY: It is the vma's entry for this address.
+                let folio = unsafe { bindings::pte_normal_folio(self.vma, addr, ptent) };
+                if folio.is_null() {
+                    self.advance(1);
+                    continue;
+                }
+                // SAFETY: The folio is mapped, and cannot be unmapped while the lock is held.
+                let folio = unsafe { Folio::from_raw(folio) };
+                if folio.is_large() {
+                    break;
+                }
+                self.advance(1);
+                if folio.is_zone_device() {
+                    continue;
+                }
+                if LOOK && addr == *next && (!write || is_written(folio, ptent)) {
+                    *next = next.wrapping_add(PAGE_SIZE);
+                    *populated = populated.wrapping_add(1);
+                }
+                return Some(folio);
+            }
+            None
+        });
+    }
+
+    /// Finds the next present page that belongs to a folio, as `vm_normal_folio()` says.
     ///
     /// Finds the same page again if [`MappedPage::skip`] is not called on it.
     #[inline]
@@ -146,6 +193,13 @@ impl<'t> PageTable<'t> {
     }
 }
 
+// Whether an entry of the folio may be written to and was.
+#[inline(always)]
+fn is_written(folio: Folio<'_>, ptent: bindings::pte_t) -> bool {
+    // SAFETY: The folio is valid by its type invariants.
+    unsafe { bindings::pte_written(ptent, folio.as_ptr()) }
+}
+
 /// A present page, and the folio that it is part of.
 ///
 /// # Invariants
@@ -159,13 +213,13 @@ pub struct MappedPage<'p, 't> {
 
 impl<'t> MappedPage<'_, 't> {
     /// Returns the folio.
-    #[inline]
+    #[inline(always)]
     pub fn folio(&self) -> Folio<'t> {
         self.folio
     }
 
     /// Returns the address (bytes) at which the page is mapped.
-    #[inline]
+    #[inline(always)]
     pub fn addr(&self) -> usize {
         self.table.addr
     }
@@ -207,26 +261,24 @@ impl<'t> MappedPage<'_, 't> {
         }
     }
 
-    /// Returns whether populating the page, for writing or not, would find nothing to do but mark
-    /// the folio as accessed: `follow_page_pte()` with `FOLL_TOUCH`.
-    ///
-    /// A page that is present but must not be written to is to be copied or unshared first.
+    /// Returns whether populating the first `pages` of what [`MappedPage::batch`] found would find
+    /// nothing to do but mark the folio as accessed: see [`PageTable::collect_small`].
     #[inline]
-    pub fn is_populated(&self, write: bool) -> bool {
-        // SAFETY: By the type invariants, the folio is valid.
-        !write || unsafe { bindings::pte_written(self.ptent, self.folio.as_ptr()) }
+    pub fn is_batch_populated(&self, pages: usize, write: bool) -> bool {
+        let pages = pages.min(self.table.left());
+
+        !write
+            || (0..pages).all(|i| {
+                // SAFETY: That many entries are left in the table, the lock of which is held.
+                let ptent = unsafe { bindings::ptep_get(self.table.pte.wrapping_add(i)) };
+                is_written(self.folio, ptent)
+            })
     }
 
     /// Steps over `pages` entries, or to the end if there are fewer.
     #[inline]
     pub fn skip(self, pages: usize) {
-        // By the type invariants, there is this entry.
-        let pages = if pages == 1 {
-            1
-        } else {
-            pages.min(self.table.left())
-        };
-        self.table.advance(pages);
+        self.table.advance(pages.min(self.table.left()));
     }
 }
 
@@ -330,5 +382,79 @@ impl<F: FnMut(Table<'_>, &mut TaskContext<'_>)> Walker<F> {
         }
         cond_resched();
         0
+    }
+}
+
+/// A few things in a row, for what a walk collects on its stack, which is not initialised for it.
+///
+/// # Invariants
+///
+/// The first `len` of `items` are initialised, and `len` is at most `N`.
+pub struct ArrayVec<T: Copy, const N: usize> {
+    len: usize,
+    items: [MaybeUninit<T>; N],
+}
+
+impl<T: Copy, const N: usize> ArrayVec<T, N> {
+    /// Starts out empty.
+    #[expect(clippy::new_without_default)]
+    #[inline(always)]
+    pub fn new() -> Self {
+        // INVARIANT: Nothing is initialised.
+        Self {
+            len: 0,
+            items: [const { MaybeUninit::uninit() }; N],
+        }
+    }
+
+    /// Forgets the items.
+    #[inline(always)]
+    pub fn clear(&mut self) {
+        // INVARIANT: No fewer are initialised.
+        self.len = 0;
+    }
+
+    /// Adds an item, if there is space left.
+    #[inline]
+    pub fn push(&mut self, item: T) {
+        let mut item = Some(item);
+
+        self.extend(|| item.take());
+    }
+
+    /// Adds the items that `next` returns, until that is `None` or there is no space left.
+    #[inline(always)]
+    pub fn extend(&mut self, mut next: impl FnMut() -> Option<T>) {
+        let mut len = self.len;
+
+        while let Some(slot) = self.items.get_mut(len) {
+            let Some(item) = next() else {
+                break;
+            };
+            slot.write(item);
+            len = len.wrapping_add(1);
+        }
+        // INVARIANT: Those before were initialised, and what was written comes after them.
+        self.len = len;
+    }
+
+    /// Returns whether there is no space left.
+    #[inline(always)]
+    pub fn is_full(&self) -> bool {
+        self.len == N
+    }
+
+    /// Returns whether there is none.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Returns the items, first the one that was added first.
+    #[inline(always)]
+    pub fn iter(&self) -> slice::Iter<'_, T> {
+        // SAFETY: By the type invariants, that many are there and initialised; `MaybeUninit<T>` has
+        // the layout of `T`.
+        unsafe { slice::from_raw_parts(self.items.as_ptr().cast::<T>(), self.len) }.iter()
     }
 }

@@ -47,6 +47,7 @@ pub fn populate_ignoring_errors(current: &CurrentTask, start: usize, len: usize)
     let _ = mm_populate(current, start, len, 1);
 }
 
+#[inline(always)]
 fn mm_populate(current: &CurrentTask, start: usize, len: usize, ignore_errors: c_int) -> Result {
     if (start | len) & !PAGE_MASK != 0 || current.mm().is_none() {
         return Err(EINVAL);

@@ -13,6 +13,7 @@ mod growth;
 mod paper;
 mod rows;
 mod stream;
+mod sweep;
 mod sys;
 
 use std::io::Result;
@@ -26,6 +27,7 @@ const MIB: usize = 1 << 20;
 #[derive(Parser)]
 enum Command {
     Rows(rows::Options),
+    Sweep(sweep::Options),
     Growth(growth::Options),
     Cpus(cpus::Options),
     Paper(paper::Options),
@@ -58,6 +60,7 @@ fn run() -> Result<()> {
     sys::limit(libc::RLIM_INFINITY)?;
     match command {
         Command::Rows(options) => rows::run(options),
+        Command::Sweep(options) => sweep::run(options),
         Command::Growth(options) => growth::run(&options),
         Command::Cpus(options) => cpus::run(&options),
         Command::Paper(options) => paper::run(&options),

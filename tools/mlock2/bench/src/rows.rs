@@ -20,7 +20,7 @@ use crate::sys::{
 };
 use crate::{MIB, parse_size};
 
-const NAMES: [&str; 21] = [
+const NAMES: [&str; 28] = [
     "mlock_resident_page",
     "munlock_page",
     "onfault_touch_overhead",
@@ -30,10 +30,17 @@ const NAMES: [&str; 21] = [
     "mlock_one_page",
     "munlock_one_page",
     "mlock_whole_vma_one_page",
+    "munlock_whole_vma_one_page",
+    "mlock_again",
+    "munlock_nothing",
+    "enomem_not_mapped",
+    "munlockall_nothing",
     "mlock_thp",
     "munlock_thp",
     "mlockall_per_vma_1000",
     "munlockall_per_vma_1000",
+    "mlockall_10_vmas",
+    "munlockall_10_vmas",
     "mlock2_unpopulated_64m",
     "einval",
     "enomem_over_limit",
@@ -341,16 +348,37 @@ impl Bench {
         }
 
         let mut lock = Series::cost("mlock_whole_vma_one_page", "call");
-        if self.wants(&[lock.name]) {
-            // A vma of its own: another kind of mapping keeps it from being merged.
-            let map = Map::new(page_size(), libc::MAP_SHARED | libc::MAP_ANONYMOUS, None)?;
+        let mut unlock = Series::cost("munlock_whole_vma_one_page", "call");
+        let mut again = Series::cost("mlock_again", "call");
+        let mut nothing = Series::cost("munlock_nothing", "call");
+        if self.wants(&[lock.name, unlock.name, again.name, nothing.name]) {
+            let map = Map::alone(page_size())?;
             map.write_all();
             for _ in 0..self.options.calls {
                 let mut ret = 0;
                 self.sample(&mut lock, 1, || ret |= mlock2(map.all(), LOCKED));
-                check(ret | munlock(map.all()), lock.name)?;
+                self.sample(&mut again, 1, || ret |= mlock2(map.all(), LOCKED));
+                self.sample(&mut unlock, 1, || ret |= munlock(map.all()));
+                self.sample(&mut nothing, 1, || ret |= munlock(map.all()));
+                check(ret, lock.name)?;
             }
-            self.report(lock);
+            for series in [lock, unlock, again, nothing] {
+                self.report(series);
+            }
+        }
+
+        let mut hole = Series::cost("enomem_not_mapped", "call");
+        if self.wants(&[hole.name]) {
+            let map = Map::alone(page_size())?;
+            check(map.munmap(map.all()), "munmap")?;
+            for _ in 0..self.options.calls {
+                let mut ret = 0;
+                self.sample(&mut hole, 1, || ret = mlock2(map.all(), LOCKED));
+                if ret != -1 {
+                    return Err(Error::other("what is not mapped was locked"));
+                }
+            }
+            self.report(hole);
         }
         Ok(())
     }
@@ -370,23 +398,38 @@ impl Bench {
 
     fn all(&self) -> Result<()> {
         const VMAS: usize = 1000;
+        let flags = libc::MCL_CURRENT | libc::MCL_ONFAULT;
         let mut lock = Series::cost("mlockall_per_vma_1000", "vma");
         let mut unlock = Series::cost("munlockall_per_vma_1000", "vma");
-        if !self.wants(&[lock.name, unlock.name]) {
-            return Ok(());
+        if self.wants(&[lock.name, unlock.name]) {
+            let map = Map::anon(2 * VMAS * page_size())?;
+            map.punch_every_other_page()?;
+            for _ in 0..self.options.rounds {
+                let mut ret = 0;
+                self.sample(&mut lock, VMAS, || ret |= mlockall(flags));
+                self.sample(&mut unlock, VMAS, || ret |= munlockall());
+                check(ret, lock.name)?;
+            }
+            self.report(lock);
+            self.report(unlock);
         }
-        let map = Map::anon(2 * VMAS * page_size())?;
-        map.punch_every_other_page()?;
-        for _ in 0..self.options.rounds {
-            let mut ret = 0;
-            self.sample(&mut lock, VMAS, || {
-                ret |= mlockall(libc::MCL_CURRENT | libc::MCL_ONFAULT)
-            });
-            self.sample(&mut unlock, VMAS, || ret |= munlockall());
-            check(ret, lock.name)?;
+
+        // What the program has is some ten vmas.
+        let mut lock = Series::cost("mlockall_10_vmas", "call");
+        let mut unlock = Series::cost("munlockall_10_vmas", "call");
+        let mut nothing = Series::cost("munlockall_nothing", "call");
+        if self.wants(&[lock.name, unlock.name, nothing.name]) {
+            for _ in 0..self.options.calls {
+                let mut ret = 0;
+                self.sample(&mut lock, 1, || ret |= mlockall(flags));
+                self.sample(&mut unlock, 1, || ret |= munlockall());
+                self.sample(&mut nothing, 1, || ret |= munlockall());
+                check(ret, lock.name)?;
+            }
+            for series in [lock, unlock, nothing] {
+                self.report(series);
+            }
         }
-        self.report(lock);
-        self.report(unlock);
         Ok(())
     }
 

@@ -52,6 +52,23 @@ impl Map {
         Ok(map)
     }
 
+    /// The same in a vma of its own: none beside it, and none that grows towards it.
+    pub fn alone(len: usize) -> Result<Self> {
+        let around = Self::new(
+            len + 2 * page_size(),
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            None,
+        )?;
+        let (addr, len) = around.part(1, len / page_size());
+        for page in [0, around.pages() - 1] {
+            check(around.munmap(around.part(page, 1)), "munmap")?;
+        }
+        std::mem::forget(around);
+        let map = Self { addr, len };
+        map.advise(libc::MADV_NOHUGEPAGE)?;
+        Ok(map)
+    }
+
     /// Anonymous memory that begins where a huge page of `align` bytes can, at an address of its
     /// own, far from everything else.
     pub fn anon_huge(len: usize, align: usize) -> Result<Self> {
@@ -138,6 +155,40 @@ impl Map {
 
     pub fn unmap(self) {
         drop(self);
+    }
+
+    /// Writes a byte at `offset`.
+    pub fn write(&self, offset: usize) {
+        assert!(offset < self.len);
+        // SAFETY: In the mapping, which is writable.
+        unsafe { self.addr.add(offset).write_volatile(1) };
+    }
+
+    /// munmap(2) of a part, or of all of it, which nobody uses; 0 or -1, the error in errno.
+    pub fn munmap(&self, (addr, len): (*mut u8, usize)) -> c_long {
+        // SAFETY: A part of ours that nobody uses.
+        unsafe { libc::munmap(addr.cast(), len) }.into()
+    }
+
+    /// mprotect(2) of some pages; 0 or -1, the error in errno.
+    pub fn protect_part(&self, first: usize, pages: usize, prot: c_int) -> c_long {
+        let (addr, len) = self.part(first, pages);
+        // SAFETY: Our own mapping. Nobody uses what he may not.
+        unsafe { libc::mprotect(addr.cast(), len, prot) }.into()
+    }
+
+    /// mremap(2) in place; 0 or -1, the error in errno.
+    pub fn mremap(&self, from: usize, to: usize) -> c_long {
+        // SAFETY: Our own mapping; what goes away nobody uses.
+        let addr = unsafe { libc::mremap(self.addr.cast(), from, to, 0) };
+        if addr == libc::MAP_FAILED { -1 } else { 0 }
+    }
+
+    /// madvise(2) with MADV_DONTNEED_LOCKED; 0 or -1, the error in errno.
+    pub fn dontneed_locked(&self) -> c_long {
+        const MADV_DONTNEED_LOCKED: c_int = 24;
+        // SAFETY: What was written is not needed any more.
+        unsafe { libc::madvise(self.addr.cast(), self.len, MADV_DONTNEED_LOCKED) }.into()
     }
 }
 

@@ -41,6 +41,7 @@ pub struct Args {
 #[derive(clap::Subcommand)]
 enum What {
     Rows(rows::Options),
+    Sweep(rows::SweepOptions),
     Growth(growth::Options),
     Cpus(cpus::Options),
     Paper(paper::Options),
@@ -57,6 +58,7 @@ pub fn run(args: &Args) -> Result<bool> {
     }
     match &args.what {
         What::Rows(options) => rows::run(pair, options),
+        What::Sweep(options) => rows::sweep(pair, options),
         What::Growth(options) => growth::run(pair, options),
         What::Cpus(options) => cpus::run(pair, options),
         What::Paper(options) => paper::run(pair, options),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What one operation costs, row by row, in C and in Rust. Each kernel is booted twice, and the two
+//! What one operation costs, and what each call does, row by row, in C and in Rust. Each kernel is booted twice, and the two
 //! boots must agree.
 
 use std::fmt::Write as _;
@@ -52,11 +52,43 @@ impl Row {
 }
 
 pub fn run(pair: &Pair, options: &Options) -> Result<bool> {
+    let (rows, agree) = measure(pair, "rows", &options.guest)?;
+    show(&rows, pair.ticks());
+    println!("An overhead is what the operation costs more than the plain one.");
+    save(pair, &rows, "results.tsv")?;
+    chart::rows(pair, &rows)?;
+    println!("and results.svg, results.png");
+    Ok(agree)
+}
+
+/// Every call of the family, with every outcome, the worst first: sweep.tsv
+#[derive(clap::Args)]
+pub struct SweepOptions {
+    /// Options for the guest program, such as --rounds 5 --only munlock
+    #[arg(last = true)]
+    guest: Vec<String>,
+}
+
+pub fn sweep(pair: &Pair, options: &SweepOptions) -> Result<bool> {
+    let (mut rows, agree) = measure(pair, "sweep", &options.guest)?;
+    rows.sort_by(|a, b| (b.rust / b.c).total_cmp(&(a.rust / a.c)));
+    show(&rows, pair.ticks());
+    save(pair, &rows, "sweep.tsv")?;
+    let dearer = rows
+        .iter()
+        .filter(|row| row.rust > row.c * (1.0 + TOLERANCE) + RESOLUTION)
+        .count();
+    println!("{dearer} of {} calls are dearer than in C", rows.len());
+    Ok(agree)
+}
+
+/// Boots each kernel twice with a program of the guest, and whether the boots agree.
+fn measure(pair: &Pair, program: &str, guest: &[String]) -> Result<(Vec<Row>, bool)> {
     let setup = pair.counting();
-    let arguments = format!("rows {} {}", pair.clock_option(), options.guest.join(" "));
+    let arguments = format!("{program} {} {}", pair.clock_option(), guest.join(" "));
     let mut boots = Vec::new();
     for boot in ["first", "second"] {
-        let name = format!("rows-{boot}");
+        let name = format!("{program}-{boot}");
         let [c, rust] = pair.both(&setup, &name, &arguments)?;
         boots.push([samples(&c)?, samples(&rust)?]);
     }
@@ -93,12 +125,19 @@ pub fn run(pair: &Pair, options: &Options) -> Result<bool> {
     }
     ensure!(!rows.is_empty(), "the guest program printed no rows");
 
-    let mut tsv = "operation\tunit\tc\trust\tratio\n".to_string();
+    for line in &apart {
+        println!("bench: {}{line}", if pair.kvm { "" } else { "error: " });
+    }
+    // Nothing else on the machine changes the count of instructions; it does change the time.
+    Ok((rows, apart.is_empty() || pair.kvm))
+}
+
+fn show(rows: &[Row], ticks: &str) {
     println!(
-        "{:<30} {:<8} {:>10} {:>10} {:>8}",
+        "{:<34} {:<8} {:>10} {:>10} {:>8}",
         "operation", "unit", "C", "Rust", "ratio"
     );
-    for row in &rows {
+    for row in rows {
         let Row {
             name,
             unit,
@@ -106,23 +145,26 @@ pub fn run(pair: &Pair, options: &Options) -> Result<bool> {
             rust,
         } = row;
         let ratio = row.ratio();
-        println!("{name:<30} {unit:<8} {c:>10.1} {rust:>10.1} {ratio:>8}");
-        writeln!(tsv, "{name}\t{unit}\t{c:.1}\t{rust:.1}\t{ratio}")?;
+        println!("{name:<34} {unit:<8} {c:>10.1} {rust:>10.1} {ratio:>8}");
     }
-    println!(
-        "{} for each unit; the mean of two boots. An overhead is what the operation costs more than the plain one.",
-        pair.ticks()
-    );
-    let file = pair.out.join("results.tsv");
-    write(&file, &tsv)?;
-    chart::rows(pair, &rows)?;
-    println!("results: {}; results.svg, results.png", file.display());
+    println!("{ticks} for each unit; the mean of two boots.");
+}
 
-    for line in &apart {
-        println!("bench: {}{line}", if pair.kvm { "" } else { "error: " });
+fn save(pair: &Pair, rows: &[Row], name: &str) -> Result<()> {
+    let mut tsv = "operation\tunit\tc\trust\tratio\n".to_string();
+    for row in rows {
+        let Row {
+            name,
+            unit,
+            c,
+            rust,
+        } = row;
+        writeln!(tsv, "{name}\t{unit}\t{c:.1}\t{rust:.1}\t{}", row.ratio())?;
     }
-    // Nothing else on the machine changes the count of instructions; it does change the time.
-    Ok(apart.is_empty() || pair.kvm)
+    let file = pair.out.join(name);
+    write(&file, &tsv)?;
+    println!("results: {}", file.display());
+    Ok(())
 }
 
 fn samples(lines: &[Fields]) -> Result<Vec<Sample>> {

@@ -10,7 +10,7 @@ use kernel::mm::folio_batch::{
 
 pub fn is_idle(context: &mut TaskContext<'_>) -> bool {
     let lock = LocalBatch::lock(context);
-    let batch: &FolioBatch = &lock;
+    let batch: &FolioBatch<'_> = &lock;
     let idle = batch.is_empty();
     // error: E0505 cannot move out of `lock` because it is borrowed
     drop(lock);

@@ -12,9 +12,9 @@ pub fn munlock(folio: Folio<'_>, lruvec: &mut LruvecGuard<'_>) {
     #[cfg(mistake)]
     let _ = lruvec;
     #[cfg(mistake)]
-    // error: E0599 no method named `with_claimed` found for struct `Folio<'f>`
-    folio.with_claimed(|_| Mlocked::Cleared);
+    // error: E0599 no method named `munlock` found for struct `Folio<'f>`
+    folio.munlock(|_| Mlocked::Cleared);
 
     #[cfg(not(mistake))]
-    lruvec.with_claimed(folio, |_| Mlocked::Cleared);
+    lruvec.munlock(folio, |_| Mlocked::Cleared);
 }

@@ -8,6 +8,9 @@
 # without a warning. They are compiled as mm/mlock2 was in the build tree,
 # against its kernel crate, but no code is generated.
 #
+# Without FILE, also looks whether soundness.rst speaks of every public function, and of cases
+# that there are.
+#
 #   run.sh BUILD-TREE [FILE...]
 set -euo pipefail
 
@@ -18,7 +21,8 @@ built=$O/mm/mlock2/.mlock2.o.cmd
 for f in "$built" "$O/rust/libkernel.rmeta"; do
 	[ -f "$f" ] || { printf 'compile-fail: error: there is no %s: build the kernel first (make kernel)\n' "$f" >&2; exit 2; }
 done
-[ $# -gt 0 ] || set -- "$dir"/*.rs
+list=
+[ $# -gt 0 ] || { list=$dir/soundness.rst; set -- "$dir"/*.rs; }
 
 # The compiler as the build called it, without its source, its outputs, and
 # what came after it.
@@ -47,7 +51,7 @@ result() {
 	sed 's/^/# /' "$tmp/out"
 }
 
-printf 'TAP version 13\n1..%d\n' $(($# * 2))
+printf 'TAP version 13\n1..%d\n' $(($# * 2 + ${list:+1} + 0))
 for file; do
 	file=$(realpath -- "$file")
 	name=$(basename "$file" .rs)
@@ -71,5 +75,25 @@ for file; do
 	[ "$status" = 0 ] && [ ! -s "$tmp/out" ] || ok='not ok'
 	result "$ok" "$name: done right"
 done
+# said FILE: what the section of that file says
+said() {
+	awk -v file="$1" '{ if (/^====/) on = last == file; last = $0 } on' "$list"
+}
+if [ "$list" ]; then
+	mm=$dir/../../../../rust/kernel/mm
+	: >"$tmp/out"
+	for file in "$mm"/*.rs; do
+		name=$(basename "$file")
+		for function in $(sed -nE 's/^ *pub (unsafe )?(const )?fn ([a-z_]+).*/\3/p' "$file" | sort -u); do
+			said "$name" | grep -qF "\`\`$function\`\`" || echo "$name: $function() is missing" >>"$tmp/out"
+		done
+	done
+	for name in $(tr '\n' ' ' <"$list" | grep -oE '\*Case: [^*]*' | sed 's/\*Case: //; s/[,.]/ /g'); do
+		[ -f "$dir/$name.rs" ] || echo "there is no $name.rs" >>"$tmp/out"
+	done
+	ok=ok
+	[ ! -s "$tmp/out" ] || ok='not ok'
+	result "$ok" 'soundness.rst: every public function'
+fi
 printf '# Totals: pass:%d fail:%d xfail:0 xpass:0 skip:0 error:0\n' $((n - failed)) "$failed"
 [ "$failed" = 0 ]

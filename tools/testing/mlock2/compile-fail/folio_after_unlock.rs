@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Once the claim has ended, the folio is not moved any more.
+//! Once the lruvec may be unlocked, the count of a folio is not changed any more.
 
 use kernel::mm::folio::{
     Folio,
@@ -11,7 +11,7 @@ use kernel::mm::folio::{
 pub fn count(folio: Folio<'_>, lruvec: &mut LruvecGuard<'_>) {
     let mut late = None;
 
-    lruvec.with_claimed(folio, |folio| {
+    lruvec.munlock(folio, |folio| {
         #[cfg(mistake)]
         // error: E0521 borrowed data escapes outside of closure
         late.replace(folio);

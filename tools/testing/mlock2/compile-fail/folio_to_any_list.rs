@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Nor does the lock do without claiming the folio: what is put on a list is claimed, or new and in
-//! a batch.
+//! To which list a folio goes follows from its flags and its mapping; nobody else says it.
 
 use kernel::mm::folio::{
     Folio,
@@ -15,5 +14,5 @@ pub fn munlock(folio: Folio<'_>, lruvec: &mut LruvecGuard<'_>) {
     lruvec.add_evictable(folio);
 
     #[cfg(not(mistake))]
-    lruvec.with_claimed(folio, |_| Mlocked::Cleared);
+    lruvec.munlock(folio, |_| Mlocked::Cleared);
 }
