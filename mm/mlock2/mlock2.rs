@@ -293,7 +293,7 @@ unsafe extern "C" fn munlock_folio(folio: *mut bindings::folio) {
 ///
 /// # Safety
 ///
-/// Must be called in task context.
+/// Must be called in task context, with interrupts on.
 #[export]
 unsafe extern "C" fn mlock_drain_local() {
     // SAFETY: The caller promises it.
@@ -304,8 +304,8 @@ unsafe extern "C" fn mlock_drain_local() {
 ///
 /// # Safety
 ///
-/// Must be called in task context. If the CPU is off line, then it must stay so, and nobody else may
-/// look at its batch: called by `page_alloc_cpu_dead()` only.
+/// Must be called in task context, with interrupts on. If the CPU is off line, then it must stay so,
+/// and nobody else may look at its batch: called by `page_alloc_cpu_dead()` only.
 #[export]
 unsafe extern "C" fn mlock_drain_remote(cpu: c_int) {
     let Some(cpu) = CpuId::from_i32(cpu) else {

@@ -30,24 +30,24 @@ use core::{
     ops::Deref, //
 };
 
-/// Proof that the caller runs in task context, and has no batch locked.
+/// Proof that the caller runs in task context with interrupts on, and has no batch locked.
 ///
 /// [`LocalBatch::lock`] borrows it for as long as the batch is locked, so that nobody locks the
 /// batch twice, or calls what does.
 ///
 /// # Invariants
 ///
-/// Exists in task context only. If it is not borrowed, then this task holds neither the local lock
-/// of a batch nor an lruvec lock.
+/// Exists in task context only, with interrupts on. If it is not borrowed, then this task holds
+/// neither the local lock of a batch nor an lruvec lock.
 pub struct TaskContext<'c>(PhantomData<&'c mut ()>, NotThreadSafe);
 
 impl TaskContext<'_> {
-    /// Notes that this is task context.
+    /// Notes that this is task context, with interrupts on.
     ///
     /// # Safety
     ///
-    /// Must be called in task context. The task must not hold the local lock of a batch or an
-    /// lruvec lock, nor take one in another way for as long as the result is in use.
+    /// Must be called in task context, with interrupts on. The task must not hold the local lock of
+    /// a batch or an lruvec lock, nor take one in another way for as long as the result is in use.
     #[inline]
     pub unsafe fn new() -> Self {
         // INVARIANT: The caller promises it; and an interrupt has no way to get at what a task has
