@@ -800,7 +800,7 @@ impl LruvecGuard<'_> {
             let new = folio.settled(old & !clear | set);
             if old & GEN != 0 && new & UNEVICTABLE != 0 {
                 // SAFETY: We have the lock.
-                return unsafe { self.cull_from_generation(folio, set) };
+                return unsafe { self.cull_from_generation(folio, clear, set) };
             }
             // SAFETY: `PG_lru` is set and the lruvec locked; the folio is moved below.
             if new == old || unsafe { folio.try_change_flags(&mut old, new) } {
@@ -831,7 +831,12 @@ impl LruvecGuard<'_> {
     ///
     /// The lruvec of the folio must be locked.
     #[inline(never)]
-    unsafe fn cull_from_generation(&mut self, folio: Folio<'_>, set: c_ulong) -> Option<c_ulong> {
+    unsafe fn cull_from_generation(
+        &mut self,
+        folio: Folio<'_>,
+        clear: c_ulong,
+        set: c_ulong,
+    ) -> Option<c_ulong> {
         // SAFETY: The folio is valid by its type invariants; the bit is cleared atomically.
         if !unsafe { bindings::folio_test_clear_lru(folio.as_ptr()) } {
             return None;
@@ -840,21 +845,21 @@ impl LruvecGuard<'_> {
         // It is on none when it has left its generation.
         unsafe {
             bindings::lruvec_gen_del(self.lruvec, folio.as_ptr());
-            Some(self.add(folio, set))
+            Some(self.add(folio, clear, set))
         }
     }
 
-    /// Puts a folio on the list that its flags, of which `set` are set with that, and its mapping
+    /// Puts a folio on the list that its flags, which are cleared and set with that, and its mapping
     /// want, and returns the flags. On the unevictable one, it has an `mlock_count` of 0.
     ///
     /// # Safety
     ///
     /// The folio must be claimed by us, or new to us, and on no list. Its lruvec must be locked.
     #[inline(always)]
-    unsafe fn add(&mut self, folio: Folio<'_>, set: c_ulong) -> c_ulong {
+    unsafe fn add(&mut self, folio: Folio<'_>, clear: c_ulong, set: c_ulong) -> c_ulong {
         let mut old = folio.flags();
         let new = loop {
-            let new = folio.settled(old | set | LRU);
+            let new = folio.settled(old & !clear | set | LRU);
             // SAFETY: The caller promises that it is up to us; the folio is put on a list below.
             if unsafe { folio.try_change_flags(&mut old, new) } {
                 break new;
@@ -902,7 +907,7 @@ impl LruvecGuard<'_> {
 
         self.relock(folio);
         // SAFETY: By its type invariants, the folio was new, and on no list; its lruvec is locked.
-        let flags = unsafe { self.add(folio, 0) };
+        let flags = unsafe { self.add(folio, 0, 0) };
         // INVARIANT: As in `mlock()`.
         LruFolio { folio, flags }.inc_mlock_count();
     }
