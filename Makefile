@@ -243,7 +243,7 @@ define selftests
 endef
 
 .PHONY: guest
-guest: $(if $(USER_CC),,no-user-cc) $(foreach abi,native $(COMPAT),$(O)/headers/$(call headers_of,$(abi))/.done) $(GUEST)/init $(GUEST)/demo $(GUEST)/run.plan $(GUEST)/test.plan
+guest: $(if $(USER_CC),,no-user-cc) $(foreach abi,native $(COMPAT),$(O)/headers/$(call headers_of,$(abi))/.done) $(GUEST)/init $(GUEST)/demo $(GUEST)/run.plan $(GUEST)/test.plan $(GUEST)/debug.plan
 	$(call selftests,native,$(GUEST))
 	$(foreach abi,$(COMPAT),$(call selftests,$(abi),$(GUEST)/$(abi)))
 
@@ -251,9 +251,9 @@ $(GUEST)/%: tools/mlock2/guest/%.c $(O)/headers/$(call headers_of,native)/.done
 	@mkdir -p $(GUEST)
 	@$(USER_CC) -static -O2 -Wall -Wextra -isystem $(call headers,$(call headers_of,native)) -o $@ $<
 
-# The same programs once more for each other ABI
 # What has not been tried on other architectures yet, and takes minutes on some
 NOT_TRIED = $(if $(filter x86_64,$(ARCH)),,mlock-rt mlock-secret)
+# The same programs once more for each other ABI
 $(GUEST)/%.plan: tools/mlock2/guest/%.plan tools/mlock2/arch/$(ARCH).mk
 	@mkdir -p $(GUEST)
 	@$(if $(NOT_TRIED),echo '$*.plan: not tried on $(ARCH) yet: $(NOT_TRIED)')
@@ -261,6 +261,11 @@ $(GUEST)/%.plan: tools/mlock2/guest/%.plan tools/mlock2/arch/$(ARCH).mk
 	@{ cat $@.own; for abi in $(COMPAT); do \
 		awk -v abi=$$abi '/^[^#]/ && $$3 != "demo" { $$1 = $$1 "-" abi; $$3 = abi "/" $$3; print }' $@.own; \
 	done; } >$@.new && mv $@.new $@
+
+# With all checks, some take minutes: a part has to do, and one ABI.
+$(GUEST)/debug.plan: tools/mlock2/guest/test.plan
+	@mkdir -p $(GUEST)
+	@sed '/^mlock-secret\t/s/$$/ -v large_shmem/' $< >$@.new && mv $@.new $@
 
 # Builds a crate for the guest, which has no libraries: guest_crate(its directory,
 # where to, more options). Debian has no standard library for another machine: it is
@@ -345,7 +350,7 @@ test-built: kernel-c-built $(if $(USER_CC),guest) tool $(if $(RUST_TARGET),diff-
 		BOOT="$(if $(USER_CC),$(call boot,$(O),$(GUEST)/test.plan,test,kunit.enable=1))" \
 		BOOT_C="$(if $(USER_CC),$(call boot,$(O_C),$(GUEST)/test.plan,test))" \
 		DIFF="$(if $(RUST_TARGET),$(call compare,$(ARCH)-test,$(O_C),$(O)) $(CASES) --ops $(TEST_OPS))" \
-		BOOT_DEBUG="$(if $(DEBUG),$(call boot,$(O)-debug,tools/mlock2/guest/test-debug.plan,test,kunit.enable=1) $(SLOW))" \
+		BOOT_DEBUG="$(if $(DEBUG),$(call boot,$(O)-debug,$(GUEST)/debug.plan,test,kunit.enable=1) $(SLOW))" \
 		STRESS="$(if $(DEBUG),$(call stress_boot,$(O)-debug,$(STRESS)/test.plan))" \
 		DIFF_DEBUG="$(if $(DEBUG),$(call compare,$(ARCH)-debug-test,$(O)-debug-c,$(O)-debug) $(CASES) --ops $(TEST_DEBUG_OPS))" \
 		INJECT="$(if $(DEBUG),$(call inject,$(ARCH)-inject-test,$(O)-debug) --cases $(INJECT_CASES)/short)" \

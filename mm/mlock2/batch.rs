@@ -14,8 +14,9 @@
 //!   lock is dropped under which that was done. Splitting a folio copies the flag. If it is still
 //!   set when the folio is freed, then `free_pages_prepare()` clears it.
 //! - `PG_unevictable`, and being on no list that reclaim scans: changed here with the lruvec locked,
-//!   in the same step as `PG_mlocked`, and only while `PG_lru` is set; by `lru_add()` when a folio is put on a list, whoever had taken it off;
-//!   by `check_move_unevictable_folios()` for `SHM_UNLOCK`; copied by migration and split.
+//!   in the same step as `PG_mlocked`, and only while `PG_lru` is set; by `lru_add()` when a folio is
+//!   put on a list, whoever had taken it off; by `check_move_unevictable_folios()` for `SHM_UNLOCK`;
+//!   copied by migration and split.
 //! - `mlock_count`, which exists only while the folio is unevictable: changed here under the same
 //!   lock, set to 0 by `lru_add()` whenever the folio is put back.
 //!
@@ -46,9 +47,10 @@
 //!
 //! - *Reclaim, migration, compaction, split and others that take folios off their list*: they claim
 //!   the folio by clearing `PG_lru`. If they do so before us, then an mlock leaves the folio alone:
-//!   `lru_add()` looks at `PG_mlocked` when the folio is put back. After us, they wait for the lock. A munlock clears `PG_mlocked` all the same.
-//!   If the folio was put back as unevictable just before, it stays so without need: it is counted
-//!   in `unevictable_pgs_stranded`, and rescued when somebody takes and puts it back again.
+//!   `lru_add()` looks at `PG_mlocked` when the folio is put back. A munlock clears `PG_mlocked` all
+//!   the same. If the folio was put back as unevictable just before, it stays so without need: it is
+//!   counted in `unevictable_pgs_stranded`, and rescued when somebody takes and puts it back again.
+//!   If they claim it after us, they wait for the lock.
 //! - *The same folio in the batch of another CPU, or twice in one*: its lruvec's lock puts the
 //!   moves in an order. An mlock and a munlock cancel out in either order, if no other vma has it
 //!   locked; if one has, then the munlock may come first and take off what was that vma's: the

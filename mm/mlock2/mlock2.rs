@@ -245,16 +245,16 @@ unsafe extern "C" fn user_shm_unlock(size: usize, ucounts: *mut bindings::ucount
 }
 
 //
-// Folios, for the fault path, rmap, the LRU code and CPU hotplug. Task context; spinlocks may be
-// held; none of these sleeps.
+// Folios, for the fault path, rmap, the LRU code and CPU hotplug. Task context with interrupts on;
+// spinlocks may be held; none of these sleeps.
 //
 
 /// Mlocks a folio that is mapped into a locked vma.
 ///
 /// # Safety
 ///
-/// Must be called in task context, with neither a batch of this file's nor an lruvec locked. The
-/// caller must hold a reference to `folio`, or keep it mapped.
+/// Must be called in task context with interrupts on, and with neither a batch of this file's nor an
+/// lruvec locked. The caller must hold a reference to `folio`, or keep it mapped.
 #[export]
 unsafe extern "C" fn mlock_folio(folio: *mut bindings::folio) {
     // SAFETY: The caller promises both.
@@ -265,15 +265,15 @@ unsafe extern "C" fn mlock_folio(folio: *mut bindings::folio) {
 ///
 /// # Safety
 ///
-/// Must be called in task context, with neither a batch of this file's nor an lruvec locked. The
-/// caller must hold a reference to `folio`, which is on no LRU
-/// list; nobody else may put it on one.
+/// Must be called in task context with interrupts on, and with neither a batch of this file's nor an
+/// lruvec locked. The caller must hold a reference to `folio`, which is on no LRU list; nobody else
+/// may put it on one.
 #[export]
 unsafe extern "C" fn mlock_new_folio(folio: *mut bindings::folio) {
     // SAFETY: The caller promises that the pointer is valid for the call.
     let folio = unsafe { Folio::from_raw(folio) };
 
-    // SAFETY: The caller promises that the folio is new, and that this is task context.
+    // SAFETY: The caller promises that the folio is new, and what the context is to be.
     unsafe { batch::mlock_new_folio(NewFolio::new(folio), &mut TaskContext::new()) };
 }
 
@@ -281,8 +281,8 @@ unsafe extern "C" fn mlock_new_folio(folio: *mut bindings::folio) {
 ///
 /// # Safety
 ///
-/// Must be called in task context, with neither a batch of this file's nor an lruvec locked. The
-/// caller must hold a reference to `folio`.
+/// Must be called in task context with interrupts on, and with neither a batch of this file's nor an
+/// lruvec locked. The caller must hold a reference to `folio`.
 #[export]
 unsafe extern "C" fn munlock_folio(folio: *mut bindings::folio) {
     // SAFETY: The caller promises both.
@@ -293,7 +293,8 @@ unsafe extern "C" fn munlock_folio(folio: *mut bindings::folio) {
 ///
 /// # Safety
 ///
-/// Must be called in task context, with interrupts on.
+/// Must be called in task context with interrupts on, and with neither a batch of this file's nor an
+/// lruvec locked.
 #[export]
 unsafe extern "C" fn mlock_drain_local() {
     // SAFETY: The caller promises it.
@@ -304,8 +305,9 @@ unsafe extern "C" fn mlock_drain_local() {
 ///
 /// # Safety
 ///
-/// Must be called in task context, with interrupts on. If the CPU is off line, then it must stay so,
-/// and nobody else may look at its batch: called by `page_alloc_cpu_dead()` only.
+/// Must be called in task context with interrupts on, and with neither a batch of this file's nor an
+/// lruvec locked. If the CPU is off line, then it must stay so, and nobody else may look at its
+/// batch: called by `page_alloc_cpu_dead()` only.
 #[export]
 unsafe extern "C" fn mlock_drain_remote(cpu: c_int) {
     let Some(cpu) = CpuId::from_i32(cpu) else {

@@ -489,8 +489,8 @@ impl ModifiedVma<'_> {
     #[inline]
     pub fn task_context(&mut self) -> TaskContext<'_> {
         // SAFETY: The mmap lock is a sleeping lock, which a task holds for as long as there is
-        // `self`. No lruvec or batch is locked: that is done with a context, and under spinlocks,
-        // inside of which a vma is not changed.
+        // `self`, and under which interrupts are on. No lruvec or batch is locked: that is done with
+        // a context, and under spinlocks, inside of which a vma is not changed.
         unsafe { TaskContext::new() }
     }
 

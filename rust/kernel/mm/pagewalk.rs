@@ -335,7 +335,8 @@ impl<F: FnMut(Table<'_>, &mut TaskContext<'_>)> Walker<F> {
         let (vma, visit) = unsafe { ((*walk).vma, &mut *(*walk).private.cast::<F>()) };
         let mut ptl = ptr::null_mut();
         // SAFETY: `walk_tables()` has called us, with the write lock of a task's mmap lock: it is
-        // that task which runs. It borrows the vma, and so no context of the vma's is in use.
+        // that task which runs, with interrupts on. It borrows the vma, and so no context of the
+        // vma's is in use.
         let mut context = unsafe { TaskContext::new() };
 
         // SAFETY: `pmd` is an entry of the vma, which is locked.

@@ -14,11 +14,6 @@
 #include "mlock-helpers.h"
 #include "mlock-swap.h"
 
-/* What a C library may not have yet. */
-#ifndef MADV_COLD
-#define MADV_COLD 20
-#endif
-
 #define KB (1UL << 10)
 #define MB (1UL << 20)
 

@@ -91,6 +91,14 @@ fn absent(pages: usize) -> Result<Map> {
     Map::alone(pages * page_size())
 }
 
+/// Locks a mapping, if there is a way in which to do that.
+fn lock(map: Map, flags: Option<c_int>) -> Result<Map> {
+    if let Some(flags) = flags {
+        check(mlock2(map.all(), flags), "mlock2")?;
+    }
+    Ok(map)
+}
+
 impl Sweep {
     /// Measures `call` on what `prepare` makes; it is to fail with `errno`, or not if that is 0.
     fn call<T>(
@@ -125,13 +133,7 @@ impl Sweep {
     /// The whole of a vma, and parts of one, by the number of pages.
     fn ranges(&self, pages: usize) -> Result<()> {
         let whole = || resident(pages);
-        let locked = |flags| {
-            move || {
-                let map = resident(pages)?;
-                check(mlock2(map.all(), flags), "mlock2")?;
-                Ok(map)
-            }
-        };
+        let locked = |flags| move || lock(resident(pages)?, Some(flags));
         // Three times as many pages, and the first, the second or the last third of them
         let thirds = move |first: bool, second: bool, third: bool| {
             move || {
@@ -234,10 +236,7 @@ impl Sweep {
                 let file = tmpfs_file(pages * page_size())?;
                 let map = Map::new(pages * page_size(), libc::MAP_SHARED, Some(&file))?;
                 map.write_all();
-                if let Some(flags) = flags {
-                    check(mlock2(map.all(), flags), "mlock2")?;
-                }
-                Ok((map, file))
+                Ok((lock(map, flags)?, file))
             }
         };
         type Shared = (Map, File);
@@ -259,25 +258,12 @@ impl Sweep {
             file(Some(LOCKED)),
             |(m, _): &Shared| m.munmap(m.all()),
         )?;
-        let fresh = |flags: Option<c_int>| {
-            move || {
-                let map = absent(pages)?;
-                if let Some(flags) = flags {
-                    check(mlock2(map.all(), flags), "mlock2")?;
-                }
-                Ok(map)
-            }
-        };
+        let fresh = || lock(absent(pages)?, Some(ONFAULT));
         let touch = |m: &Map| {
             m.write_all();
             0
         };
-        self.call(
-            &format!("touch_onfault_{n}"),
-            0,
-            fresh(Some(ONFAULT)),
-            touch,
-        )
+        self.call(&format!("touch_onfault_{n}"), 0, fresh, touch)
     }
 
     /// What the pages are like.
@@ -333,10 +319,7 @@ impl Sweep {
             move || {
                 let map = Map::anon_huge(HUGE, HUGE)?;
                 map.write_all();
-                if let Some(flags) = flags {
-                    check(mlock2(map.all(), flags), "mlock2")?;
-                }
-                Ok(map)
+                lock(map, flags)
             }
         };
         self.call("mlock_huge_page", 0, huge(None), |m| {
@@ -511,11 +494,7 @@ impl Sweep {
             |()| mapped(Map::new(len, flags, None)),
         )?;
         check(munlockall(), "munlockall")?;
-        let locked = || {
-            let map = resident(N)?;
-            check(mlock2(map.all(), LOCKED), "mlock2")?;
-            Ok(map)
-        };
+        let locked = || lock(resident(N)?, Some(LOCKED));
         self.call("mremap_shrinks_locked", 0, locked, |m| {
             m.mremap(len, len / 2)
         })?;

@@ -138,14 +138,14 @@ fn show(rows: &[Row], ticks: &str) {
         "operation", "unit", "C", "Rust", "ratio"
     );
     for row in rows {
-        let Row {
-            name,
-            unit,
-            c,
-            rust,
-        } = row;
-        let ratio = row.ratio();
-        println!("{name:<34} {unit:<8} {c:>10.1} {rust:>10.1} {ratio:>8}");
+        println!(
+            "{:<34} {:<8} {:>10.1} {:>10.1} {:>8}",
+            row.name,
+            row.unit,
+            row.c,
+            row.rust,
+            row.ratio()
+        );
     }
     println!("{ticks} for each unit; the mean of two boots.");
 }
@@ -153,13 +153,15 @@ fn show(rows: &[Row], ticks: &str) {
 fn save(pair: &Pair, rows: &[Row], name: &str) -> Result<()> {
     let mut tsv = "operation\tunit\tc\trust\tratio\n".to_string();
     for row in rows {
-        let Row {
-            name,
-            unit,
-            c,
-            rust,
-        } = row;
-        writeln!(tsv, "{name}\t{unit}\t{c:.1}\t{rust:.1}\t{}", row.ratio())?;
+        writeln!(
+            tsv,
+            "{}\t{}\t{:.1}\t{:.1}\t{}",
+            row.name,
+            row.unit,
+            row.c,
+            row.rust,
+            row.ratio()
+        )?;
     }
     let file = pair.out.join(name);
     write(&file, &tsv)?;

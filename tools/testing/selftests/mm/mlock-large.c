@@ -20,17 +20,6 @@
 #include <unistd.h>
 #include "mlock-helpers.h"
 
-/* What a C library may not have yet. */
-#ifndef MADV_PAGEOUT
-#define MADV_PAGEOUT 21
-#endif
-#ifndef FALLOC_FL_KEEP_SIZE
-#define FALLOC_FL_KEEP_SIZE 1
-#endif
-#ifndef FALLOC_FL_PUNCH_HOLE
-#define FALLOC_FL_PUNCH_HOLE 2
-#endif
-
 #define SETTING "/sys/kernel/mm/transparent_hugepage/hugepages-64kB/shmem_enabled"
 
 #define FOLIO (64UL << 10)

@@ -38,17 +38,6 @@
 #include "mlock-helpers.h"
 #include "mlock-swap.h"
 
-/* What a C library may not have yet. */
-#ifndef MADV_COLD
-#define MADV_COLD 20
-#endif
-#ifndef MADV_PAGEOUT
-#define MADV_PAGEOUT 21
-#endif
-#ifndef MPOL_MF_MOVE
-#define MPOL_MF_MOVE (1 << 1)
-#endif
-
 #define MB (1UL << 20)
 
 /*

@@ -31,14 +31,6 @@
 #include <unistd.h>
 #include "mlock-helpers.h"
 
-/* What a C library may not have yet. */
-#ifndef FALLOC_FL_KEEP_SIZE
-#define FALLOC_FL_KEEP_SIZE 1
-#endif
-#ifndef FALLOC_FL_PUNCH_HOLE
-#define FALLOC_FL_PUNCH_HOLE 2
-#endif
-
 /* A kernel with all checks on an emulated machine is slow. */
 #define TIMEOUT 600
 

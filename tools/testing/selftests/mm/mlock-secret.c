@@ -31,20 +31,6 @@
 #include "mlock-helpers.h"
 #include "mlock-swap.h"
 
-/* What a C library may not have yet. */
-#ifndef MADV_COLD
-#define MADV_COLD 20
-#endif
-#ifndef MADV_PAGEOUT
-#define MADV_PAGEOUT 21
-#endif
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25
-#endif
-#ifndef MPOL_MF_MOVE
-#define MPOL_MF_MOVE (1 << 1)
-#endif
-
 #define KB (1UL << 10)
 #define MB (1UL << 20)
 #define TIMEOUT 600
@@ -672,12 +658,17 @@ TEST_F_TIMEOUT(mlock_secret, one_read_only, TIMEOUT)
 	ONE_OF_EACH(PROTECT_ONE);
 }
 
+/* Of which each area is one */
+#define NEEDS_HUGE_PAGES() do {						\
+	if (!huge_size())						\
+		SKIP(return, "no transparent huge pages");		\
+	if (huge_size() != self->align)					\
+		SKIP(return, "more memory than this test wants to fill"); \
+} while (0)
+
 TEST_F_TIMEOUT(mlock_secret, collapsed, TIMEOUT)
 {
-	if (!huge_size())
-		SKIP(return, "no transparent huge pages");
-	if (huge_size() != self->align)
-		SKIP(return, "more memory than this test wants to fill");
+	NEEDS_HUGE_PAGES();
 	IN_GROUP({
 		MAKE_PAIR(&pair, MLOCK);
 		ASSERT_EQ(0, madvise(pair.locked.p, P(self->pages), MADV_HUGEPAGE));
@@ -694,10 +685,7 @@ TEST_F_TIMEOUT(mlock_secret, collapsed, TIMEOUT)
  */
 TEST_F_TIMEOUT(mlock_secret, collapsed_when_dirty, TIMEOUT)
 {
-	if (!huge_size())
-		SKIP(return, "no transparent huge pages");
-	if (huge_size() != self->align)
-		SKIP(return, "more memory than this test wants to fill");
+	NEEDS_HUGE_PAGES();
 	IN_GROUP({
 		struct area *a = &pair.plain;
 
@@ -737,10 +725,7 @@ TEST_F_TIMEOUT(mlock_secret, khugepaged, TIMEOUT)
 {
 	unsigned long huge = huge_size();
 
-	if (!huge)
-		SKIP(return, "no transparent huge pages");
-	if (huge != self->align)
-		SKIP(return, "more memory than this test wants to fill");
+	NEEDS_HUGE_PAGES();
 	IN_GROUP({
 		MAKE_PAIR(&pair, MLOCK);
 		/* A huge page that is mapped by PTEs, too. */
