@@ -28,7 +28,8 @@
 //! unevictable with an `mlock_count` of 1; another mlock adds 1. Unmapping it from a locked vma
 //! queues a munlock, unlocking the vma does it at once: it takes 1 off. At 0, or if there is no
 //! count, `PG_mlocked` is cleared, and in the same step the folio becomes evictable, unless
-//! something else (`SHM_LOCK`, ramfs) makes it unevictable.
+//! something else (`SHM_LOCK`, ramfs) makes it unevictable. A folio that is freed with its last
+//! mapping is not moved any more: see `Folio::munlock_dying()`.
 //!
 //! `mlock_count` errs on the low side: a folio that is claimed by somebody else when its mlock is
 //! worked on is not counted, being put back sets the count to 0, and a large folio that is mapped
@@ -193,8 +194,12 @@ pub(crate) fn mlock_new_folio(new: NewFolio<'_>, context: &mut TaskContext<'_>) 
 
 /// Munlocks a folio. The C function of the same name.
 ///
-/// `PG_mlocked` stays set for now: the folio may be locked by others too.
+/// `PG_mlocked` stays set for now: the folio may be locked by others too. One that is about to be
+/// freed, as most are that munmap and exit unmap, does not go to the batch.
 pub(crate) fn munlock_folio(folio: Folio<'_>, context: &mut TaskContext<'_>) {
+    if folio.munlock_dying() {
+        return;
+    }
     let batch = LocalBatch::lock(context);
 
     let space = batch.push_munlock(folio.get());

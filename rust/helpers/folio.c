@@ -69,6 +69,18 @@ __rust_helper bool rust_helper_folio_mapped(const struct folio *folio)
 	return folio_mapped(folio);
 }
 
+/*
+ * Whether this anonymous folio was mapped once, is not any more, and goes when
+ * its caller puts the reference of that mapping: nobody else has one, and
+ * neither the swap cache nor KSM leads to it.
+ */
+__rust_helper bool rust_helper_folio_dies_unmapped(const struct folio *folio)
+{
+	return !folio_test_large(folio) && !folio_mapped(folio) &&
+	       folio_ref_count(folio) == 1 && folio_test_anon(folio) &&
+	       !folio_test_ksm(folio) && !folio_test_swapcache(folio);
+}
+
 /* Four unions without a name deep */
 __rust_helper unsigned int *rust_helper_folio_mlock_count(struct folio *folio)
 {

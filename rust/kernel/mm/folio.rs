@@ -284,6 +284,32 @@ impl<'f> Folio<'f> {
         );
     }
 
+    /// Munlocks a folio that is about to be freed, and counts that as if it were rescued first.
+    ///
+    /// Does nothing, and returns `false`, unless the folio is small and anonymous, mapped nowhere,
+    /// neither in the swap cache nor KSM's, and has one reference: that of the mapping which just
+    /// went away, to be put by who removed it. Only who looks at the memory map page by page can
+    /// still find the folio, and he does not map it, so it may stay unevictable until it is freed.
+    /// Who removes a mapping and keeps the folio (copy on write, collapse, migration, reclaim, KSM,
+    /// uprobes) has a reference of his own, and so has a batch.
+    #[inline]
+    pub fn munlock_dying(self) -> bool {
+        // SAFETY: The folio is valid by the type invariants.
+        if !unsafe { bindings::folio_dies_unmapped(self.as_ptr()) } {
+            return false;
+        }
+        let flags = self.flags();
+
+        if flags & MLOCKED != 0 && self.test_clear_mlocked() {
+            self.mod_nr_mlock(-1);
+            count_events(Event::Munlocked, 1);
+            if flags & UNEVICTABLE != 0 {
+                count_events(Event::Rescued, 1);
+            }
+        }
+        true
+    }
+
     /// Returns whether a page of the folio is mapped, as `folio_mapped()`. That may change at once.
     #[inline]
     fn is_mapped(self) -> bool {
@@ -734,8 +760,8 @@ impl LruvecGuard<'_> {
     }
 
     /// Munlocks a folio: locks its lruvec, unless that is the one that is locked already, and calls
-    /// `work`, which says what becomes of `PG_mlocked`. Then the folio goes where its flags and its
-    /// mapping want it.
+    /// `work`, which says what becomes of `PG_mlocked`. Then an unevictable folio becomes evictable
+    /// if its flags and its mapping want that. An evictable one stays where it is.
     ///
     /// If it is on no list, then `PG_mlocked` is cleared whatever `work` would say, and that is
     /// counted. If it is unevictable, it stays so for now, and is counted as stranded. Fully ordered
@@ -783,8 +809,8 @@ impl LruvecGuard<'_> {
     }
 
     /// Locks the lruvec of a folio, unless that is the one that is locked already, clears and sets
-    /// `PG_mlocked`, and moves the folio to the list that its flags and its mapping want. On the
-    /// unevictable one, it begins with an `mlock_count` of 0.
+    /// `PG_mlocked`, and moves the folio to the list that its flags and its mapping want, but for one
+    /// that is munlocked and evictable. On the unevictable one, it begins with an `mlock_count` of 0.
     ///
     /// Returns the flags of the folio; `None`, with nothing done, if it is on no list.
     #[inline(always)]
@@ -797,10 +823,14 @@ impl LruvecGuard<'_> {
             if old & LRU == 0 {
                 return None;
             }
-            let new = folio.settled(old & !clear | set);
+            let mut new = old & !clear | set;
+            // A munlock culls nothing, as in the C: `SHM_LOCK` leaves that to reclaim.
+            if clear == 0 || old & UNEVICTABLE != 0 {
+                new = folio.settled(new);
+            }
             if old & GEN != 0 && new & UNEVICTABLE != 0 {
                 // SAFETY: We have the lock.
-                return unsafe { self.cull_from_generation(folio, clear, set) };
+                return unsafe { self.cull_from_generation(folio, set) };
             }
             // SAFETY: `PG_lru` is set and the lruvec locked; the folio is moved below.
             if new == old || unsafe { folio.try_change_flags(&mut old, new) } {
@@ -831,12 +861,7 @@ impl LruvecGuard<'_> {
     ///
     /// The lruvec of the folio must be locked.
     #[inline(never)]
-    unsafe fn cull_from_generation(
-        &mut self,
-        folio: Folio<'_>,
-        clear: c_ulong,
-        set: c_ulong,
-    ) -> Option<c_ulong> {
+    unsafe fn cull_from_generation(&mut self, folio: Folio<'_>, set: c_ulong) -> Option<c_ulong> {
         // SAFETY: The folio is valid by its type invariants; the bit is cleared atomically.
         if !unsafe { bindings::folio_test_clear_lru(folio.as_ptr()) } {
             return None;
@@ -845,21 +870,21 @@ impl LruvecGuard<'_> {
         // It is on none when it has left its generation.
         unsafe {
             bindings::lruvec_gen_del(self.lruvec, folio.as_ptr());
-            Some(self.add(folio, clear, set))
+            Some(self.add(folio, set))
         }
     }
 
-    /// Puts a folio on the list that its flags, which are cleared and set with that, and its mapping
+    /// Puts a folio on the list that its flags, of which `set` are set with that, and its mapping
     /// want, and returns the flags. On the unevictable one, it has an `mlock_count` of 0.
     ///
     /// # Safety
     ///
     /// The folio must be claimed by us, or new to us, and on no list. Its lruvec must be locked.
     #[inline(always)]
-    unsafe fn add(&mut self, folio: Folio<'_>, clear: c_ulong, set: c_ulong) -> c_ulong {
+    unsafe fn add(&mut self, folio: Folio<'_>, set: c_ulong) -> c_ulong {
         let mut old = folio.flags();
         let new = loop {
-            let new = folio.settled(old & !clear | set | LRU);
+            let new = folio.settled(old | set | LRU);
             // SAFETY: The caller promises that it is up to us; the folio is put on a list below.
             if unsafe { folio.try_change_flags(&mut old, new) } {
                 break new;
@@ -907,7 +932,7 @@ impl LruvecGuard<'_> {
 
         self.relock(folio);
         // SAFETY: By its type invariants, the folio was new, and on no list; its lruvec is locked.
-        let flags = unsafe { self.add(folio, 0, 0) };
+        let flags = unsafe { self.add(folio, 0) };
         // INVARIANT: As in `mlock()`.
         LruFolio { folio, flags }.inc_mlock_count();
     }

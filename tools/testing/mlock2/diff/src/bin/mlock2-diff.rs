@@ -598,7 +598,9 @@ fn report(machines: &Machines, cases: &[Case], case: &Case, work: &Path) -> Resu
         Case { name, ops, inject }
     };
     if kept.is_none() {
-        let cut = with(case.name.clone(), case.ops[..index + 1].to_vec());
+        // All of them, if it differs when the processes are gone.
+        let ops = case.ops.iter().take(index + 1).copied().collect();
+        let cut = with(case.name.clone(), ops);
         if machines.try_all(std::slice::from_ref(&cut))?[0] {
             case = cut;
         }
