@@ -33,6 +33,7 @@ KCONFIGS = mlock2.config
 KARCH_PACKAGES =
 QEMU =
 QEMU_ARGS =
+TCG = tcg
 CPUS =
 MEM =
 ABSENT =
@@ -297,7 +298,8 @@ RACES = data-race in set_tlb_ubc_flush_pending&unknown origin, with read \
 KNOWN = $(if $(filter kcsan,$(KIND)),$(RACES))
 # machine(build tree, more arguments of QEMU, more kernel parameters): what all boots have in common
 machine = $(TOOL) boot --image $(1)/$(KIMAGE_FILE) --gen-init-cpio $(1)/usr/gen_init_cpio \
-	$(QEMU:%=--qemu %) --qemu-args='$(QEMU_ARGS) $(2)' --console $(CONSOLE) --init $(GUEST)/init \
+	$(QEMU:%=--qemu %) --qemu-args='$(QEMU_ARGS) $(2)' --tcg $(TCG) \
+	--console $(CONSOLE) --init $(GUEST)/init \
 	$(CPUS:%=--cpus %) $(MEM:%=--mem %) $(if $(KNOWN),--known '$(KNOWN)') --name '$(call name_of,$(1))' --append '$(KPARAMS) $(3)'
 # boot(build tree, plan, name of this boot, more kernel parameters)
 boot = $(call machine,$(1),,$(KNODES) $(4)) $(if $(ABSENT),--absent '$(ABSENT)') --accel $(ACCEL) --bin $(GUEST) --plan $(2) --work $(1)/$(3)

@@ -13,6 +13,9 @@ KARCH_PACKAGES = qemu-system-x86 libc6-dev-i386 lib32gcc-%gcc%-dev
 QEMU = qemu-system-x86_64
 # -cpu max: getrandom() has no seed early in user space otherwise
 QEMU_ARGS = -M q35 -cpu max
+# The kernel changes its own code while other CPUs run it (CONFIG_JUMP_LABEL). If each has a thread
+# of QEMU 7.2, then one may trap at an instruction that has been put right since: "Oops: int3".
+TCG = tcg,thread=single
 # the same machine with KVM, for 'make bench KVM=1'
 KVM_QEMU_ARGS = -M q35 -cpu host
 CONSOLE = ttyS0

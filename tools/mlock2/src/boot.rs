@@ -89,6 +89,9 @@ pub struct Setup {
     console: String,
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
     pub accel: Accel,
+    /// What QEMU is to do without KVM, such as "tcg,thread=single"
+    #[arg(long, default_value = "tcg")]
+    tcg: String,
     /// The guest's PID 1
     #[arg(long)]
     init: PathBuf,
@@ -332,6 +335,7 @@ fn guest_command(kernel: &Kernel, setup: &Setup, initramfs: &Path, accel: &str) 
             .args(append.split_whitespace());
         return command;
     };
+    let accel = if accel == "tcg" { &setup.tcg } else { accel };
     let mut command = Command::new(qemu);
     command
         .args(setup.qemu_args.split_whitespace())
@@ -633,6 +637,7 @@ impl Probe {
 pub fn require_kvm(kernel: &Kernel, setup: &Setup, work: &Path) -> Result<()> {
     let setup = Setup {
         accel: Accel::Auto,
+        tcg: "tcg".to_string(),
         ..setup.clone()
     };
     let chosen = choose_accel(kernel, &setup, "kvm", work, &Probe::new(&setup, work))?;
