@@ -194,15 +194,15 @@ pub(crate) fn mlock_new_folio(new: NewFolio<'_>, context: &mut TaskContext<'_>) 
 
 /// Munlocks a folio. The C function of the same name.
 ///
-/// `PG_mlocked` stays set for now: the folio may be locked by others too. One that is about to be
-/// freed, as most are that munmap and exit unmap, does not go to the batch.
+/// `PG_mlocked` stays set for now: the folio may be locked by others too. Of one that is about to be
+/// freed, as most are that munmap and exit unmap, only the count goes to the batch.
 pub(crate) fn munlock_folio(folio: Folio<'_>, context: &mut TaskContext<'_>) {
-    if folio.munlock_dying() {
-        return;
-    }
     let batch = LocalBatch::lock(context);
 
-    let space = batch.push_munlock(folio.get());
+    let space = match folio.munlock_dying() {
+        Some(dead) => batch.push_dead(dead),
+        None => batch.push_munlock(folio.get()),
+    };
     drain_if_due(&batch, space, folio);
 }
 

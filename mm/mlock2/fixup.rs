@@ -176,6 +176,9 @@ pub(crate) fn apply_vma_lock_flags(
         // Not `vma_end`: the vma may have been merged with one that reaches further.
         next = vmas.end();
         unpopulated = add_unpopulated(unpopulated, populated, start, vma_end, next.min(end));
+        if next >= end {
+            break;
+        }
     }
 
     if next < end {

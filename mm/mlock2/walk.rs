@@ -32,7 +32,8 @@ use kernel::mm::{
     pagewalk::{
         ArrayVec,
         MappedPage,
-        Table, //
+        Table,
+        VisitTable, //
     },
     vma_flags::VmaFlags, //
 };
@@ -45,7 +46,8 @@ const HOLD: usize = 128;
 pub(crate) struct PageWalk {
     drained: bool,
     walked: bool,
-    // Up to which address the vma that is walked is populated.
+    // How the vma that is walked would be populated, and up to which address it is.
+    populate: Populate,
     populated: usize,
 }
 
@@ -54,6 +56,7 @@ impl PageWalk {
         Self {
             drained: false,
             walked: false,
+            populate: Populate::Other,
             populated: 0,
         }
     }
@@ -97,20 +100,16 @@ impl PageWalk {
         }
 
         if !vma.vma_flags().contains(VmaFlags::LOCKED) {
-            vma.walk_tables(|table, context| {
-                self.mlock_pte_range::<false>(table, context, Populate::Other);
-            });
+            vma.walk_tables(Walk::<false>(self));
             return true;
         }
-        let populate = if look {
+        self.populate = if look {
             vma.populate()
         } else {
             Populate::Other
         };
         self.populated = vma.start();
-        vma.walk_tables(|table, context| {
-            self.mlock_pte_range::<true>(table, context, populate);
-        });
+        vma.walk_tables(Walk::<true>(self));
         self.populated == vma.end()
     }
 
@@ -123,11 +122,10 @@ impl PageWalk {
         &mut self,
         table: Table<'_>,
         context: &mut TaskContext<'_>,
-        populate: Populate,
     ) {
         let mut left = false;
-        let look = LOCK && matches!(populate, Populate::Read | Populate::Write);
-        let write = populate == Populate::Write;
+        let look = LOCK && self.populate != Populate::Other;
+        let write = self.populate == Populate::Write;
 
         match table {
             Table::Huge(entry) => match entry.folio() {
@@ -176,7 +174,6 @@ impl PageWalk {
                     if found.is_empty() {
                         break;
                     }
-                    let mut at = self.populated;
                     // What other tasks have left in this CPU's batch came before us: an mlock that
                     // waits there must not find that we have taken off its mlock_count. Nor may
                     // one come in between, which is why the batch stays locked.
@@ -185,7 +182,6 @@ impl PageWalk {
                             left |= mark::<LOCK>(folio, lruvec, batch);
                             if LOCK && populated != 0 {
                                 if folio.mark_accessed_unevictable() {
-                                    at = at.wrapping_add(bytes(folio));
                                     populated = populated.wrapping_sub(1);
                                 } else {
                                     populated = 0;
@@ -194,7 +190,13 @@ impl PageWalk {
                             }
                         }
                     });
-                    self.populated = at;
+                    // Where marking has failed, it stays before what was collected.
+                    if next != NOWHERE {
+                        self.populated = next;
+                    }
+                    if table.is_at_end() {
+                        break;
+                    }
                 }
             }
         }
@@ -205,6 +207,15 @@ impl PageWalk {
         if left {
             lru_add_drain(context);
         }
+    }
+}
+
+struct Walk<'w, const LOCK: bool>(&'w mut PageWalk);
+
+impl<const LOCK: bool> VisitTable for Walk<'_, LOCK> {
+    #[inline(always)]
+    fn visit(&mut self, table: Table<'_>, context: &mut TaskContext<'_>) {
+        self.0.mlock_pte_range::<LOCK>(table, context);
     }
 }
 

@@ -70,15 +70,16 @@ __rust_helper bool rust_helper_folio_mapped(const struct folio *folio)
 }
 
 /*
- * Whether this anonymous folio was mapped once, is not any more, and goes when
- * its caller puts the reference of that mapping: nobody else has one, and
- * neither the swap cache nor KSM leads to it.
+ * Whether this small anonymous folio, which is not in the swap cache, was
+ * mapped once, is not any more, and goes when its caller puts the reference of
+ * that mapping: nobody else has one, and KSM does not lead to it.
  */
 __rust_helper bool rust_helper_folio_dies_unmapped(const struct folio *folio)
 {
-	return !folio_test_large(folio) && !folio_mapped(folio) &&
-	       folio_ref_count(folio) == 1 && folio_test_anon(folio) &&
-	       !folio_test_ksm(folio) && !folio_test_swapcache(folio);
+	return atomic_read(&folio->_mapcount) == -1 &&
+	       folio_ref_count(folio) == 1 &&
+	       ((unsigned long)folio->mapping & FOLIO_MAPPING_FLAGS) ==
+	       FOLIO_MAPPING_ANON;
 }
 
 /* Four unions without a name deep */
@@ -97,11 +98,21 @@ __rust_helper void rust_helper_folio_put(struct folio *folio)
 	folio_put(folio);
 }
 
+__rust_helper struct zone *rust_helper_folio_zone(const struct folio *folio)
+{
+	return folio_zone(folio);
+}
+
 __rust_helper void rust_helper_zone_stat_mod_folio(struct folio *folio,
 						   enum zone_stat_item item,
 						   long nr)
 {
 	zone_stat_mod_folio(folio, item, nr);
+}
+
+__rust_helper void rust_helper_zone_mod_nr_mlock(struct zone *zone, long nr)
+{
+	mod_zone_page_state(zone, NR_MLOCK, nr);
 }
 
 __rust_helper void rust_helper_count_vm_events(enum vm_event_item item,
@@ -222,10 +233,10 @@ __rust_helper bool rust_helper_folio_within_range(struct folio *folio,
 }
 
 /* The batch of this CPU, with its lock taken */
-__rust_helper struct folio_batch *rust_helper_mlock_fbatch_lock(void)
+__rust_helper struct mlock_fbatch *rust_helper_mlock_fbatch_lock(void)
 {
 	local_lock(&mlock_fbatch.lock);
-	return this_cpu_ptr(&mlock_fbatch.fbatch);
+	return this_cpu_ptr(&mlock_fbatch);
 }
 
 __rust_helper void rust_helper_mlock_fbatch_unlock(void)
@@ -233,9 +244,9 @@ __rust_helper void rust_helper_mlock_fbatch_unlock(void)
 	local_unlock(&mlock_fbatch.lock);
 }
 
-__rust_helper struct folio_batch *rust_helper_mlock_fbatch_of(unsigned int cpu)
+__rust_helper struct mlock_fbatch *rust_helper_mlock_fbatch_of(unsigned int cpu)
 {
-	return &per_cpu(mlock_fbatch.fbatch, cpu);
+	return &per_cpu(mlock_fbatch, cpu);
 }
 
 /* The CPU may be changing it right now, or not exist */

@@ -64,6 +64,8 @@ const ACTIVE: c_ulong = 1 << bindings::pageflags_PG_active;
 const MLOCKED: c_ulong = 1 << bindings::pageflags_PG_mlocked;
 const UNEVICTABLE: c_ulong = 1 << bindings::pageflags_PG_unevictable;
 const SWAPBACKED: c_ulong = 1 << bindings::pageflags_PG_swapbacked;
+// That of anonymous folios; others use the bit for something else.
+const SWAPCACHE: c_ulong = 1 << bindings::pageflags_PG_swapcache;
 const HEAD: c_ulong = 1 << bindings::pageflags_PG_head;
 
 // What else the word of flags holds, so that it need be read once.
@@ -284,30 +286,30 @@ impl<'f> Folio<'f> {
         );
     }
 
-    /// Munlocks a folio that is about to be freed, and counts that as if it were rescued first.
+    /// Munlocks a folio that is about to be freed, all but the counting. It stays unevictable.
     ///
-    /// Does nothing, and returns `false`, unless the folio is small and anonymous, mapped nowhere,
-    /// neither in the swap cache nor KSM's, and has one reference: that of the mapping which just
-    /// went away, to be put by who removed it. Only who looks at the memory map page by page can
-    /// still find the folio, and he does not map it, so it may stay unevictable until it is freed.
-    /// Who removes a mapping and keeps the folio (copy on write, collapse, migration, reclaim, KSM,
-    /// uprobes) has a reference of his own, and so has a batch.
+    /// Does nothing, and returns `None`, unless the folio is mlocked, unevictable, small and
+    /// anonymous, mapped nowhere, neither in the swap cache nor KSM's, and has one reference: that of
+    /// the mapping which just went away, to be put by who removed it. Only who looks at the memory
+    /// map page by page can still find the folio, and he does not map it. Who removes a mapping and
+    /// keeps the folio (copy on write, collapse, migration, reclaim, KSM, uprobes) has a reference of
+    /// his own, and so has a batch.
     #[inline]
-    pub fn munlock_dying(self) -> bool {
-        // SAFETY: The folio is valid by the type invariants.
-        if !unsafe { bindings::folio_dies_unmapped(self.as_ptr()) } {
-            return false;
-        }
-        let flags = self.flags();
+    pub fn munlock_dying(self) -> Option<DeadFolio> {
+        const BOTH: c_ulong = MLOCKED | UNEVICTABLE;
 
-        if flags & MLOCKED != 0 && self.test_clear_mlocked() {
-            self.mod_nr_mlock(-1);
-            count_events(Event::Munlocked, 1);
-            if flags & UNEVICTABLE != 0 {
-                count_events(Event::Rescued, 1);
-            }
+        if self.flags() & (BOTH | HEAD | SWAPCACHE) != BOTH
+            // SAFETY: The folio is valid by the type invariants.
+            || !unsafe { bindings::folio_dies_unmapped(self.as_ptr()) }
+            || !self.test_clear_mlocked()
+        {
+            return None;
         }
-        true
+        // INVARIANT: We have cleared the flag, and count nothing.
+        Some(DeadFolio {
+            // SAFETY: The folio is valid by the type invariants.
+            zone: unsafe { bindings::folio_zone(self.as_ptr()) },
+        })
     }
 
     /// Returns whether a page of the folio is mapped, as `folio_mapped()`. That may change at once.
@@ -395,6 +397,51 @@ impl Drop for FolioRef {
         // SAFETY: We own a reference by the type invariants, and give it up.
         unsafe { bindings::folio_put(self.0.as_ptr()) };
     }
+}
+
+/// A folio of one page that was munlocked because it dies, and is to be counted. It need not exist
+/// any more. Dropping this counts it.
+///
+/// # Invariants
+///
+/// `PG_mlocked` was cleared for a page of `zone` that is in `nr_mlock` yet.
+pub struct DeadFolio {
+    zone: *mut bindings::zone,
+}
+
+impl DeadFolio {
+    /// Returns the zone in which the folio is to be counted.
+    #[inline]
+    pub(super) fn zone(&self) -> *mut bindings::zone {
+        self.zone
+    }
+
+    /// Leaves it to the caller to count the folio.
+    #[inline]
+    pub(super) fn into_zone(self) -> *mut bindings::zone {
+        mem::ManuallyDrop::new(self).zone
+    }
+}
+
+impl Drop for DeadFolio {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants.
+        unsafe { count_dead(self.zone, 1) };
+    }
+}
+
+/// Counts pages that were munlocked because they die, as if they were rescued first.
+///
+/// # Safety
+///
+/// `PG_mlocked` must have been cleared for so many pages of `zone` that are in `nr_mlock` yet.
+#[inline]
+pub(super) unsafe fn count_dead(zone: *mut bindings::zone, pages: c_long) {
+    // SAFETY: The caller promises that there is such a zone.
+    unsafe { bindings::zone_mod_nr_mlock(zone, pages.wrapping_neg()) };
+    count_events(Event::Munlocked, pages);
+    count_events(Event::Rescued, pages);
 }
 
 /// A folio that has never been on an LRU list, and that it is up to us to put there.
@@ -643,10 +690,10 @@ impl LruvecGuard<'_> {
     /// takes the charge from a folio that migration has claimed, to one of which nobody else knows
     /// yet. When its memory cgroup goes away, that is done under the lock of its lruvec.
     ///
-    /// Returns the flags of the folio, as read with the lock held.
+    /// `flags` are those of the folio, read since this guard last locked something. Returns them as
+    /// read with the lock held.
     #[inline(always)]
-    fn relock(&mut self, folio: Folio<'_>) -> c_ulong {
-        let flags = folio.flags();
+    fn relock(&mut self, folio: Folio<'_>, flags: c_ulong) -> c_ulong {
         // Charged to the same, and of the same node: then there is no pointer to be followed.
         if !self.lruvec.is_null()
             && folio.memcg_data() == self.memcg_data
@@ -697,11 +744,11 @@ impl LruvecGuard<'_> {
         let mut new = mlocked(old);
 
         if !self.cull_like_last(folio, old) {
-            let mut flags = self.change(folio, 0, MLOCKED);
+            let mut flags = self.change(folio, old, 0, MLOCKED);
             if flags.is_none() {
                 folio.set_mlocked();
                 // It may have been put on a list before that.
-                flags = self.change(folio, 0, 0);
+                flags = self.change(folio, folio.flags(), 0, 0);
             }
             let Some(flags) = flags else {
                 return false;
@@ -722,17 +769,18 @@ impl LruvecGuard<'_> {
     pub fn settle(&mut self, folio: Folio<'_>, work: impl FnOnce(&mut LruFolio<'_>)) {
         const DONE: c_ulong = LRU | UNEVICTABLE | MLOCKED;
         let old = folio.flags();
-        let mut new = mlocked(old);
+        let mut new;
 
         // `lru_add()` may have moved it already.
         let done = if old & DONE == DONE {
-            new = self.relock(folio);
+            new = self.relock(folio, old);
             new & DONE == DONE
         } else {
+            new = mlocked(old);
             old & MLOCKED != 0 && self.cull_like_last(folio, old)
         };
         if !done {
-            let Some(flags) = self.change(folio, 0, 0) else {
+            let Some(flags) = self.change(folio, folio.flags(), 0, 0) else {
                 return;
             };
             new = flags;
@@ -789,7 +837,7 @@ impl LruvecGuard<'_> {
             }
         } else {
             if old & LRU != 0 {
-                old = self.relock(folio);
+                old = self.relock(folio, old);
             }
             if old & LRU == 0 {
                 folio.munlock_unlisted();
@@ -803,7 +851,7 @@ impl LruvecGuard<'_> {
             Mlocked::Cleared => MLOCKED,
         };
         // If somebody has claimed it since, then `work` is not asked again: it would count twice.
-        if self.change(folio, clear, 0).is_none() {
+        if self.change_locked(folio, old, clear, 0).is_none() {
             folio.munlock_unlisted();
         }
     }
@@ -812,13 +860,33 @@ impl LruvecGuard<'_> {
     /// `PG_mlocked`, and moves the folio to the list that its flags and its mapping want, but for one
     /// that is munlocked and evictable. On the unevictable one, it begins with an `mlock_count` of 0.
     ///
-    /// Returns the flags of the folio; `None`, with nothing done, if it is on no list.
+    /// `flags` are as for [`Self::relock()`]. Returns the new ones; `None`, with nothing done, if the
+    /// folio is on no list.
     #[inline(always)]
-    fn change(&mut self, folio: Folio<'_>, clear: c_ulong, set: c_ulong) -> Option<c_ulong> {
-        if folio.flags() & LRU == 0 {
+    fn change(
+        &mut self,
+        folio: Folio<'_>,
+        flags: c_ulong,
+        clear: c_ulong,
+        set: c_ulong,
+    ) -> Option<c_ulong> {
+        if flags & LRU == 0 {
             return None;
         }
-        let mut old = self.relock(folio);
+        let old = self.relock(folio, flags);
+        self.change_locked(folio, old, clear, set)
+    }
+
+    /// The same with the lruvec locked that the folio belongs to if it has `PG_lru`; `old` are its
+    /// flags, as read since then.
+    #[inline(always)]
+    fn change_locked(
+        &mut self,
+        folio: Folio<'_>,
+        mut old: c_ulong,
+        clear: c_ulong,
+        set: c_ulong,
+    ) -> Option<c_ulong> {
         let new = loop {
             if old & LRU == 0 {
                 return None;
@@ -930,7 +998,7 @@ impl LruvecGuard<'_> {
     pub(super) fn add_new(&mut self, new: NewFolio<'_>) {
         let folio = new.into_folio();
 
-        self.relock(folio);
+        self.relock(folio, folio.flags());
         // SAFETY: By its type invariants, the folio was new, and on no list; its lruvec is locked.
         let flags = unsafe { self.add(folio, 0) };
         // INVARIANT: As in `mlock()`.

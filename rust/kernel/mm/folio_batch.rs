@@ -17,6 +17,8 @@ use crate::{
     bindings,
     cpu::CpuId,
     mm::folio::{
+        count_dead,
+        DeadFolio,
         Folio,
         FolioRef,
         LruvecGuard,
@@ -95,11 +97,12 @@ const DRAINING: u8 = u8::MAX;
 /// # Invariants
 ///
 /// `batch` points at a batch that no other thread and no interrupt looks at, save for its count. If
-/// that is not `DRAINING`, it is at most `SIZE`, and as many entries of the batch are pointers to
-/// folios, each with a reference that belongs to the batch and one of the tags above. If the tag is
-/// `MLOCK_NEW`, then the folio is as a [`NewFolio`] is.
+/// that is not `DRAINING`, it is at most `SIZE`. `nr_dead` of that were each a [`DeadFolio`] of
+/// `dead_zone`. For each of the rest there is an entry: a pointer to a folio, with a reference that
+/// belongs to the batch, and one of the tags above. If the tag is `MLOCK_NEW`, then the folio is as
+/// a [`NewFolio`] is.
 pub struct FolioBatch<'c> {
-    batch: *mut bindings::folio_batch,
+    batch: *mut bindings::mlock_fbatch,
     _context: PhantomData<&'c mut ()>,
     _nts: NotThreadSafe,
 }
@@ -125,17 +128,30 @@ impl<'c> FolioBatch<'c> {
     #[inline]
     fn count(&self) -> u8 {
         // SAFETY: By the type invariants, nobody else writes to the batch.
-        unsafe { (*self.batch).nr }
+        unsafe { (*self.batch).fbatch.nr }
+    }
+
+    #[inline]
+    fn nr_dead(&self) -> u8 {
+        // SAFETY: As above.
+        unsafe { (*self.batch).nr_dead }
     }
 
     // Callers see to what the count stands for. Other CPUs may read it.
     #[inline]
     fn set_count(&self, nr: u8) {
         // SAFETY: By the type invariants, nobody else writes to the batch.
-        unsafe { (&raw mut (*self.batch).nr).write_volatile(nr) };
+        unsafe { (&raw mut (*self.batch).fbatch.nr).write_volatile(nr) };
     }
 
-    /// Returns whether no folio is in the batch.
+    // Callers see to what that stands for.
+    #[inline]
+    fn set_nr_dead(&self, nr: u8) {
+        // SAFETY: By the type invariants, nobody else writes to the batch.
+        unsafe { (*self.batch).nr_dead = nr };
+    }
+
+    /// Returns whether nothing is in the batch.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.count() == 0
@@ -163,6 +179,33 @@ impl<'c> FolioBatch<'c> {
         self.push(folio, MUNLOCK)
     }
 
+    /// Adds a folio to be counted; returns how many more there is room for.
+    ///
+    /// It takes up as much of the batch as another: what else waits there would wait longer if it
+    /// did not.
+    #[inline]
+    pub fn push_dead(&self, dead: DeadFolio) -> u8 {
+        let (nr, nr_dead) = (self.count(), self.nr_dead());
+        if nr >= SIZE {
+            warn_on!(true);
+            return 0;
+        }
+        // SAFETY: By the type invariants, nobody else looks at the batch.
+        let zone = unsafe { &raw mut (*self.batch).dead_zone };
+        // SAFETY: As above.
+        unsafe {
+            if nr_dead != 0 && *zone != dead.zone() {
+                // Counted at once.
+                return SIZE.wrapping_sub(nr);
+            }
+            *zone = dead.into_zone();
+        }
+        // INVARIANT: This one is of that zone.
+        self.set_nr_dead(nr_dead.wrapping_add(1));
+        self.set_count(nr.wrapping_add(1));
+        SIZE.wrapping_sub(nr).wrapping_sub(1)
+    }
+
     // Callers see to the tag. A batch that is full puts the folio again, and warns: it should have
     // been drained by who filled it, and nothing is to be added while it is drained.
     #[inline]
@@ -172,13 +215,14 @@ impl<'c> FolioBatch<'c> {
             warn_on!(true);
             return 0;
         }
-        // SAFETY: `nr` is below the size of the array; by the type invariants, nobody else looks at
-        // the batch.
+        let entries = nr.wrapping_sub(self.nr_dead());
+        // SAFETY: By the type invariants, there are so many entries, of which `nr` and so the array
+        // has more; nobody else looks at the batch.
         //
         // INVARIANT: The entry has a reference of its own, and a tag.
         unsafe {
-            let slot = (&raw mut (*self.batch).folios).cast::<*mut bindings::folio>();
-            slot.add(nr.into())
+            let slot = (&raw mut (*self.batch).fbatch.folios).cast::<*mut bindings::folio>();
+            slot.add(entries.into())
                 .write(folio.into_raw().as_ptr().wrapping_byte_add(tag));
         }
         self.set_count(nr.wrapping_add(1));
@@ -195,7 +239,7 @@ impl<'c> FolioBatch<'c> {
         // SAFETY: The caller promises that the entry is there; by the type invariants, nobody else
         // looks at the batch.
         let entry = unsafe {
-            let slot = (&raw const (*self.batch).folios).cast::<*mut bindings::folio>();
+            let slot = (&raw const (*self.batch).fbatch.folios).cast::<*mut bindings::folio>();
             slot.add(i.into()).read()
         };
         let tag = entry.addr() & MASK;
@@ -215,14 +259,21 @@ impl<'c> FolioBatch<'c> {
             warn_on!(true);
             return;
         }
+        let nr_dead = self.nr_dead();
+        let entries = nr.wrapping_sub(nr_dead);
         // INVARIANT: If `work` should add to the batch or drain it, then that is refused for this
         // count, by `push()` and above. So the entries stay as they are.
         self.set_count(DRAINING);
+        if nr_dead != 0 {
+            // SAFETY: By the type invariants, there was such a folio for each, which are given up.
+            unsafe { count_dead((*self.batch).dead_zone, nr_dead.into()) };
+            self.set_nr_dead(0);
+        }
 
         // Unlocks at its end: putting the last reference takes the lock of the folio's lruvec.
         LruvecGuard::with(|lruvec| {
-            for i in 0..nr {
-                // SAFETY: There are `nr` entries, which nobody changes while we drain.
+            for i in 0..entries {
+                // SAFETY: There are so many entries, which nobody changes while we drain.
                 let (folio, tag) = unsafe { self.entry(i) };
                 // SAFETY: By the type invariants, the entry has a reference, which is not put
                 // before all are done with.
@@ -241,7 +292,7 @@ impl<'c> FolioBatch<'c> {
             }
         });
 
-        for i in 0..nr {
+        for i in 0..entries {
             // SAFETY: As above. The reference is the batch's, which gives it up.
             unsafe { bindings::folio_put(self.entry(i).0) };
         }

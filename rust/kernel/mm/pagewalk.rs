@@ -2,7 +2,7 @@
 
 //! Walking the page tables of a vma.
 //!
-//! [`PublishedVma::walk_tables`] calls a closure for each page table of a range, with the table's
+//! [`PublishedVma::walk_tables`] calls a visitor for each page table of a range, with the table's
 //! lock held. What the table maps can be looked at through [`Table`] for that long, and no longer:
 //! that a folio is mapped there, and cannot be unmapped, is what keeps it from being freed.
 //!
@@ -114,6 +114,12 @@ impl<'t> PageTable<'t> {
     fn advance(&mut self, pages: usize) {
         self.pte = self.pte.wrapping_add(pages);
         self.addr = self.addr.wrapping_add(pages.wrapping_mul(PAGE_SIZE));
+    }
+
+    /// Returns whether no entry of the range is left.
+    #[inline(always)]
+    pub fn is_at_end(&self) -> bool {
+        self.addr == self.end
     }
 
     // How many entries are left, this one included.
@@ -283,17 +289,13 @@ impl<'t> MappedPage<'_, 't> {
 }
 
 impl PublishedVma<'_> {
-    /// Calls `visit` for each page table that there is for the part of the vma that was modified,
-    /// under its lock.
+    /// Visits each page table that there is for the part of the vma that was modified, under its
+    /// lock.
     ///
     /// Takes and drops the lock for each table, and lets other tasks run in between. A table that
-    /// goes away while it is looked for is looked for again. Huge pages are not split. `visit` must
-    /// not sleep.
+    /// goes away while it is looked for is looked for again. Huge pages are not split.
     #[inline]
-    pub fn walk_tables<F>(&mut self, mut visit: F)
-    where
-        F: FnMut(Table<'_>, &mut TaskContext<'_>),
-    {
+    pub fn walk_tables<V: VisitTable>(&mut self, mut visitor: V) {
         // It returns what `pmd_entry()` does, which is 0.
         // SAFETY: By the type invariants, the mmap lock and the vma's own are held for writing, and
         // the range is in the vma. `private` is what the callback expects, and outlives the walk.
@@ -302,16 +304,24 @@ impl PublishedVma<'_> {
                 self.as_ptr(),
                 self.start(),
                 self.end(),
-                &Walker::<F>::OPS,
-                ptr::from_mut(&mut visit).cast::<c_void>(),
+                &Walker::<V>::OPS,
+                ptr::from_mut(&mut visitor).cast::<c_void>(),
             )
         };
     }
 }
 
-struct Walker<F>(PhantomData<F>);
+/// Who visits page tables: [`PublishedVma::walk_tables`].
+pub trait VisitTable {
+    /// Visits a table, with its lock held. Must not sleep.
+    ///
+    /// Not a closure, which cannot be told to be inlined.
+    fn visit(&mut self, table: Table<'_>, context: &mut TaskContext<'_>);
+}
 
-impl<F: FnMut(Table<'_>, &mut TaskContext<'_>)> Walker<F> {
+struct Walker<V>(PhantomData<V>);
+
+impl<V: VisitTable> Walker<V> {
     const OPS: bindings::mm_walk_ops = bindings::mm_walk_ops {
         pmd_entry: Some(Self::pmd_entry),
         walk_lock: bindings::page_walk_lock_PGWALK_WRLOCK_VERIFY,
@@ -322,7 +332,7 @@ impl<F: FnMut(Table<'_>, &mut TaskContext<'_>)> Walker<F> {
     //
     // # Safety
     //
-    // `walk` must be one that `PublishedVma::walk_tables()` started for this `F`, and `addr..end`,
+    // `walk` must be one that `PublishedVma::walk_tables()` started for this `V`, and `addr..end`,
     // which is covered by `pmd`, a part of its range.
     unsafe extern "C" fn pmd_entry(
         pmd: *mut bindings::pmd_t,
@@ -330,9 +340,9 @@ impl<F: FnMut(Table<'_>, &mut TaskContext<'_>)> Walker<F> {
         end: c_ulong,
         walk: *mut bindings::mm_walk,
     ) -> c_int {
-        // SAFETY: The caller promises that `walk` is ours, and that the closure is an `F`; nobody
-        // else calls it meanwhile.
-        let (vma, visit) = unsafe { ((*walk).vma, &mut *(*walk).private.cast::<F>()) };
+        // SAFETY: The caller promises that `walk` is ours, and that the visitor is a `V`; nobody else
+        // uses it meanwhile.
+        let (vma, visitor) = unsafe { ((*walk).vma, &mut *(*walk).private.cast::<V>()) };
         let mut ptl = ptr::null_mut();
         // SAFETY: `walk_tables()` has called us, with the write lock of a task's mmap lock: it is
         // that task which runs, with interrupts on. It borrows the vma, and so no context of the
@@ -371,9 +381,9 @@ impl<F: FnMut(Table<'_>, &mut TaskContext<'_>)> Walker<F> {
                 _lock: PhantomData,
             })
         };
-        visit(table, &mut context);
+        visitor.visit(table, &mut context);
         // SAFETY: We took the one lock or the other, and mapped the table with that. What the
-        // closure got ended with the call.
+        // visitor got ended with the call.
         unsafe {
             if !huge_ptl.is_null() {
                 bindings::spin_unlock(huge_ptl);

@@ -3,24 +3,33 @@
 //! What a page table maps is not used after its lock is dropped, unless by a reference of its own.
 
 use kernel::mm::{
-    mmap_write::PublishedVma,
-    pagewalk::Table, //
+    folio::{
+        Folio,
+        FolioRef, //
+    },
+    folio_batch::TaskContext,
+    pagewalk::{
+        Table,
+        VisitTable, //
+    }, //
 };
 
-pub fn is_large(vma: &mut PublishedVma<'_>) -> bool {
-    let mut last = None;
+#[derive(Default)]
+pub struct Last<'f> {
+    pub folio: Option<Folio<'f>>,
+    pub reference: Option<FolioRef>,
+}
 
-    vma.walk_tables(|table, _| {
+impl VisitTable for Last<'_> {
+    fn visit(&mut self, table: Table<'_>, _: &mut TaskContext<'_>) {
         if let Table::Huge(entry) = table {
             let folio = entry.folio();
-            #[cfg(not(mistake))]
-            let folio = folio.map(|folio| folio.get());
-            // error: E0521 borrowed data escapes outside of closure
-            last = folio;
+            self.reference = folio.map(|folio| folio.get());
+            #[cfg(mistake)]
+            {
+                // error: - lifetime may not live long enough
+                self.folio = folio;
+            }
         }
-    });
-    #[cfg(mistake)]
-    return last.is_some_and(|folio: kernel::mm::folio::Folio<'_>| folio.is_large());
-    #[cfg(not(mistake))]
-    last.is_some_and(|folio| folio.folio().is_large())
+    }
 }

@@ -2,13 +2,26 @@
 
 //! Nor after the marker is gone that keeps migration from counting pages twice.
 
-use kernel::mm::mmap_write::ModifiedVma;
+use kernel::mm::{
+    folio_batch::TaskContext,
+    mmap_write::ModifiedVma,
+    pagewalk::{
+        Table,
+        VisitTable, //
+    }, //
+};
+
+struct Nothing;
+
+impl VisitTable for Nothing {
+    fn visit(&mut self, _: Table<'_>, _: &mut TaskContext<'_>) {}
+}
 
 pub fn lock(vma: ModifiedVma<'_>) {
     let mut published = None;
 
     vma.publish_lock_flags(|vma| {
-        vma.walk_tables(|_, _| ());
+        vma.walk_tables(Nothing);
         #[cfg(not(mistake))]
         let vma = vma.start();
         // error: E0521 borrowed data escapes outside of closure
@@ -16,7 +29,7 @@ pub fn lock(vma: ModifiedVma<'_>) {
     });
 
     #[cfg(mistake)]
-    let _ = published.map(|vma| vma.walk_tables(|_, _| ()));
+    let _ = published.map(|vma| vma.walk_tables(Nothing));
     #[cfg(not(mistake))]
     let _ = published;
 }

@@ -60,12 +60,14 @@ for file; do
 	status=0
 	compile "$file" --cfg mistake || status=$?
 	errors=$(grep -E '(^|: )error(\[|:)' "$tmp/out" | grep -v '^error: aborting due to' || true)
-	here="$name.rs:$((${line:-0} + 1)):[0-9]*: error\[${code:-none}\]: "
+	# Some errors have no code, for which the comment says -.
+	[ "$code" = - ] && code= || code="\[${code:-none}\]"
+	here="$name.rs:$((${line:-0} + 1)):[0-9]*: error$code: "
 	ok=ok
 	grep -q "$here" <<<"$errors" && grep -qF -- "${text:-none}" <<<"$errors" || ok='not ok'
 	! grep -qv "$here" <<<"$errors" || ok='not ok'
 	[ "$status" != 0 ] || ok='not ok'
-	result "$ok" "$name: ${code:-no error stated}: ${text:-}"
+	result "$ok" "$name: ${code//[\\\[\]]/}: ${text:-no error stated}"
 
 	status=0
 	compile "$file" || status=$?

@@ -7,7 +7,6 @@
 //! may be given as a number.
 
 use std::fmt;
-use std::ops::Range;
 use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, bail};
@@ -247,42 +246,7 @@ impl Op {
     }
 }
 
-const MADV_GUARD_INSTALL: libc::c_int = 102;
-
-/// What an operation may unmap.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unmaps {
-    Nothing,
-    Range(Range<u64>),
-    /// Anything of the process that does it.
-    OfProcess,
-    /// Any page of a file, and what was copied from it, of any process.
-    OfFile,
-}
-
 impl Op {
-    /// What the operation may unmap, so that memory is freed.
-    pub fn unmaps(&self) -> Unmaps {
-        // To the end of the last page, at least.
-        let end = self.args[0]
-            .saturating_add(self.args[1])
-            .saturating_add(PAGE);
-        let range = || Unmaps::Range(self.args[0]..end);
-        match self.call {
-            Call::Munmap | Call::Mmap => range(),
-            Call::Madvise => match self.args[2] as libc::c_int {
-                libc::MADV_DONTNEED | libc::MADV_DONTNEED_LOCKED | libc::MADV_REMOVE => range(),
-                libc::MADV_COLLAPSE | MADV_GUARD_INSTALL => range(),
-                _ => Unmaps::Nothing,
-            },
-            Call::Mremap | Call::Brk | Call::Shmat | Call::Shmdt | Call::Exec | Call::Exit => {
-                Unmaps::OfProcess
-            }
-            Call::Ftruncate | Call::Punch => Unmaps::OfFile,
-            _ => Unmaps::Nothing,
-        }
-    }
-
     /// The call, and in what way, where that is much of what it does: the advice, what is mapped.
     pub fn way(&self) -> String {
         let mut way = self.call.name().to_string();

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
@@ -53,7 +52,6 @@ pub fn run(job: &str) -> Result<()> {
         brief: false,
         base: Counters::default(),
         pids: [0; PROCESSES],
-        locked: Default::default(),
         seen: Default::default(),
         vmas: Vec::new(),
     };
@@ -341,8 +339,6 @@ struct Driver {
     base: Counters,
     /// 0 where there is no process.
     pids: [i32; PROCESSES],
-    /// Where they have locked anonymous memory.
-    locked: [Vec<Range<u64>>; PROCESSES],
     /// In a trace, what was seen last of each process, and of the machine.
     seen: [BTreeSet<String>; PROCESSES + 1],
     vmas: Vec<Vma>,
@@ -364,7 +360,6 @@ impl Driver {
         self.tally.start();
         self.reader.forget();
         self.seen = Default::default();
-        self.locked = Default::default();
         self.start()?;
 
         let mut all = Hash::default();
@@ -550,17 +545,11 @@ impl Driver {
         if op.call == Call::Fork && self.pids[op.args[0] as usize] != 0 {
             return Ok(());
         }
-        if self.may_free_locked(op) {
-            self.reader.leave_out_accessed();
-        }
         self.control.ask(op);
         let ended = self.wait(op.process)?;
         let ret = match ended {
             Ended::Done(ret) => ret,
             Ended::Died(status) => {
-                if !std::mem::take(&mut self.locked[op.process]).is_empty() {
-                    self.reader.leave_out_accessed();
-                }
                 if op.call != Call::Exit || status != 0 {
                     writeln!(self.said, "died {}: {op}", self.name)?;
                 }
@@ -597,19 +586,6 @@ impl Driver {
         Ok(())
     }
 
-    /// Whether an operation may free locked anonymous memory.
-    fn may_free_locked(&self, op: &Op) -> bool {
-        match op.unmaps() {
-            Unmaps::Nothing => false,
-            Unmaps::Range(range) => {
-                let mut locked = self.locked[op.process].iter();
-                locked.any(|locked| locked.start < range.end && range.start < locked.end)
-            }
-            Unmaps::OfProcess => !self.locked[op.process].is_empty(),
-            Unmaps::OfFile => self.locked.iter().any(|locked| !locked.is_empty()),
-        }
-    }
-
     /// What can be seen of a process, and with `frames`, of the page frames that it maps.
     fn look(&mut self, process: usize, frames: bool, sink: &mut dyn Sink) -> Result<()> {
         let pid = self.pids[process];
@@ -624,8 +600,6 @@ impl Driver {
         }
         let mut vmas = std::mem::take(&mut self.vmas);
         self.reader.smaps(pid, sink, &mut vmas)?;
-        let locked = vmas.iter().filter(|vma| vma.locked && vma.anonymous != 0);
-        self.locked[process] = locked.map(|vma| vma.start..vma.end).collect();
         self.reader.pagemap(pid, &vmas, sink)?;
         if frames {
             self.reader.page_flags(pid, &vmas, sink)?;

@@ -17,11 +17,6 @@
 //! - mincore() outside of the arena, and the vsyscall page, which pagemap does not have.
 //! - The counters of the machine and the flags of pages between checkpoints: a page is counted when
 //!   the batch that it waits in is worked on, and anything that runs on the CPU can fill a batch.
-//! - What was accessed (KPF_REFERENCED, KPF_ACTIVE, and smaps' Referenced), once a call may have
-//!   unmapped locked anonymous memory; and, since its files outlive a sequence, of the program's own
-//!   memory. The Rust does not put folios that die into the batch, so the batch is full after other
-//!   folios than in the C; and a folio that is marked as accessed while it waits there is activated,
-//!   which an unevictable one is not.
 //! - What compaction does; see `CALLS` in `generate.rs`.
 //! - More than one CPU: which one has a page in its batch, and when that is worked on, is up to the
 //!   scheduler. `mlock-pressure` of the selftests is for that.
@@ -84,7 +79,6 @@ pub struct Vma {
     pub rss: u64,
     pub huge: u64,
     pub swap: u64,
-    pub anonymous: u64,
     pub locked_rss: u64,
 }
 
@@ -94,8 +88,6 @@ pub struct Reader {
     buffer: Vec<u8>,
     /// By the process, and the start of the vma.
     known: BTreeMap<(i32, u64), Entry>,
-    /// Whether what was accessed is left out.
-    blind: bool,
 }
 
 /// What smaps says of one vma: as it stands there, and without what does not count.
@@ -133,13 +125,12 @@ impl Reader {
     pub fn smaps(&mut self, pid: i32, sink: &mut dyn Sink, vmas: &mut Vec<Vma>) -> Result<()> {
         vmas.clear();
         let mut known = std::mem::take(&mut self.known);
-        let blind = self.blind;
         let mut text = self.read(&format!("/proc/{pid}/smaps"))?;
         while let Some(dash) = text.iter().position(|&b| b == b'-') {
             // Most vmas are what they were when we looked last: they need not be taken apart.
             let entry = known.entry((pid, hex(&text[..dash]))).or_default();
             if entry.raw.is_empty() || !text.starts_with(&entry.raw) {
-                *entry = entry_of(text, blind);
+                *entry = entry_of(text);
             }
             text = &text[entry.raw.len()..];
             sink.line(&entry.line);
@@ -151,18 +142,9 @@ impl Reader {
         Ok(())
     }
 
-    /// Forgets the processes that there were, and looks at all of the next ones.
+    /// Forgets the processes that there were.
     pub fn forget(&mut self) {
         self.known.clear();
-        self.blind = false;
-    }
-
-    /// Leaves out what was accessed, from now on.
-    pub fn leave_out_accessed(&mut self) {
-        if !self.blind {
-            self.known.clear();
-            self.blind = true;
-        }
     }
 
     /// All pages, as /proc/PID/pagemap has them: present or swapped, of a file, mapped once, guards,
@@ -186,18 +168,11 @@ impl Reader {
         const FRAME: u64 = (1 << 55) - 1;
         // In place of KPF_LOCKED, which comes and goes: that there is a page.
         const PAGE_IS_THERE: u64 = 1 << 0;
-        const REFERENCED: u64 = 1 << 2;
-        const ACTIVE: u64 = 1 << 6;
 
         let file = File::open(format!("/proc/{pid}/pagemap"))?;
         let flags = File::open("/proc/kpageflags")?;
         for vma in vmas {
             let mut line = format!("frames {:x}", vma.start).into_bytes();
-            let left_out = if self.blind || !vma.is_in_arena() {
-                REFERENCED | ACTIVE
-            } else {
-                0
-            };
             let mut all = Vec::new();
             let mut ahead: (u64, Vec<u64>) = (0, Vec::new());
             for entry in pagemap(&file, &mut self.buffer, vma)? {
@@ -219,7 +194,7 @@ impl Reader {
                         ahead.1.first().copied().unwrap_or(0)
                     }
                 };
-                all.push(value & !left_out | PAGE_IS_THERE);
+                all.push(value | PAGE_IS_THERE);
             }
             runs(all.into_iter(), &mut line);
             sink.line(&line);
@@ -340,8 +315,8 @@ impl Vma {
 /// What is above is the kernel's.
 const VSYSCALL: u64 = 1 << 63;
 
-/// Takes apart what smaps says of the first vma in `text`, but not of what was accessed if `blind`.
-fn entry_of(text: &[u8], blind: bool) -> Entry {
+/// Takes apart what smaps says of the first vma in `text`.
+fn entry_of(text: &[u8]) -> Entry {
     let mut entry = Entry::default();
     let (line, vma) = (&mut entry.line, &mut entry.vma);
     for whole in text.split_inclusive(|&b| b == b'\n') {
@@ -356,8 +331,6 @@ fn entry_of(text: &[u8], blind: bool) -> Entry {
             vma.on_fault = has(flags, b" lf");
             line.extend_from_slice(flags);
             break;
-        } else if field.starts_with(b"Referenced:") && (blind || !vma.is_in_arena()) {
-            // See above.
         } else if !field.ends_with(b" 0 kB") {
             let mut words = field.split(|&b| b == b' ').filter(|word| !word.is_empty());
             let (name, value) = (words.next().unwrap_or(field), words.next().unwrap_or(field));
@@ -368,7 +341,6 @@ fn entry_of(text: &[u8], blind: bool) -> Entry {
                 b"Rss:" => vma.rss = number(value) * 1024,
                 b"Locked:" => vma.locked_rss = number(value) * 1024,
                 b"AnonHugePages:" => vma.huge = number(value) * 1024,
-                b"Anonymous:" => vma.anonymous = number(value) * 1024,
                 b"Swap:" => vma.swap = number(value) * 1024,
                 _ => {}
             }
