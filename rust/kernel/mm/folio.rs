@@ -850,8 +850,10 @@ impl LruvecGuard<'_> {
             Mlocked::Kept => 0,
             Mlocked::Cleared => MLOCKED,
         };
-        // If somebody has claimed it since, then `work` is not asked again: it would count twice.
-        if self.change_locked(folio, old, clear, 0).is_none() {
+        // If somebody has claimed it since, then `work` is not asked again: it would count twice. What
+        // it has said holds, as if all of this came before the claim: this munlock is taken off the
+        // count, and what others have mlocked stays so.
+        if self.change_locked(folio, old, clear, 0).is_none() && mlocked == Mlocked::Cleared {
             folio.munlock_unlisted();
         }
     }
