@@ -92,6 +92,7 @@ help:
 	@echo 'make stress     locked memory under load (STRESS_ARGS="--seconds 120")'
 	@echo 'make stress-ng  what Debian'"'"'s stress-ng has that locks memory'
 	@echo 'make inject     allocations of mlock and its relatives fail, one after the other, on both kernels'
+	@echo 'make interleave every interleaving of the page part with the rest of mm, in Rust and in C, on the host'
 	@echo 'make mutants    mistakes put into the code one by one; does a test notice? (1 to 2 hours; MUTANT="walk-* batch-*" selects)'
 	@echo 'make test-long  all of these at full length, other kinds of kernels, and a report (many hours; STEPS="rt rt-diff" selects)'
 	@echo 'make test-configs  compile mm/ in other configurations (an hour; CONFIGS="up rt" selects)'
@@ -347,7 +348,7 @@ DEBUG := $(filter x86_64,$(ARCH))
 .PHONY: test test-built
 test: linux
 	@$(MAKE) test-built
-test-built: kernel-c-built $(if $(USER_CC),guest) tool $(if $(RUST_TARGET),diff-programs) $(if $(DEBUG),kernel-debug-c-built stress-program)
+test-built: kernel-c-built $(if $(USER_CC),guest) tool $(if $(RUST_TARGET),diff-programs) $(if $(DEBUG),kernel-debug-c-built stress-program) interleave-program
 	@LINUX=$(LINUX) O=$(O) O_C=$(O_C) TOOL=$(TOOL) CARGO='$(CARGO)' KSRCARCH=$(KSRCARCH) KCC='$(KCC)' OBJDUMP='$(KOBJDUMP)' \
 		BOOT="$(if $(USER_CC),$(call boot,$(O),$(GUEST)/test.plan,test,kunit.enable=1))" \
 		BOOT_C="$(if $(USER_CC),$(call boot,$(O_C),$(GUEST)/test.plan,test))" \
@@ -355,6 +356,7 @@ test-built: kernel-c-built $(if $(USER_CC),guest) tool $(if $(RUST_TARGET),diff-
 		BOOT_DEBUG="$(if $(DEBUG),$(call boot,$(O)-debug,$(GUEST)/debug.plan,test,kunit.enable=1) $(SLOW))" \
 		STRESS="$(if $(DEBUG),$(call stress_boot,$(O)-debug,$(STRESS)/test.plan))" \
 		DIFF_DEBUG="$(if $(DEBUG),$(call compare,$(ARCH)-debug-test,$(O)-debug-c,$(O)-debug) $(CASES) --ops $(TEST_DEBUG_OPS))" \
+		INTERLEAVE="$(INTERLEAVE)/release/mlock2-interleave $(TEST_INTERLEAVE)" \
 		INJECT="$(if $(DEBUG),$(call inject,$(ARCH)-inject-test,$(O)-debug) --cases $(INJECT_CASES)/short)" \
 		tools/mlock2/test.sh '$(ARCH)'
 
@@ -527,7 +529,7 @@ mutant_boot = $(call boot,$(O_MUTANT),$(GUEST)/test.plan,run/$(1),oops=panic $(4
 .PHONY: mutants mutants-built mutants-pure mutants-kernel mutants-debug
 mutants: linux
 	@$(MAKE) mutants-built
-mutants-built: mutants-pure
+mutants-built: mutants-pure mutants-interleave-built
 	@$(MAKE) mutants-kernel
 	@survivors=$$($(SURVIVORS)) || { echo 'mutants: error: one is broken, see above' >&2; exit 1; }; \
 	[ -z "$$survivors" ] || $(MAKE) mutants-debug
@@ -574,6 +576,33 @@ mutants-pure: $(BUILD)/tools/bin/cargo-mutants
 	@cp tools/testing/mlock2/mutants/pure.rs $(PURE)/src/lib.rs
 	@PATH=$(BUILD)/tools/bin:$$PATH cargo mutants --dir $(PURE) --output $(PURE) --gitignore=false \
 		--exclude-re 'replace \| with \^ in LockAll::from_mlockall_flags'
+
+#
+# Every interleaving of the page part with the rest of mm, in Rust and in C
+#
+
+# --triples N: three tasks at once, with N preemptions at most, or all; --stock: the C
+# without fixes, too
+INTERLEAVE_ARGS ?= --triples 2 --stock --paths $(INTERLEAVE)/paths.txt
+TEST_INTERLEAVE = --triples 1
+INTERLEAVE = $(BUILD)/interleave
+INTERLEAVE_CRATE = tools/testing/mlock2/interleave
+
+.PHONY: interleave interleave-built interleave-program
+interleave: linux
+	@$(MAKE) interleave-built
+interleave-program:
+	@LINUX=$(LINUX) CC='$(KCC)' $(CARGO) build --release --locked \
+		--manifest-path $(INTERLEAVE_CRATE)/Cargo.toml --target-dir $(INTERLEAVE)
+interleave-built: interleave-program
+	@$(INTERLEAVE)/release/mlock2-interleave $(INTERLEAVE_ARGS)
+
+# Those that only a race shows
+.PHONY: mutants-interleave mutants-interleave-built
+mutants-interleave: linux
+	@$(MAKE) mutants-interleave-built
+mutants-interleave-built:
+	@LINUX=$(LINUX) CC='$(KCC)' $(INTERLEAVE_CRATE)/mutants.sh $(MUTANTS)/interleave $(foreach m,$(MUTANT),'$(m)')
 
 #
 # Locked memory under load

@@ -13,7 +13,7 @@
 set -euo pipefail
 
 arch=$1
-BUILD=${BUILD:?} LINUX=${LINUX:?} O=${O:?} O_C=${O_C:?} TOOL=${TOOL:?} CARGO=${CARGO:?} KSRCARCH=${KSRCARCH:?} KCC=${KCC:?} OBJDUMP=${OBJDUMP:?}
+BUILD=${BUILD:?} LINUX=${LINUX:?} O=${O:?} O_C=${O_C:?} TOOL=${TOOL:?} CARGO=${CARGO:?} KSRCARCH=${KSRCARCH:?} KCC=${KCC:?} INTERLEAVE=${INTERLEAVE:?} OBJDUMP=${OBJDUMP:?}
 BOOT=${BOOT-} BOOT_C=${BOOT_C-} DIFF=${DIFF-} BOOT_DEBUG=${BOOT_DEBUG-} DIFF_DEBUG=${DIFF_DEBUG-} INJECT=${INJECT-} STRESS=${STRESS-}
 TOP=$(cd "$(dirname "$0")/../.." && pwd)
 OUT=$BUILD/test-$arch
@@ -43,7 +43,7 @@ host() {
 # The mistakes of 'make mutants' are still mistakes in this code.
 mutants_apply() {
 	local start=$SECONDS patch passed=0 failed=0
-	for patch in "$TOP"/tools/testing/mlock2/mutants/*.diff; do
+	for patch in "$TOP"/tools/testing/mlock2/mutants/*.diff "$TOP"/tools/testing/mlock2/interleave/mutants/*.diff; do
 		if git -C "$LINUX" apply --check "$patch"; then
 			passed=$((passed + 1))
 		else
@@ -144,8 +144,11 @@ host tools/testing/mlock2 host-modules
 host tools/mlock2 host-tool
 host tools/testing/mlock2/diff host-diff
 host tools/testing/mlock2/stress host-stress
+host tools/testing/mlock2/interleave/kernel host-interleave
 say 'the numbers of all architectures'
 ktap host uapi "'$TOOL' uapi --linux '$LINUX' --cc '${KCC##* }'"
+say 'every interleaving, in Rust and in C'
+ktap host interleave "$INTERLEAVE" '/^not ok/p;/^#/p'
 say 'mistakes on purpose'
 mutants_apply
 say 'mistakes that do not compile'

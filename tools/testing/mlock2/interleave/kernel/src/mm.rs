@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory management: the kernel's own files, and what they take from `rust/kernel/mm.rs` and
+//! `virt.rs`.
+
+use crate::bindings;
+use core::{cell::UnsafeCell, ops::Deref};
+
+#[path = "../../../../../../rust/kernel/mm/folio.rs"]
+pub mod folio;
+#[path = "../../../../../../rust/kernel/mm/folio_batch.rs"]
+pub mod folio_batch;
+#[path = "../../../../../../rust/kernel/mm/mmap_write.rs"]
+pub mod mmap_write;
+#[path = "../../../../../../rust/kernel/mm/pagewalk.rs"]
+pub mod pagewalk;
+#[path = "../../../../../../rust/kernel/mm/vma_flags.rs"]
+pub mod vma_flags;
+
+#[repr(transparent)]
+pub struct Mm(UnsafeCell<bindings::mm_struct>);
+
+impl Mm {
+    pub fn as_raw(&self) -> *mut bindings::mm_struct {
+        self.0.get()
+    }
+}
+
+#[repr(transparent)]
+pub struct MmWithUser(Mm);
+
+impl MmWithUser {
+    /// # Safety
+    ///
+    /// The mm must be valid for 'a.
+    pub unsafe fn from_raw<'a>(mm: *mut bindings::mm_struct) -> &'a Self {
+        // SAFETY: The caller promises that it is valid; the types are transparent.
+        unsafe { &*mm.cast() }
+    }
+}
+
+impl Deref for MmWithUser {
+    type Target = Mm;
+
+    fn deref(&self) -> &Mm {
+        &self.0
+    }
+}
+
+pub mod virt {
+    //! Vmas, as `rust/kernel/mm/virt.rs` has them.
+
+    use crate::bindings;
+    use core::cell::UnsafeCell;
+
+    pub mod flags {
+        pub const WRITE: usize = 0x2;
+        pub const SHARED: usize = 0x8;
+    }
+
+    #[repr(transparent)]
+    pub struct VmaRef(UnsafeCell<bindings::vm_area_struct>);
+
+    impl VmaRef {
+        /// # Safety
+        ///
+        /// The vma must be valid for 'a.
+        pub unsafe fn from_raw<'a>(vma: *const bindings::vm_area_struct) -> &'a Self {
+            // SAFETY: The caller promises that it is valid; the type is transparent.
+            unsafe { &*vma.cast() }
+        }
+
+        pub fn as_ptr(&self) -> *mut bindings::vm_area_struct {
+            self.0.get()
+        }
+
+        pub fn flags(&self) -> usize {
+            // SAFETY: Valid by the promise of `from_raw()`.
+            unsafe { (*self.as_ptr()).__bindgen_anon_2.flags.__vma_flags[0] }
+        }
+
+        pub fn start(&self) -> usize {
+            // SAFETY: As above.
+            unsafe { (*self.as_ptr()).start() }
+        }
+
+        pub fn end(&self) -> usize {
+            // SAFETY: As above.
+            unsafe { (*self.as_ptr()).end() }
+        }
+    }
+}
