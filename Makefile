@@ -93,6 +93,7 @@ help:
 	@echo 'make stress-ng  what Debian'"'"'s stress-ng has that locks memory'
 	@echo 'make inject     allocations of mlock and its relatives fail, one after the other, on both kernels'
 	@echo 'make interleave every interleaving of the page part with the rest of mm, in Rust and in C, on the host'
+	@echo 'make spin       the protocol of the batches on one page, checked by spin'
 	@echo 'make mutants    mistakes put into the code one by one; does a test notice? (1 to 2 hours; MUTANT="walk-* batch-*" selects)'
 	@echo 'make test-long  all of these at full length, other kinds of kernels, and a report (many hours; STEPS="rt rt-diff" selects)'
 	@echo 'make test-configs  compile mm/ in other configurations (an hour; CONFIGS="up rt" selects)'
@@ -603,6 +604,11 @@ mutants-interleave: linux
 	@$(MAKE) mutants-interleave-built
 mutants-interleave-built:
 	@LINUX=$(LINUX) CC='$(KCC)' $(INTERLEAVE_CRATE)/mutants.sh $(MUTANTS)/interleave $(foreach m,$(MUTANT),'$(m)')
+
+# The same protocol, as a model: of the Rust, and of the C
+.PHONY: spin
+spin: setup
+	@CC='$(KCC)' $(INTERLEAVE_CRATE)/spin.sh $(INTERLEAVE)/spin
 
 #
 # Locked memory under load

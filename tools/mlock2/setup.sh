@@ -32,6 +32,8 @@ packages=(
 	rustc-web rust-web-src rustfmt-web rust-web-clippy cargo-web
 	# static test programs, and 'make shell'
 	libc6-dev python3-venv
+	# 'make spin'
+	spin
 	# the text in the benchmark's charts
 	fonts-dejavu-core
 )

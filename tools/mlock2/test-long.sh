@@ -21,6 +21,7 @@ steps="
 test|all that make test has|test
 diff|random operations, compared with the C|diff OPS=2000000 SEED=2
 interleave|every interleaving of the page part, in Rust and in C|interleave INTERLEAVE_ARGS='--triples all --stock'
+spin|the protocol of the batches, as a model|spin
 debug|selftests, with all checks|selftest KIND=debug
 debug-diff|random operations, with all checks|diff KIND=debug OPS=5000 SEED=5
 inject|every allocation fails once, more scenarios|inject INJECT_RANDOM=400
