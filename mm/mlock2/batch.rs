@@ -79,6 +79,12 @@
 //! - *CPU hotplug*: when a CPU is gone, [`mlock_drain_remote`] works on its batch from another one;
 //!   nobody else can reach it then.
 //!
+//! # Specification
+//!
+//! `tools/testing/mlock2/interleave/mlock.pml` is all of this, and what the C does, as a model of one
+//! folio that `make spin` checks. `make interleave` tries this file itself, and `walk.rs`, in every
+//! interleaving with the rest of mm.
+//!
 //! # Lock order
 //!
 //! Page table lock, the local lock of the batch, the lruvec lock (interrupts off; on PREEMPT_RT the
