@@ -48,6 +48,8 @@ include tools/mlock2/arch/$(ARCH).mk
 # A kind of kernel is what a fragment of its own makes of the smallest one.
 KINDS := $(sort $(patsubst mlock2-%.config,%,$(notdir $(wildcard $(addsuffix /configs/mlock2-*.config,kernel arch/$(KSRCARCH))))))
 KIND ?=
+# FAIR=1: the C twin with tools/mlock2/fair/ in place of the Rust kernel
+FAIR ?=
 # With the checks go allocations that fail.
 CHECKS = debug kcsan rt
 ifneq ($(or $(filter-out $(KINDS),$(KIND)),$(word 2,$(KIND))),)
@@ -55,6 +57,9 @@ $(error KIND=$(KIND) is no kind of kernel for ARCH=$(ARCH); there are: $(KINDS))
 endif
 ifneq ($(and $(KIND),$(filter-out kernel% selftest% diff% inject% stress%,$(MAKECMDGOALS))),)
 $(error KIND=$(KIND) is for kernel, selftest, diff, inject, stress and stress-ng)
+endif
+ifneq ($(and $(FAIR),$(filter-out selftest% diff% stress%,$(MAKECMDGOALS))),)
+$(error FAIR=$(FAIR) is for selftest, diff, stress and stress-ng)
 endif
 ifneq ($(and $(filter-out $(CHECKS),$(KIND)),$(filter inject%,$(MAKECMDGOALS))),)
 $(error inject is for KIND=$(CHECKS), so not for KIND=$(KIND))
@@ -100,6 +105,7 @@ help:
 	@echo 'make shell      a shell in that kernel, with the files of this machine'
 	@echo 'make kernel     build the kernel with CONFIG_MLOCK2=y in build/$(ARCH)'
 	@echo 'make kernel-c   the same with CONFIG_MLOCK2=n in build/$(ARCH)-c'
+	@echo 'make kernel-fair   that one with the best C, of tools/mlock2/fair/, in build/$(ARCH)-fair'
 	@echo 'make linux      lay this repository over the stock source in build/linux'
 	@echo 'make changes    show what that changes in the stock source'
 	@echo 'make setup      install what is missing (as root, on Debian 12 or 13)'
@@ -108,6 +114,7 @@ help:
 	@echo 'KSRC=/path/to/linux   your own 7.3 tree instead of Debian'"'"'s (it is copied)'
 	@echo 'ARCH=$(ARCH)           one of: $(ARCHS)'
 	@echo 'KIND=...              kernel, selftest, diff, inject, stress, stress-ng for another kind of kernel: $(KINDS)'
+	@echo 'FAIR=1                selftest, diff, stress and stress-ng for the kernel with the best C'
 	@echo 'ACCEL=auto|kvm|tcg    how QEMU runs the guest (auto tries KVM first)'
 	@echo 'JOBS=$(JOBS)               how many jobs at once   V=1: show the whole build'
 
@@ -132,12 +139,13 @@ changes: linux
 # tools.mk.
 #
 
-.PHONY: kernel kernel-c always
-kernel kernel-c: linux
+.PHONY: kernel kernel-c kernel-fair always
+kernel kernel-c kernel-fair: linux
 	@$(MAKE) $(@:kernel%=kernel$(KIND:%=-%)%)-built
 
 O = $(BUILD)/$(ARCH)
 O_C = $(BUILD)/$(ARCH)-c
+O_FAIR = $(BUILD)/$(ARCH)-fair
 
 # Show where a build is, not every line of it; the log has them.
 ifdef V
@@ -161,12 +169,24 @@ wanted = awk -F'[= ]' '/^CONFIG_/ { set[$$$$1] = $$$$0 } /^\# CONFIG_/ { delete 
 # What they want to be off, as it would stand in .config if it were on
 unwanted = awk -F'[= ]' '/^CONFIG_/ { delete off[$$$$1] } /^\# CONFIG_/ { off[$$$$2] } END { for (i in off) print i "=y" }' $(1)
 
-# KERNEL(suffix, fragments): the kernel $(BUILD)/$(ARCH)<suffix> and its C twin.
+# copy_tree(from, to): a build tree to start from, so that only what is different
+# is built again. Some commands name the tree; had they changed, objtool would be
+# made anew, and with it all objects.
+define copy_tree
+	@[ -d $(2) ] || { echo 'build: copying $(1) to $(2)'; rm -rf $(2).new; \
+		cp -a $(1) $(2).new; rm -rf $(2).new/run $(2).new/test $(2).new/.configured; \
+		{ grep -rlZ --include='.*.cmd' '$(1)/' $(2).new || true; } | xargs -0r sed -i 's|$(1)/|$(2)/|g'; \
+		mv $(2).new $(2); }
+endef
+
+# The best C: patches to the mm/mlock.c that the C twin has
+FAIR_PATCHES = $(sort $(wildcard tools/mlock2/fair/*.patch))
+
+# KERNEL(suffix, fragments): the kernel $(BUILD)/$(ARCH)<suffix>, its C twin, and
+# that with the best C.
 #
-# The twin is the same build with the one option off. It starts from a copy of
-# the tree, so that only what depends on the option is built again. Some commands
-# name the tree; had they changed, objtool would be made anew, and with it all
-# objects.
+# The twin is the same build with the one option off. The third kernel is the twin
+# with one file of its own: make looks for a source in the build tree first.
 #
 # .configured says that .config is what was asked for: if make is interrupted in
 # the middle of that, kconfig may leave a .config that is not.
@@ -191,10 +211,7 @@ kernel$(1)-built: $(O)$(1)/.configured
 		echo 'build: error: $(O)$(1) has no mlock2 in it; make again to configure it anew' >&2; rm -f $(O)$(1)/.configured; exit 1; fi
 
 $(O)$(1)-c/.configured: $(O)$(1)/.configured $$(wildcard $(O)$(1)/.config) | kernel$(1)-built
-	@[ -d $$(@D) ] || { echo 'build: copying $(O)$(1) to $$(@D)'; rm -rf $$(@D).new; \
-		cp -a $(O)$(1) $$(@D).new; rm -rf $$(@D).new/run $$(@D).new/test $$(@D).new/.configured; \
-		{ grep -rlZ --include='.*.cmd' '$(O)$(1)/' $$(@D).new || true; } | xargs -0r sed -i 's|$(O)$(1)/|$(O)$(1)-c/|g'; \
-		mv $$(@D).new $$(@D); }
+	$$(call copy_tree,$(O)$(1),$(O)$(1)-c)
 	@cp $(O)$(1)/.config $$(@D)/.config.new
 	@$(LINUX)/scripts/config --file $$(@D)/.config.new -d MLOCK2
 	@mv $$(@D)/.config.new $$(@D)/.config
@@ -209,6 +226,26 @@ kernel$(1)-c-built: kernel$(1)-built $(O)$(1)-c/.configured
 	@echo 'build: $(O)$(1)-c (CONFIG_MLOCK2=n)'
 	@$$(KMAKE) CC='$$(KCC)' O=$(O)$(1)-c $(KIMAGE) $(KEXTRA) 2>&1 | $$(call progress,$(O)$(1)-c/build)
 	@if grep -q '_6mlock2' $(O)$(1)-c/System.map; then echo 'build: error: $(O)$(1)-c has mlock2 in it' >&2; exit 1; fi
+
+$(O)$(1)-fair/.configured: $(O)$(1)-c/.configured $$(wildcard $(O)$(1)-c/.config) | kernel$(1)-c-built
+	$$(call copy_tree,$(O)$(1)-c,$(O)$(1)-fair)
+	@cp $(O)$(1)-c/.config $$(@D)/.config
+	$$(call configure,$(O)$(1)-fair,olddefconfig)
+	@touch $$@
+
+$(O)$(1)-fair/mm/mlock.c: $(LINUX)/mm/mlock.c $(FAIR_PATCHES) | $(O)$(1)-fair/.configured
+	@cp $$< $$@.new
+	@for patch in $(FAIR_PATCHES); do patch -s --fuzz=0 --no-backup-if-mismatch -r - $$@.new $$$$patch || \
+		{ echo "build: error: $$$$patch does not apply to mm/mlock.c" >&2; exit 1; }; done
+	@mv $$@.new $$@
+
+.PHONY: kernel$(1)-fair-built
+kernel$(1)-fair-built: kernel$(1)-c-built $(O)$(1)-fair/.configured $(O)$(1)-fair/mm/mlock.c
+	@if ! diff $(O)$(1)-c/.config $(O)$(1)-fair/.config >$(O)$(1)-fair/config.diff; then \
+		{ echo 'config: error: this is not as in $(O)$(1)-c:'; cat $(O)$(1)-fair/config.diff; } >&2; exit 1; fi
+	@echo 'build: $(O)$(1)-fair (CONFIG_MLOCK2=n, the best C)'
+	@$$(KMAKE) CC='$$(KCC)' O=$(O)$(1)-fair $(KIMAGE) $(KEXTRA) 2>&1 | $$(call progress,$(O)$(1)-fair/build)
+	@if ! grep -q ' munlock_pte_range$$$$' $(O)$(1)-fair/System.map; then echo 'build: error: $(O)$(1)-fair has not the best C in it' >&2; exit 1; fi
 endef
 $(eval $(call KERNEL,,$(KCONFIGS)))
 $(foreach kind,$(KINDS),$(eval $(call KERNEL,-$(kind),$(KCONFIGS) $(if $(filter $(CHECKS),$(kind)),mlock2_fail.config) mlock2-$(kind).config)))
@@ -306,7 +343,7 @@ machine = $(TOOL) boot --image $(1)/$(KIMAGE_FILE) --gen-init-cpio $(1)/usr/gen_
 # boot(build tree, plan, name of this boot, more kernel parameters)
 boot = $(call machine,$(1),,$(KNODES) $(4)) $(if $(ABSENT),--absent '$(ABSENT)') --accel $(ACCEL) --bin $(GUEST) --plan $(2) --work $(1)/$(3)
 # What a build tree is called in the results, such as "x86_64-debug MLOCK2=n"
-name_of = $(patsubst %-c,%,$(notdir $(1))) $(if $(filter %-c,$(1)),MLOCK2=n,MLOCK2=y)
+name_of = $(patsubst %-fair,%,$(patsubst %-c,%,$(notdir $(1)))) $(if $(filter %-c %-fair,$(1)),MLOCK2=n,MLOCK2=y)$(if $(filter %-fair,$(1)), FAIR=1)
 # A kernel with checks takes its time.
 SLOW = --limit 1800 --timeout 2400
 # Under load it may be told to go on for an hour.
@@ -361,13 +398,20 @@ test-built: kernel-c-built $(if $(USER_CC),guest) tool $(if $(RUST_TARGET),diff-
 		INJECT="$(if $(DEBUG),$(call inject,$(ARCH)-inject-test,$(O)-debug) --cases $(INJECT_CASES)/short)" \
 		tools/mlock2/test.sh '$(ARCH)'
 
+# KIND=, FAIR=: another kernel
+O_KIND = $(O)$(KIND:%=-%)
+O_TESTED = $(O_KIND)$(if $(FAIR),-fair)
+.PHONY: kernel-tested
+kernel-tested: kernel$(KIND:%=-%)$(if $(FAIR),-fair)-built
+
 # The selftests and KUnit alone, on one kernel
 .PHONY: selftest selftest-built
 selftest: linux
 	@$(MAKE) selftest-built
-selftest-built: $(if $(USER_CC),,no-user-cc) kernel$(KIND:%=-%)-built guest tool
-	@$(call boot,$(O_KIND),$(GUEST)/test.plan,test,kunit.enable=1) $(SLOW)
-	@tools/mlock2/kunit.sh $(LINUX) $(O_KIND)/test/console.log | tail -n 2
+selftest-built: $(if $(USER_CC),,no-user-cc) kernel-tested guest tool
+	@$(call boot,$(O_TESTED),$(GUEST)/test.plan,test,$(if $(FAIR),,kunit.enable=1)) $(SLOW)
+	@# C has no KUnit test
+	@$(if $(FAIR),,tools/mlock2/kunit.sh $(LINUX) $(O_TESTED)/test/console.log | tail -n 2)
 
 # Those first that matter most to the series
 TEST_ARCHS ?= arm64 mips64el riscv64 um mips64 powerpc64le s390 arm loongarch64
@@ -383,21 +427,21 @@ test-long: linux
 	@O=$(O) tools/mlock2/test-long.sh $(STEPS)
 
 #
-# Instructions for each operation, in C and in Rust
+# Instructions for each operation, in C, in the best C, and in Rust
 #
 
 BENCH = $(BUILD)/bench
 BENCH_BIN = $(BENCH)/target/$(RUST_TARGET)/release
 KVM ?=
 SCALE ?= 1/32
-# 'mlock2 bench', with the machine that the C kernel and the Rust one run on
-bench_tool = $(BENCH)/tool/release/mlock2 bench --c $(O_C) --rust $(O) --image-file $(KIMAGE_FILE) \
+# 'mlock2 bench', with the machine that all kernels run on
+bench_tool = $(BENCH)/tool/release/mlock2 bench --c $(O_C) --rust $(O) --fair $(O_FAIR) --image-file $(KIMAGE_FILE) \
 	--qemu $(QEMU) --qemu-args='$(if $(KVM),$(KVM_QEMU_ARGS),$(1))' --console $(CONSOLE) \
 	--init $(GUEST)/init --bin $(BENCH_BIN) --append '$(KPARAMS)' --append-icount '$(KICOUNT)' \
 	$(if $(KVM),--kvm) --out $(BENCH)$(if $(KVM),/kvm)
 
 .PHONY: bench-programs
-bench-programs: kernel-c-built $(GUEST)/init
+bench-programs: kernel-fair-built $(GUEST)/init
 	@$(call guest_crate,tools/mlock2/bench,$(BENCH))
 	@$(CARGO) build --release --locked --features bench \
 		--manifest-path tools/mlock2/Cargo.toml --target-dir $(BENCH)/tool
@@ -458,8 +502,6 @@ SEED ?= 1
 SEEDS ?= 1-200
 # SELF=c|rust: a kernel against itself, which must be clean
 SELF ?=
-# KIND=: another kind of kernel, see KINDS
-O_KIND = $(O)$(KIND:%=-%)
 DIFF = $(BUILD)/diff
 DIFF_BIN = $(DIFF)/target/$(RUST_TARGET)/release
 DIFF_TOOL = $(DIFF)/tool/release/mlock2-diff
@@ -472,9 +514,9 @@ diff_boot = $(call machine,$(1),$(DIFF_MACHINE),$(KICOUNT) $(KNODES) norandmaps 
 # parameters): a command, to stand in double quotes
 compare = $(DIFF_TOOL) $(if $(ABSENT),--absent '$(ABSENT)') $(if $(KNODES),$(if $(filter rt,$(KIND)),,--reach-all)) --work $(DIFF)/$(1) \
 	--oracle \"$(call diff_boot,$(2),$(4))\" --tested \"$(call diff_boot,$(3),$(4))\"
-# Of a kernel and its twin, those that SELF says
+# Of a kernel and its twin, those that SELF and FAIR say
 right = $(1)$(if $(filter rust,$(SELF)),,-c)
-tested = $(1)$(if $(filter c,$(SELF)),-c)
+tested = $(1)$(if $(filter c,$(SELF)),-c,$(if $(FAIR),-fair))
 
 .PHONY: diff-programs
 diff-programs: $(if $(RUST_TARGET),,no-rust-target) $(GUEST)/init
@@ -487,16 +529,16 @@ diff-programs: $(if $(RUST_TARGET),,no-rust-target) $(GUEST)/init
 .PHONY: diff diff-built
 diff: linux
 	@$(MAKE) diff-built
-diff-built: kernel$(KIND:%=-%)-c-built guest tool diff-programs
-	@eval "$(call compare,$(notdir $(O_KIND)),$(call right,$(O_KIND)),$(call tested,$(O_KIND))) \
+diff-built: kernel$(KIND:%=-%)-c-built kernel-tested guest tool diff-programs
+	@eval "$(call compare,$(notdir $(O_TESTED)),$(call right,$(O_KIND)),$(call tested,$(O_KIND))) \
 		$(CASES) --ops $(OPS) --seed $(SEED)"
 
 .PHONY: diff-seeds diff-seeds-built
 diff-seeds: linux
 	@$(MAKE) diff-seeds-built
-diff-seeds-built: kernel$(KIND:%=-%)-c-built guest tool diff-programs
-	@LINUX=$(LINUX) OUT=$(DIFF)/seeds-$(notdir $(O_KIND))$(SELF:%=-%) OPS=$(OPS) \
-		COMPARE="$(call compare,$(notdir $(O_KIND))-seeds,$(call right,$(O_KIND)),$(call tested,$(O_KIND)))" \
+diff-seeds-built: kernel$(KIND:%=-%)-c-built kernel-tested guest tool diff-programs
+	@LINUX=$(LINUX) OUT=$(DIFF)/seeds-$(notdir $(O_TESTED))$(SELF:%=-%) OPS=$(OPS) \
+		COMPARE="$(call compare,$(notdir $(O_TESTED))-seeds,$(call right,$(O_KIND)),$(call tested,$(O_KIND)))" \
 		tools/mlock2/diff-seeds.sh $(SEEDS)
 
 # Every allocation fails once; the kernel needs fault injection for that.
@@ -630,8 +672,8 @@ stress-program: $(if $(RUST_TARGET),,no-rust-target) $(GUEST)/init
 .PHONY: stress stress-built
 stress: linux
 	@$(MAKE) stress-built
-stress-built: kernel$(KIND:%=-%)-built guest tool stress-program
-	@$(call stress_boot,$(O_KIND),$(STRESS)/plan)
+stress-built: kernel-tested guest tool stress-program
+	@$(call stress_boot,$(O_TESTED),$(STRESS)/plan)
 
 # A second opinion: what Debian's stress-ng has that locks memory. It is not
 # static, so its loader is the program and the libraries come along.
@@ -644,13 +686,13 @@ STRESS_NG_LOCKS = --mlock 2 --mlockmany 2 --mlockmany-procs 32 --mremap 1 --mrem
 stress-ng: export KARCH_PACKAGES += stress-ng
 stress-ng: linux
 	@$(MAKE) stress-ng-built
-stress-ng-built: kernel$(KIND:%=-%)-built guest tool
+stress-ng-built: kernel-tested guest tool
 	@rm -rf $(STRESS_NG) && mkdir -p $(STRESS_NG)
 	@cp -L $$(ldd /usr/bin/stress-ng | sed -n 's,^[[:space:]]*\(/[^ ]*ld-linux[^ ]*\) .*,\1,p') $(STRESS_NG)/ld.so
 	@echo 'stress-ng root ld.so --library-path / /stress-ng --pathological $(STRESS_NG_LOCKS) --verify --oomable --temp-path /tmp $(STRESS_NG_ARGS)' \
 		>$(STRESS_NG)/plan
-	@$(call machine,$(O_KIND)) --accel $(ACCEL) --mem 512 --cpus 4 $(LOAD) --bin $(STRESS_NG) --plan $(STRESS_NG)/plan \
-		--file /usr/bin/stress-ng $$(ldd /usr/bin/stress-ng | sed -n 's/.*=> \([^ ]*\) .*/--file \1/p') --work $(O_KIND)/stress-ng
+	@$(call machine,$(O_TESTED)) --accel $(ACCEL) --mem 512 --cpus 4 $(LOAD) --bin $(STRESS_NG) --plan $(STRESS_NG)/plan \
+		--file /usr/bin/stress-ng $$(ldd /usr/bin/stress-ng | sed -n 's/.*=> \([^ ]*\) .*/--file \1/p') --work $(O_TESTED)/stress-ng
 
 .PHONY: test-configs test-configs-built
 test-configs: linux
@@ -661,6 +703,6 @@ test-configs-built:
 
 .PHONY: clean distclean
 clean:
-	rm -rf $(O) $(addprefix $(O)-,c mutant mutant.pristine debug-mutant debug-mutant.pristine $(KINDS) $(addsuffix -c,$(KINDS))) $(MUTANTS)
+	rm -rf $(O) $(addprefix $(O)-,c fair mutant mutant.pristine debug-mutant debug-mutant.pristine $(KINDS) $(addsuffix -c,$(KINDS)) $(addsuffix -fair,$(KINDS))) $(MUTANTS)
 distclean:
 	rm -rf $(BUILD)

@@ -142,9 +142,10 @@ export GIT_INDEX_FILE=$LINUX/.git/overlay.index
 git read-tree pristine
 overlay() {
 	# 'Kconfig' at the top is ours and has its place in the kernel; the other
-	# files at the top but patches are the project's own.
+	# files at the top but patches are the project's own. So are the patches of
+	# the C to compare with, which a kernel of its own gets.
 	git -C "$TOP" ls-files --cached --others --exclude-standard |
-		grep -e '/' -e '\.patch$' | grep -v '^\.' | LC_ALL=C sort -u
+		grep -e '/' -e '\.patch$' | grep -v -e '^\.' -e '^tools/mlock2/fair/' | LC_ALL=C sort -u
 }
 put() {
 	local mode=100644

@@ -38,6 +38,8 @@ rt-stress|under load, with PREEMPT_RT|stress KIND=rt STRESS_ARGS='$SHORT_STRESS'
 lru_gen|selftests, with the multi-gen LRU|selftest KIND=lru_gen
 lru_gen-diff|random operations, with the multi-gen LRU|diff KIND=lru_gen OPS=20000 SEED=8
 lru_gen-stress|under load, with the multi-gen LRU|stress KIND=lru_gen STRESS_ARGS='$SHORT_STRESS'
+fair|selftests, on the best C|selftest FAIR=1
+fair-diff|random operations on the best C, compared with the stock C|diff FAIR=1 OPS=50000 SEED=9
 configs|other configurations compile|test-configs
 arch|every architecture|test-arch
 arm64-debug|arm64, with all checks|selftest ARCH=arm64 KIND=debug

@@ -28,6 +28,7 @@ fn colour(side: Side) -> RGBColor {
     match side {
         Side::C => C,
         Side::Rust => RUST,
+        Side::Fair => FAINT,
     }
 }
 

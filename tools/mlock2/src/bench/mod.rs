@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The benchmarks: they boot the C kernel and the Rust one with guest programs of
-//! tools/mlock2/bench, and put side by side what these print.
+//! The benchmarks: they boot the C kernel, the Rust one and, where that is given, the one with the
+//! best C of tools/mlock2/fair/ with guest programs of tools/mlock2/bench, and put side by side what
+//! these print.
 
 mod chart;
 mod cpus;
@@ -19,7 +20,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::boot::{self, Event, Machine, Plan, Setup};
 use crate::console::{Line, Marker, is_trouble};
@@ -54,7 +55,7 @@ pub fn run(args: &Args) -> Result<bool> {
     if pair.kvm {
         let work = pair.out.join("kvm");
         fs::create_dir_all(&work)?;
-        boot::require_kvm(&pair.kernel(Side::C), &pair.setup, &work)?;
+        boot::require_kvm(&pair.kernel(Side::C)?, &pair.setup, &work)?;
     }
     match &args.what {
         What::Rows(options) => rows::run(pair, options),
@@ -66,7 +67,7 @@ pub fn run(args: &Args) -> Result<bool> {
     }
 }
 
-/// The two kernels, and how they are booted
+/// The kernels, and how they are booted
 #[derive(clap::Args)]
 struct Pair {
     /// The build tree with CONFIG_MLOCK2=n
@@ -75,6 +76,9 @@ struct Pair {
     /// The build tree with CONFIG_MLOCK2=y
     #[arg(long)]
     rust: PathBuf,
+    /// The build tree with the best C, which `rows`, `sweep` and `profile` measure as well
+    #[arg(long)]
+    fair: Option<PathBuf>,
     /// The kernel's path in a build tree
     #[arg(long)]
     image_file: PathBuf,
@@ -94,38 +98,63 @@ struct Pair {
     out: PathBuf,
 }
 
-/// One of the two kernels.
+/// One of the kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
     C,
     Rust,
+    /// The C that does what the Rust does
+    Fair,
 }
 
 impl Side {
     const BOTH: [Self; 2] = [Self::C, Self::Rust];
+    const ALL: [Self; 3] = [Self::C, Self::Rust, Self::Fair];
 
     fn name(self) -> &'static str {
         match self {
             Self::C => "C",
             Self::Rust => "Rust",
+            Self::Fair => "fair C",
+        }
+    }
+
+    /// For the name of a directory.
+    fn tag(self) -> &'static str {
+        match self {
+            Self::C => "c",
+            Self::Rust => "rust",
+            Self::Fair => "fair",
         }
     }
 }
 
 impl Pair {
-    fn tree(&self, side: Side) -> &Path {
-        match side {
-            Side::C => &self.c,
-            Side::Rust => &self.rust,
+    /// The kernels that there are.
+    fn sides(&self) -> &'static [Side] {
+        match self.fair {
+            Some(_) => &Side::ALL,
+            None => &Side::BOTH,
         }
     }
 
-    fn kernel(&self, side: Side) -> boot::Kernel {
-        let tree = self.tree(side);
-        boot::Kernel {
+    fn tree(&self, side: Side) -> Result<&Path> {
+        match side {
+            Side::C => Ok(&self.c),
+            Side::Rust => Ok(&self.rust),
+            Side::Fair => self
+                .fair
+                .as_deref()
+                .context("no build tree with the best C: give one with --fair"),
+        }
+    }
+
+    fn kernel(&self, side: Side) -> Result<boot::Kernel> {
+        let tree = self.tree(side)?;
+        Ok(boot::Kernel {
             image: tree.join(&self.image_file),
             gen_init_cpio: tree.join("usr/gen_init_cpio"),
-        }
+        })
     }
 
     /// A machine with one CPU whose clock counts instructions; with KVM, nanoseconds.
@@ -157,25 +186,40 @@ impl Pair {
     }
 
     /// Runs a guest program on both kernels and returns what they printed, in lines of fields:
-    /// first the C kernel, then the Rust one. They run at the same time where the clock counts
-    /// instructions, which nothing else on the machine changes.
+    /// first the C kernel, then the Rust one.
     fn both(&self, setup: &Setup, name: &str, arguments: &str) -> Result<[Vec<Fields>; 2]> {
+        let results = self.on(&Side::BOTH, setup, name, arguments)?;
+        <[_; 2]>::try_from(results).map_err(|_| anyhow!("a kernel is missing"))
+    }
+
+    /// The same on any kernels. They run at the same time where the clock counts instructions,
+    /// which nothing else on the machine changes.
+    fn on(
+        &self,
+        sides: &[Side],
+        setup: &Setup,
+        name: &str,
+        arguments: &str,
+    ) -> Result<Vec<Vec<Fields>>> {
         let progress = Progress::new(name);
         let one = |side| self.one(side, setup, name, arguments, &progress);
-        let results = if self.kvm {
-            Side::BOTH.map(one)
+        let results: Vec<Result<Vec<Fields>>> = if self.kvm {
+            sides.iter().map(|&side| one(side)).collect()
         } else {
             thread::scope(|scope| {
-                let threads = Side::BOTH.map(|side| scope.spawn(move || one(side)));
-                threads.map(|thread| match thread.join() {
+                let threads: Vec<_> = sides
+                    .iter()
+                    .map(|&side| scope.spawn(move || one(side)))
+                    .collect();
+                let join = |thread: thread::ScopedJoinHandle<'_, _>| match thread.join() {
                     Ok(result) => result,
                     Err(_) => bail!("a thread failed"),
-                })
+                };
+                threads.into_iter().map(join).collect()
             })
         };
         progress.end();
-        let [c, rust] = results;
-        Ok([c?, rust?])
+        results.into_iter().collect()
     }
 
     fn one(
@@ -212,9 +256,7 @@ impl Pair {
         arguments: &str,
         change: &mut dyn FnMut(&mut Command),
     ) -> Result<Guest> {
-        let work = self
-            .out
-            .join(format!("{name}-{}", side.name().to_lowercase()));
+        let work = self.out.join(format!("{name}-{}", side.tag()));
         fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
         let work = work.canonicalize()?;
         let accel = match setup.accel {
@@ -222,7 +264,7 @@ impl Pair {
             _ => "tcg",
         };
         let plan = Plan::parse(&format!("bench root {PROGRAM} {arguments}\n"), &[])?;
-        let mut command = boot::prepare(&self.kernel(side), setup, &work, &plan, accel)?;
+        let mut command = boot::prepare(&self.kernel(side)?, setup, &work, &plan, accel)?;
         change(&mut command);
         Ok(Guest {
             machine: Machine::start(command, &work, false)?,
@@ -298,11 +340,11 @@ impl Guest {
 /// A line of the guest program, by its tabulators.
 type Fields = Vec<String>;
 
-/// Shows how far both kernels are: in one line that is rewritten on a terminal, and every ten seconds
+/// Shows how far the kernels are: in one line that is rewritten on a terminal, and every ten seconds
 /// where there is none.
 struct Progress {
     name: String,
-    state: Mutex<(Option<Instant>, [String; 2])>,
+    state: Mutex<(Option<Instant>, [String; Side::ALL.len()])>,
     start: Instant,
 }
 
@@ -310,7 +352,7 @@ impl Progress {
     fn new(name: &str) -> Self {
         Self {
             name: name.to_string(),
-            state: Mutex::new((None, [String::new(), String::new()])),
+            state: Mutex::new((None, Side::ALL.map(|_| String::new()))),
             start: Instant::now(),
         }
     }
@@ -322,7 +364,7 @@ impl Progress {
         let (last, sides) = &mut *state;
         sides[side as usize] = text.to_string();
         let mut line = format!("{} ({} s)", self.name, self.start.elapsed().as_secs());
-        for side in Side::BOTH {
+        for side in Side::ALL {
             let text = &sides[side as usize];
             if !text.is_empty() {
                 let _ = write!(line, "  {}: {text}", side.name());

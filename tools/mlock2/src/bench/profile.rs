@@ -50,7 +50,7 @@ pub struct Options {
 
 pub fn run(pair: &Pair, options: &Options) -> Result<bool> {
     ensure!(!pair.kvm, "a trace is not possible with KVM");
-    for side in Side::BOTH {
+    for &side in pair.sides() {
         let progress = Progress::new(&options.row);
         progress.show(side, "booting");
         let profile = Profile::take(pair, side, options, &progress)?;
@@ -85,9 +85,7 @@ struct Marks {
 
 impl Profile {
     fn take(pair: &Pair, side: Side, options: &Options, progress: &Progress) -> Result<Self> {
-        let work = pair
-            .out
-            .join(format!("profile-{}", side.name().to_lowercase()));
+        let work = pair.out.join(format!("profile-{}", side.tag()));
         fs::create_dir_all(&work)?;
         let fifo = work.canonicalize()?.join("trace.fifo");
         make_fifo(&fifo)?;
@@ -175,7 +173,7 @@ impl Profile {
 
     /// Prints the functions, and writes listings of them.
     fn report(&self, pair: &Pair, side: Side, options: &Options) -> Result<()> {
-        let symbols = Symbols::read(&pair.tree(side).join("System.map"))?;
+        let symbols = Symbols::read(&pair.tree(side)?.join("System.map"))?;
         let mut functions: HashMap<&str, f64> = HashMap::new();
         for (&address, n) in &self.per_unit {
             *functions.entry(symbols.name(address)).or_default() += n;
@@ -208,14 +206,14 @@ impl Profile {
             options.least
         );
 
-        let stem = format!("{}-{}", options.row, side.name().to_lowercase());
+        let stem = format!("{}-{}", options.row, side.tag());
         let table = pair.out.join(format!("profile-{stem}.tsv"));
         write(&table, &tsv)?;
         let listing = pair.out.join(format!("profile-{stem}.txt"));
         let mut text = String::new();
         for (name, n) in functions {
             if 100.0 * n.abs() / base >= options.least && !name.starts_with('(') {
-                self.list(&mut text, name, n, pair.tree(side), &symbols, options)?;
+                self.list(&mut text, name, n, pair.tree(side)?, &symbols, options)?;
             }
         }
         write(&listing, &text)?;

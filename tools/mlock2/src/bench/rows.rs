@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What one operation costs, and what each call does, row by row, in C and in Rust. Each kernel is booted twice, and the two
-//! boots must agree.
+//! What one operation costs, and what each call does, row by row, in C, in Rust and, if there is such
+//! a kernel, in the best C. Each kernel is booted twice, and the two boots must agree.
 
 use std::fmt::Write as _;
 
@@ -38,16 +38,25 @@ pub struct Row {
     /// Ticks for each unit
     pub c: f64,
     pub rust: f64,
+    pub fair: Option<f64>,
 }
 
 impl Row {
     /// Rust over C, where that says something.
     pub fn ratio(&self) -> String {
-        if self.c > 0.0 {
-            format!("{:.3}", self.rust / self.c)
-        } else {
-            "-".to_string()
-        }
+        over(self.rust, Some(self.c))
+    }
+
+    /// Rust over the best C, the same.
+    fn ratio_fair(&self) -> String {
+        over(self.rust, self.fair)
+    }
+}
+
+fn over(value: f64, base: Option<f64>) -> String {
+    match base {
+        Some(base) if base > 0.0 => format!("{:.3}", value / base),
+        _ => "-".to_string(),
     }
 }
 
@@ -74,11 +83,20 @@ pub fn sweep(pair: &Pair, options: &SweepOptions) -> Result<bool> {
     rows.sort_by(|a, b| (b.rust / b.c).total_cmp(&(a.rust / a.c)));
     show(&rows, pair.ticks());
     save(pair, &rows, "sweep.tsv")?;
-    let dearer = rows
-        .iter()
-        .filter(|row| row.rust > row.c * (1.0 + TOLERANCE) + RESOLUTION)
-        .count();
-    println!("{dearer} of {} calls are dearer than in C", rows.len());
+    let dearer = |base: fn(&Row) -> Option<f64>| {
+        let more =
+            |row: &&Row| base(row).is_some_and(|b| row.rust > b * (1.0 + TOLERANCE) + RESOLUTION);
+        rows.iter().filter(more).count()
+    };
+    println!(
+        "{} of {} calls are dearer than in C{}",
+        dearer(|row| Some(row.c)),
+        rows.len(),
+        match pair.fair {
+            Some(_) => format!(", {} than in the fair C", dearer(|row| row.fair)),
+            None => String::new(),
+        }
+    );
     Ok(agree)
 }
 
@@ -89,17 +107,18 @@ fn measure(pair: &Pair, program: &str, guest: &[String]) -> Result<(Vec<Row>, bo
     let mut boots = Vec::new();
     for boot in ["first", "second"] {
         let name = format!("{program}-{boot}");
-        let [c, rust] = pair.both(&setup, &name, &arguments)?;
-        boots.push([samples(&c)?, samples(&rust)?]);
+        let printed = pair.on(pair.sides(), &setup, &name, &arguments)?;
+        let samples: Result<Vec<_>> = printed.iter().map(|lines| samples(lines)).collect();
+        boots.push(samples?);
     }
     let (first, second) = (&boots[0], &boots[1]);
 
     let mut apart = Vec::new();
     let mut rows = Vec::new();
     for (i, c) in first[0].iter().enumerate() {
-        let mut values = [0.0; 2];
-        for side in Side::BOTH {
-            let of = |boot: &[Vec<Sample>; 2]| -> Result<(f64, f64)> {
+        let mut values = [0.0; Side::ALL.len()];
+        for &side in pair.sides() {
+            let of = |boot: &[Vec<Sample>]| -> Result<(f64, f64)> {
                 let sample = boot[side as usize].get(i).filter(|s| s.name == c.name);
                 let sample = sample.context("the boots did not print the same rows")?;
                 Ok((sample.value, sample.base))
@@ -119,8 +138,9 @@ fn measure(pair: &Pair, program: &str, guest: &[String]) -> Result<(Vec<Row>, bo
         rows.push(Row {
             name: c.name.clone(),
             unit: c.unit.clone(),
-            c: values[0],
-            rust: values[1],
+            c: values[Side::C as usize],
+            rust: values[Side::Rust as usize],
+            fair: pair.fair.as_ref().map(|_| values[Side::Fair as usize]),
         });
     }
     ensure!(!rows.is_empty(), "the guest program printed no rows");
@@ -133,34 +153,51 @@ fn measure(pair: &Pair, program: &str, guest: &[String]) -> Result<(Vec<Row>, bo
 }
 
 fn show(rows: &[Row], ticks: &str) {
-    println!(
-        "{:<34} {:<8} {:>10} {:>10} {:>8}",
-        "operation", "unit", "C", "Rust", "ratio"
-    );
+    let fair = rows.iter().any(|row| row.fair.is_some());
+    let title = format!("{:<34} {:<8} {:>10}", "operation", "unit", "C");
+    match fair {
+        true => println!(
+            "{title} {:>10} {:>10} {:>8} {:>11}",
+            "fair C", "Rust", "Rust/C", "Rust/fair C"
+        ),
+        false => println!("{title} {:>10} {:>8}", "Rust", "Rust/C"),
+    }
     for row in rows {
-        println!(
-            "{:<34} {:<8} {:>10.1} {:>10.1} {:>8}",
-            row.name,
-            row.unit,
-            row.c,
-            row.rust,
-            row.ratio()
-        );
+        let Row {
+            name,
+            unit,
+            c,
+            rust,
+            ..
+        } = row;
+        let ratio = row.ratio();
+        let line = format!("{name:<34} {unit:<8} {c:>10.1}");
+        match row.fair {
+            Some(fair) => println!(
+                "{line} {fair:>10.1} {rust:>10.1} {ratio:>8} {:>11}",
+                row.ratio_fair()
+            ),
+            None => println!("{line} {rust:>10.1} {ratio:>8}"),
+        }
     }
     println!("{ticks} for each unit; the mean of two boots.");
 }
 
 fn save(pair: &Pair, rows: &[Row], name: &str) -> Result<()> {
-    let mut tsv = "operation\tunit\tc\trust\tratio\n".to_string();
+    let mut tsv = "operation\tunit\tc\trust\tratio\tfair\tratio_fair\n".to_string();
     for row in rows {
+        let fair = row
+            .fair
+            .map_or("-".to_string(), |fair| format!("{fair:.1}"));
         writeln!(
             tsv,
-            "{}\t{}\t{:.1}\t{:.1}\t{}",
+            "{}\t{}\t{:.1}\t{:.1}\t{}\t{fair}\t{}",
             row.name,
             row.unit,
             row.c,
             row.rust,
-            row.ratio()
+            row.ratio(),
+            row.ratio_fair()
         )?;
     }
     let file = pair.out.join(name);
