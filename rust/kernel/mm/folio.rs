@@ -573,13 +573,16 @@ impl Last {
         (self.old ^ old | self.new ^ new) & Self::MASK == 0
     }
 
-    /// Another small folio of the lists has gone the same way: more may follow.
-    #[inline(always)]
+    /// Another small folio has gone the same way: more may follow, if it came from a list or is new
+    /// and mlocked. Those do not come here again.
+    #[inline(never)]
     fn set_like(&mut self) {
-        let moved = if self.old & UNEVICTABLE == 0 {
-            mlocked(self.old)
-        } else {
+        let moved = if self.old & UNEVICTABLE != 0 {
             munlocked(self.old)
+        } else if self.old & (LRU | MLOCKED) != 0 {
+            mlocked(self.old) | LRU
+        } else {
+            return;
         };
         if (self.new ^ moved) & Self::MASK == 0 {
             self.like = self.old;
@@ -615,7 +618,7 @@ impl LruvecGuard<'_> {
     #[inline(always)]
     fn note(&mut self, folio: Folio<'_>, old: c_ulong, new: c_ulong) {
         if self.last.is(old, new) {
-            if old & (LRU | HEAD) == LRU {
+            if old & HEAD == 0 {
                 self.last.set_like();
             }
         } else {
@@ -724,9 +727,9 @@ impl LruvecGuard<'_> {
         flags
     }
 
-    /// Whether a folio with these flags, which have `PG_lru`, belongs to the lruvec that is locked, is
-    /// small, and is on the list from which the last one was moved; and moving it likewise changes the
-    /// flags in the same way.
+    /// Whether a folio with these flags belongs to the lruvec that is locked, is small, and is on the
+    /// list from which the last one was moved, or is new as that was; and moving it likewise changes
+    /// the flags in the same way. `flags` have `PG_lru`, or the folio is new to us and mlocked.
     #[inline(always)]
     fn is_like_last(&self, folio: Folio<'_>, flags: c_ulong) -> bool {
         (self.last.like ^ flags) & Last::MASK == 0 && folio.memcg_data() == self.memcg_data
@@ -999,9 +1002,22 @@ impl LruvecGuard<'_> {
     #[inline]
     pub(super) fn add_new(&mut self, new: NewFolio<'_>) {
         let folio = new.into_folio();
+        let mut old = folio.flags();
+        let new = mlocked(old) | LRU;
 
-        self.relock(folio, folio.flags());
-        // SAFETY: By its type invariants, the folio was new, and on no list; its lruvec is locked.
+        if old & MLOCKED != 0
+            && self.is_like_last(folio, old)
+            // SAFETY: By its type invariants, the folio was new, and on no list; its lruvec is
+            // locked. The unevictable list, which it is on now, has no links.
+            && unsafe { folio.try_change_flags(&mut old, new) }
+        {
+            // SAFETY: The folio is valid, and unevictable, which nobody else changes without the lock.
+            unsafe { *bindings::folio_mlock_count(folio.as_ptr()) = 1 };
+            self.last.add(1);
+            return;
+        }
+        self.relock(folio, old);
+        // SAFETY: As above.
         let flags = unsafe { self.add(folio, 0) };
         // INVARIANT: As in `mlock()`.
         LruFolio { folio, flags }.inc_mlock_count();
