@@ -79,6 +79,13 @@ KMAKE = env -u MAKEFLAGS -u MFLAGS CCACHE_BASEDIR=$(CURDIR) CCACHE_NOHASHDIR=1 $
 
 # tools.mk names the compilers; setup.sh makes it.
 -include $(BUILD)/tools.mk
+# Debian's kernel is compiled by gcc: then no helper can be inlined into Rust.
+GCC ?=
+ifneq ($(GCC),)
+KTOOLS := $(filter-out LLVM=%,$(KTOOLS))
+KCC = ccache gcc
+INLINE_HELPERS =
+endif
 
 .PHONY: help
 help:
@@ -88,6 +95,7 @@ help:
 	@echo 'make test-arch  make test for other architectures (TEST_ARCHS="$(TEST_ARCHS)")'
 	@echo 'make bench      instructions for each operation in C and in Rust, how they grow, several CPUs'
 	@echo '                (bench-rows, bench-growth, bench-cpus: one of the three)'
+	@echo 'make bench-native  nanoseconds on this machine itself, with kernels that are programs (User-Mode Linux)'
 	@echo 'make bench-sweep   each call of the family with each outcome, the dearest beside the C first'
 	@echo 'make bench-large   large folios of which a part is locked: instructions to split, lock and reclaim them'
 	@echo 'make bench-paper   the experiment of the 2015 cover letter; at SCALE=1/32 of its size (3 minutes)'
@@ -111,6 +119,7 @@ help:
 	@echo 'make setup      install what is missing (as root, on Debian 12 or 13)'
 	@echo 'make clean      remove the build trees; distclean: all of build/'
 	@echo
+	@echo 'GCC=1                 the kernel, and all goals that need one, with gcc in place of clang'
 	@echo 'KSRC=/path/to/linux   your own 7.3 tree instead of Debian'"'"'s (it is copied)'
 	@echo 'ARCH=$(ARCH)           one of: $(ARCHS)'
 	@echo 'KIND=...              kernel, selftest, diff, inject, stress, stress-ng for another kind of kernel: $(KINDS)'
@@ -143,9 +152,9 @@ changes: linux
 kernel kernel-c kernel-fair: linux
 	@$(MAKE) $(@:kernel%=kernel$(KIND:%=-%)%)-built
 
-O = $(BUILD)/$(ARCH)
-O_C = $(BUILD)/$(ARCH)-c
-O_FAIR = $(BUILD)/$(ARCH)-fair
+O = $(BUILD)/$(ARCH)$(GCC:%=-gcc)
+O_C = $(O)-c
+O_FAIR = $(O)-fair
 
 # Show where a build is, not every line of it; the log has them.
 ifdef V
@@ -438,10 +447,11 @@ SCALE ?= 1/32
 bench_tool = $(BENCH)/tool/release/mlock2 bench --c $(O_C) --rust $(O) --fair $(O_FAIR) --image-file $(KIMAGE_FILE) \
 	--qemu $(QEMU) --qemu-args='$(if $(KVM),$(KVM_QEMU_ARGS),$(1))' --console $(CONSOLE) \
 	--init $(GUEST)/init --bin $(BENCH_BIN) --append '$(KPARAMS)' --append-icount '$(KICOUNT)' \
-	$(if $(KVM),--kvm) --out $(BENCH)$(if $(KVM),/kvm)
+	$(if $(KVM),--kvm) --out $(BENCH)$(if $(KVM),/kvm)$(GCC:%=/gcc)
 
-.PHONY: bench-programs
-bench-programs: kernel-fair-built $(GUEST)/init
+.PHONY: bench-programs bench-crates
+bench-programs: kernel-fair-built $(GUEST)/init bench-crates
+bench-crates:
 	@$(call guest_crate,tools/mlock2/bench,$(BENCH))
 	@$(CARGO) build --release --locked --features bench \
 		--manifest-path tools/mlock2/Cargo.toml --target-dir $(BENCH)/tool
@@ -468,6 +478,25 @@ bench-cpus-built: bench-programs
 bench-paper-built: bench-programs
 	@echo 'bench: the experiment of the 2015 letter, at scale $(SCALE)'
 	@$(call bench_tool,$(QEMU_ARGS)) paper --scale '$(SCALE)' --linux $(LINUX) --cc $(USER_CC)
+
+# On this machine itself: kernels that are programs, with memory that the caches hold and, for a few
+# operations, with more than that.
+UM = $(BUILD)/um
+NATIVE_ARGS ?=
+native = $(BENCH)/tool/release/mlock2 bench --c $(UM)-c --rust $(UM) --fair $(UM)-fair --image-file linux \
+	--console tty0 --mem 1024 --init $(UM)/guest/init --bin $(BENCH_BIN) --append 'seccomp=on' --out $(BENCH) native $(NATIVE_ARGS)
+.PHONY: bench-native bench-native-built
+bench-native: linux
+	@$(MAKE) ARCH=um kernel-fair-built guest
+	@$(MAKE) $@-built
+bench-native-built: bench-crates
+	@echo 'bench: nanoseconds, memory that the caches hold'
+	@$(native) -- --size 2M --rounds 31 $(foreach r,mlock_resident_page munlock_page touch_plain onfault_touch_overhead \
+		munmap_plain munmap_locked_overhead file_cached_onfault_overhead tmpfs_write_onfault_overhead mlock_one_page munlock_one_page \
+		mlockall_per_vma_1000 munlockall_per_vma_1000 mlockall_10_vmas munlockall_10_vmas mmap_munmap_plain,--only $(r))
+	@echo 'bench: nanoseconds, 512 MiB'
+	@$(native) --name native-cold -- --size 512M --rounds 3 $(foreach r,mlock_resident_page munlock_page \
+		touch_plain onfault_touch_overhead munmap_plain munmap_locked_overhead,--only $(r))
 
 # What large folios cost of which a part is locked, on the C kernel
 SELFTEST_DIR = $(LINUX)/tools/testing/selftests

@@ -48,7 +48,7 @@ impl Map {
     /// Anonymous memory in small pages.
     pub fn anon(len: usize) -> Result<Self> {
         let map = Self::new(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, None)?;
-        map.advise(libc::MADV_NOHUGEPAGE)?;
+        map.forbid_huge()?;
         Ok(map)
     }
 
@@ -65,7 +65,7 @@ impl Map {
         }
         std::mem::forget(around);
         let map = Self { addr, len };
-        map.advise(libc::MADV_NOHUGEPAGE)?;
+        map.forbid_huge()?;
         Ok(map)
     }
 
@@ -90,6 +90,14 @@ impl Map {
         Ok(Self {
             addr: addr.cast(),
             len,
+        })
+    }
+
+    /// Small pages only. A kernel that has no others does not know the advice.
+    fn forbid_huge(&self) -> Result<()> {
+        self.advise(libc::MADV_NOHUGEPAGE).or_else(|error| {
+            let unknown = Error::last_os_error().raw_os_error() == Some(libc::EINVAL);
+            if unknown { Ok(()) } else { Err(error) }
         })
     }
 

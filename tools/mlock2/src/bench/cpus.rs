@@ -139,7 +139,7 @@ fn answer(guest: &mut Guest) -> Result<String> {
 }
 
 /// The value below which this share of the values lies, between two of them if need be.
-fn quantile(values: &[f64], share: f64) -> f64 {
+pub fn quantile(values: &[f64], share: f64) -> f64 {
     let mut v = values.to_vec();
     v.sort_by(f64::total_cmp);
     let at = share * (v.len() - 1) as f64;

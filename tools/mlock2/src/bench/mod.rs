@@ -7,6 +7,7 @@
 mod chart;
 mod cpus;
 mod growth;
+mod native;
 mod paper;
 mod profile;
 mod rows;
@@ -46,6 +47,7 @@ enum What {
     Growth(growth::Options),
     Cpus(cpus::Options),
     Paper(paper::Options),
+    Native(native::Options),
     Profile(profile::Options),
 }
 
@@ -63,6 +65,7 @@ pub fn run(args: &Args) -> Result<bool> {
         What::Growth(options) => growth::run(pair, options),
         What::Cpus(options) => cpus::run(pair, options),
         What::Paper(options) => paper::run(pair, options),
+        What::Native(options) => native::run(pair, options),
         What::Profile(options) => profile::run(pair, options),
     }
 }
@@ -168,6 +171,14 @@ impl Pair {
         setup.accel = boot::Accel::Tcg;
         setup.qemu_args += " -icount shift=0,sleep=off";
         setup.append = format!("{} {} norandmaps", setup.append, self.append_icount);
+        setup
+    }
+
+    /// A kernel that is a program, whose clock is that of this machine.
+    fn native(&self) -> Setup {
+        let mut setup = self.setup.clone();
+        setup.cpus = 1;
+        setup.append += " norandmaps";
         setup
     }
 

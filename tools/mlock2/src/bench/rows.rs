@@ -23,10 +23,10 @@ pub struct Options {
 }
 
 /// A row of one boot.
-struct Sample {
-    name: String,
-    unit: String,
-    value: f64,
+pub struct Sample {
+    pub name: String,
+    pub unit: String,
+    pub value: f64,
     /// What the plain operation costs where the value is a difference; otherwise the value
     base: f64,
 }
@@ -206,7 +206,7 @@ fn save(pair: &Pair, rows: &[Row], name: &str) -> Result<()> {
     Ok(())
 }
 
-fn samples(lines: &[Fields]) -> Result<Vec<Sample>> {
+pub fn samples(lines: &[Fields]) -> Result<Vec<Sample>> {
     let mut samples = Vec::new();
     for fields in lines {
         let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
