@@ -35,11 +35,10 @@ extern spinlock_t shmlock_user_lock;
 /* Folios that wait to be mlocked or munlocked by this CPU */
 struct mlock_fbatch {
 	local_lock_t lock;
-	/* Its nr is the sum of entries and nr_dead. */
+	/* Its nr counts the folios in it, and nr_dead. */
 	struct folio_batch fbatch;
-	/* So many pages of this zone died mlocked, and are to be counted. */
+	/* Folios that were munlocked as they died, in place of waiting here */
 	unsigned char nr_dead;
-	struct zone *dead_zone;
 };
 DECLARE_PER_CPU(struct mlock_fbatch, mlock_fbatch);
 

@@ -10,7 +10,7 @@
 //!   the vma's lock. It is what keeps reclaim from unmapping the folio: `try_to_unmap_one()` and
 //!   `folio_referenced_one()` look at it under the page table lock.
 //! - `PG_mlocked`: set by [`mlock_folio`], [`mlock_new_folio`] and [`mlock_mapped_folio`], cleared
-//!   when a munlock is worked on, all atomically. `nr_mlock` follows at once, or when the lruvec
+//!   when a munlock is worked on, or when the folio dies, all atomically. `nr_mlock` follows at once, or when the lruvec
 //!   lock is dropped under which that was done. Splitting a folio copies the flag. If it is still
 //!   set when the folio is freed, then `free_pages_prepare()` clears it.
 //! - `PG_unevictable`, and being on no list that reclaim scans: changed here with the lruvec locked,
@@ -71,7 +71,8 @@
 //!   `VMA_LOCKED_BIT` tells them to leave it to the walk (see `ModifiedVma::publish_lock_flags()`),
 //!   until what the walk has left in the batch is worked on too.
 //! - *munmap, exit and truncation*: the munlock is the last thing that removing the rmap does; the
-//!   reference of the mapping is put after it, so the folio is there for the batch to take its own.
+//!   reference of the mapping is put after it, so the folio is there for the batch to take its own,
+//!   unless it dies with that.
 //! - *Another process that maps the folio*: its vma adds and takes off its own 1.
 //! - *Who counts references* (migration, split, `MADV_FREE`): the batch's own make the count too
 //!   high. They call `mlock_drain_local()` first; and `lru_cache_disabled()` keeps folios from
@@ -200,15 +201,18 @@ pub(crate) fn mlock_new_folio(new: NewFolio<'_>, context: &mut TaskContext<'_>) 
 
 /// Munlocks a folio. The C function of the same name.
 ///
-/// `PG_mlocked` stays set for now: the folio may be locked by others too. Of one that is about to be
-/// freed, as most are that munmap and exit unmap, only the count goes to the batch.
+/// A folio that is about to be freed, as most are that munmap and exit unmap, is munlocked at once.
+/// Of another one, `PG_mlocked` stays set until the batch is drained: others may have it locked.
 pub(crate) fn munlock_folio(folio: Folio<'_>, context: &mut TaskContext<'_>) {
     let batch = LocalBatch::lock(context);
 
-    let space = match folio.munlock_dying() {
-        Some(dead) => batch.push_dead(dead),
-        None => batch.push_munlock(folio.get()),
-    };
+    if folio.munlock_dying() {
+        if batch.skip() == 0 {
+            mlock_folio_batch(&batch);
+        }
+        return;
+    }
+    let space = batch.push_munlock(folio.get());
     drain_if_due(&batch, space, folio);
 }
 

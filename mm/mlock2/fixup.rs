@@ -176,6 +176,7 @@ pub(crate) fn apply_vma_lock_flags(
         // Not `vma_end`: the vma may have been merged with one that reaches further.
         next = vmas.end();
         unpopulated = add_unpopulated(unpopulated, populated, start, vma_end, next.min(end));
+        // Saves a lookup in the maple tree.
         if next >= end {
             break;
         }

@@ -70,14 +70,12 @@ __rust_helper bool rust_helper_folio_mapped(const struct folio *folio)
 }
 
 /*
- * Whether this small anonymous folio, which is not in the swap cache, was
- * mapped once, is not any more, and goes when its caller puts the reference of
- * that mapping: nobody else has one, and KSM does not lead to it.
+ * Whether this small folio is anonymous and not KSM's, the stable tree of which
+ * has no reference, and goes when its caller puts the one that there is.
  */
 __rust_helper bool rust_helper_folio_dies_unmapped(const struct folio *folio)
 {
-	return atomic_read(&folio->_mapcount) == -1 &&
-	       folio_ref_count(folio) == 1 &&
+	return folio_ref_count(folio) == 1 &&
 	       ((unsigned long)folio->mapping & FOLIO_MAPPING_FLAGS) ==
 	       FOLIO_MAPPING_ANON;
 }
@@ -98,21 +96,11 @@ __rust_helper void rust_helper_folio_put(struct folio *folio)
 	folio_put(folio);
 }
 
-__rust_helper struct zone *rust_helper_folio_zone(const struct folio *folio)
-{
-	return folio_zone(folio);
-}
-
 __rust_helper void rust_helper_zone_stat_mod_folio(struct folio *folio,
 						   enum zone_stat_item item,
 						   long nr)
 {
 	zone_stat_mod_folio(folio, item, nr);
-}
-
-__rust_helper void rust_helper_zone_mod_nr_mlock(struct zone *zone, long nr)
-{
-	mod_zone_page_state(zone, NR_MLOCK, nr);
 }
 
 __rust_helper void rust_helper_count_vm_events(enum vm_event_item item,

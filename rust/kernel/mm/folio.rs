@@ -64,8 +64,6 @@ const ACTIVE: c_ulong = 1 << bindings::pageflags_PG_active;
 const MLOCKED: c_ulong = 1 << bindings::pageflags_PG_mlocked;
 const UNEVICTABLE: c_ulong = 1 << bindings::pageflags_PG_unevictable;
 const SWAPBACKED: c_ulong = 1 << bindings::pageflags_PG_swapbacked;
-// That of anonymous folios; others use the bit for something else.
-const SWAPCACHE: c_ulong = 1 << bindings::pageflags_PG_swapcache;
 const HEAD: c_ulong = 1 << bindings::pageflags_PG_head;
 
 // What else the word of flags holds, so that it need be read once.
@@ -286,30 +284,31 @@ impl<'f> Folio<'f> {
         );
     }
 
-    /// Munlocks a folio that is about to be freed, all but the counting. It stays unevictable.
+    /// Munlocks a folio that is about to be freed, and counts that as if it were rescued first. It
+    /// stays unevictable.
     ///
-    /// Does nothing, and returns `None`, unless the folio is mlocked, unevictable, small and
-    /// anonymous, mapped nowhere, neither in the swap cache nor KSM's, and has one reference: that of
-    /// the mapping which just went away, to be put by who removed it. Only who looks at the memory
-    /// map page by page can still find the folio, and he does not map it. Who removes a mapping and
-    /// keeps the folio (copy on write, collapse, migration, reclaim, KSM, uprobes) has a reference of
-    /// his own, and so has a batch.
+    /// Does nothing, and returns `false`, unless the folio is mlocked, unevictable, small, anonymous
+    /// and not KSM's, and has one reference: that of the mapping which just went away, to be put by
+    /// who removed it. So it is mapped nowhere and not in the swap cache, each of which has a
+    /// reference. GUP-fast, which may have read the entry before it was cleared, takes a reference
+    /// and then reads it again. Only PFN walkers (compaction, memory offlining, memory_failure(),
+    /// page_idle) can still find the folio, and none of them maps it. Who removes a mapping and keeps
+    /// the folio (copy on write, migration, reclaim, KSM, uprobes) has a reference of his own.
     #[inline]
-    pub fn munlock_dying(self) -> Option<DeadFolio> {
+    pub fn munlock_dying(self) -> bool {
         const BOTH: c_ulong = MLOCKED | UNEVICTABLE;
 
-        if self.flags() & (BOTH | HEAD | SWAPCACHE) != BOTH
+        if self.flags() & (BOTH | HEAD) != BOTH
             // SAFETY: The folio is valid by the type invariants.
             || !unsafe { bindings::folio_dies_unmapped(self.as_ptr()) }
             || !self.test_clear_mlocked()
         {
-            return None;
+            return false;
         }
-        // INVARIANT: We have cleared the flag, and count nothing.
-        Some(DeadFolio {
-            // SAFETY: The folio is valid by the type invariants.
-            zone: unsafe { bindings::folio_zone(self.as_ptr()) },
-        })
+        self.mod_nr_mlock(-1);
+        count_events(Event::Munlocked, 1);
+        count_events(Event::Rescued, 1);
+        true
     }
 
     /// Returns whether a page of the folio is mapped, as `folio_mapped()`. That may change at once.
@@ -397,51 +396,6 @@ impl Drop for FolioRef {
         // SAFETY: We own a reference by the type invariants, and give it up.
         unsafe { bindings::folio_put(self.0.as_ptr()) };
     }
-}
-
-/// A folio of one page that was munlocked because it dies, and is to be counted. It need not exist
-/// any more. Dropping this counts it.
-///
-/// # Invariants
-///
-/// `PG_mlocked` was cleared for a page of `zone` that is in `nr_mlock` yet.
-pub struct DeadFolio {
-    zone: *mut bindings::zone,
-}
-
-impl DeadFolio {
-    /// Returns the zone in which the folio is to be counted.
-    #[inline]
-    pub(super) fn zone(&self) -> *mut bindings::zone {
-        self.zone
-    }
-
-    /// Leaves it to the caller to count the folio.
-    #[inline]
-    pub(super) fn into_zone(self) -> *mut bindings::zone {
-        mem::ManuallyDrop::new(self).zone
-    }
-}
-
-impl Drop for DeadFolio {
-    #[inline]
-    fn drop(&mut self) {
-        // SAFETY: By the type invariants.
-        unsafe { count_dead(self.zone, 1) };
-    }
-}
-
-/// Counts pages that were munlocked because they die, as if they were rescued first.
-///
-/// # Safety
-///
-/// `PG_mlocked` must have been cleared for so many pages of `zone` that are in `nr_mlock` yet.
-#[inline]
-pub(super) unsafe fn count_dead(zone: *mut bindings::zone, pages: c_long) {
-    // SAFETY: The caller promises that there is such a zone.
-    unsafe { bindings::zone_mod_nr_mlock(zone, pages.wrapping_neg()) };
-    count_events(Event::Munlocked, pages);
-    count_events(Event::Rescued, pages);
 }
 
 /// A folio that has never been on an LRU list, and that it is up to us to put there.
@@ -545,7 +499,7 @@ struct Last {
     pages: c_long,
 }
 
-// Nothing that is on a list is like that.
+// No folio with `PG_lru` or `PG_mlocked` is like that.
 const NO_LIKE: c_ulong = 0;
 
 impl Last {
@@ -574,7 +528,7 @@ impl Last {
     }
 
     /// Another small folio has gone the same way: more may follow, if it came from a list or is new
-    /// and mlocked. Those do not come here again.
+    /// and mlocked. Not inlined, since those that follow do not call it.
     #[inline(never)]
     fn set_like(&mut self) {
         let moved = if self.old & UNEVICTABLE != 0 {
@@ -853,9 +807,10 @@ impl LruvecGuard<'_> {
             Mlocked::Kept => 0,
             Mlocked::Cleared => MLOCKED,
         };
-        // If somebody has claimed it since, then `work` is not asked again: it would count twice. What
-        // it has said holds, as if all of this came before the claim: this munlock is taken off the
-        // count, and what others have mlocked stays so.
+        // A folio that is kept is unevictable, so nothing is culled here.
+        //
+        // If somebody has isolated it since, then `work` is not asked again: it would count twice.
+        // What it has said holds, since the munlock may as well have come before that.
         if self.change_locked(folio, old, clear, 0).is_none() && mlocked == Mlocked::Cleared {
             folio.munlock_unlisted();
         }
@@ -902,6 +857,7 @@ impl LruvecGuard<'_> {
                 new = folio.settled(new);
             }
             if old & GEN != 0 && new & UNEVICTABLE != 0 {
+                // Never with `clear`: a folio in a generation is not unevictable.
                 // SAFETY: We have the lock.
                 return unsafe { self.cull_from_generation(folio, set) };
             }
@@ -1007,8 +963,8 @@ impl LruvecGuard<'_> {
 
         if old & MLOCKED != 0
             && self.is_like_last(folio, old)
-            // SAFETY: By its type invariants, the folio was new, and on no list; its lruvec is
-            // locked. The unevictable list, which it is on now, has no links.
+            // SAFETY: By its type invariants, the folio was new, and on no list. It is like the last
+            // one, so its lruvec is locked. The unevictable list, which it is on now, has no links.
             && unsafe { folio.try_change_flags(&mut old, new) }
         {
             // SAFETY: The folio is valid, and unevictable, which nobody else changes without the lock.
@@ -1017,7 +973,7 @@ impl LruvecGuard<'_> {
             return;
         }
         self.relock(folio, old);
-        // SAFETY: As above.
+        // SAFETY: By its type invariants, the folio was new, and on no list; its lruvec is locked.
         let flags = unsafe { self.add(folio, 0) };
         // INVARIANT: As in `mlock()`.
         LruFolio { folio, flags }.inc_mlock_count();

@@ -17,8 +17,6 @@ use crate::{
     bindings,
     cpu::CpuId,
     mm::folio::{
-        count_dead,
-        DeadFolio,
         Folio,
         FolioRef,
         LruvecGuard,
@@ -97,10 +95,9 @@ const DRAINING: u8 = u8::MAX;
 /// # Invariants
 ///
 /// `batch` points at a batch that no other thread and no interrupt looks at, save for its count. If
-/// that is not `DRAINING`, it is at most `SIZE`. `nr_dead` of that were each a [`DeadFolio`] of
-/// `dead_zone`. For each of the rest there is an entry: a pointer to a folio, with a reference that
-/// belongs to the batch, and one of the tags above. If the tag is `MLOCK_NEW`, then the folio is as
-/// a [`NewFolio`] is.
+/// that is not `DRAINING`, it is at most `SIZE`, and `nr_dead` at most that. For each of the rest
+/// there is an entry: a pointer to a folio, with a reference that belongs to the batch, and one of
+/// the tags above. If the tag is `MLOCK_NEW`, then the folio is as a [`NewFolio`] is.
 pub struct FolioBatch<'c> {
     batch: *mut bindings::mlock_fbatch,
     _context: PhantomData<&'c mut ()>,
@@ -179,29 +176,17 @@ impl<'c> FolioBatch<'c> {
         self.push(folio, MUNLOCK)
     }
 
-    /// Adds a folio to be counted; returns how many more there is room for.
-    ///
-    /// It takes up as much of the batch as another: what else waits there would wait longer if it
-    /// did not.
+    /// Takes up the place of a folio that was munlocked as it died; returns how many more there is
+    /// room for. What waits in the batch would wait for longer than in the C if it did not.
     #[inline]
-    pub fn push_dead(&self, dead: DeadFolio) -> u8 {
-        let (nr, nr_dead) = (self.count(), self.nr_dead());
+    pub fn skip(&self) -> u8 {
+        let nr = self.count();
         if nr >= SIZE {
             warn_on!(true);
             return 0;
         }
-        // SAFETY: By the type invariants, nobody else looks at the batch.
-        let zone = unsafe { &raw mut (*self.batch).dead_zone };
-        // SAFETY: As above.
-        unsafe {
-            if nr_dead != 0 && *zone != dead.zone() {
-                // Counted at once.
-                return SIZE.wrapping_sub(nr);
-            }
-            *zone = dead.into_zone();
-        }
-        // INVARIANT: This one is of that zone.
-        self.set_nr_dead(nr_dead.wrapping_add(1));
+        // INVARIANT: Both grow by one.
+        self.set_nr_dead(self.nr_dead().wrapping_add(1));
         self.set_count(nr.wrapping_add(1));
         SIZE.wrapping_sub(nr).wrapping_sub(1)
     }
@@ -259,16 +244,11 @@ impl<'c> FolioBatch<'c> {
             warn_on!(true);
             return;
         }
-        let nr_dead = self.nr_dead();
-        let entries = nr.wrapping_sub(nr_dead);
+        let entries = nr.wrapping_sub(self.nr_dead());
         // INVARIANT: If `work` should add to the batch or drain it, then that is refused for this
         // count, by `push()` and above. So the entries stay as they are.
         self.set_count(DRAINING);
-        if nr_dead != 0 {
-            // SAFETY: By the type invariants, there was such a folio for each, which are given up.
-            unsafe { count_dead((*self.batch).dead_zone, nr_dead.into()) };
-            self.set_nr_dead(0);
-        }
+        self.set_nr_dead(0);
 
         // Unlocks at its end: putting the last reference takes the lock of the folio's lruvec.
         LruvecGuard::with(|lruvec| {

@@ -18,7 +18,7 @@ use core::{mem, ptr};
 
 pub use crate::model::world::{
     Folio as folio, FolioBatch as folio_batch, Lruvec as lruvec, MlockBatch as mlock_fbatch,
-    MmStruct as mm_struct, Vma as vm_area_struct, VmaFlags as vma_flags_t, Zone as zone,
+    MmStruct as mm_struct, Vma as vm_area_struct, VmaFlags as vma_flags_t,
 };
 
 pub const pageflags_PG_lru: c_uint = world::PG_LRU;
@@ -127,13 +127,9 @@ pub unsafe fn folio_mapped(folio: *const folio) -> bool {
     model::mapped(folio)
 }
 
-/// `folio_mapped()` and `folio_ref_count()`; no swap cache, no KSM.
+/// `folio_ref_count()`; no KSM.
 pub unsafe fn folio_dies_unmapped(folio: *const folio) -> bool {
-    let f = model::live(folio);
-    f.nr_pages.get() == 1
-        && !model::mapped(folio)
-        && model::ref_count(folio) == 1
-        && f.mapping.get() == world::Mapping::Anon
+    model::ref_count(folio) == 1 && model::live(folio).mapping.get() == world::Mapping::Anon
 }
 
 pub unsafe fn folio_mlock_count(folio: *mut folio) -> *mut c_uint {
@@ -214,14 +210,6 @@ pub unsafe fn lruvec_mod_nr_mlock(_lruvec: *mut lruvec, _zone: zone_type, nr: c_
 
 pub unsafe fn zone_stat_mod_folio(_folio: *mut folio, item: zone_stat_item, nr: c_long) {
     assert!(item == zone_stat_item_NR_MLOCK);
-    model::mod_nr_mlock(nr as i32);
-}
-
-pub unsafe fn folio_zone(_folio: *const folio) -> *mut zone {
-    ptr::dangling_mut()
-}
-
-pub unsafe fn zone_mod_nr_mlock(_zone: *mut zone, nr: c_long) {
     model::mod_nr_mlock(nr as i32);
 }
 

@@ -159,11 +159,7 @@ pub struct FolioBatch {
 pub struct MlockBatch {
     pub fbatch: FolioBatch,
     pub nr_dead: u8,
-    pub dead_zone: *mut Zone,
 }
-
-/// There is one.
-pub struct Zone(());
 
 pub struct Cpu {
     /// `mlock_fbatch`
@@ -330,7 +326,6 @@ impl MlockBatch {
     pub const EMPTY: Self = Self {
         fbatch: FolioBatch::EMPTY,
         nr_dead: 0,
-        dead_zone: ptr::null_mut(),
     };
 }
 
