@@ -1,0 +1,1284 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * mlock-why: why a request to lock memory was refused, and who has memory locked
+ *
+ * mlock-why -- COMMAND, -p PID and -a say in plain words what the trace events of
+ * mlock tell (include/trace/events/mlock.h), which needs a kernel that has them.
+ * --report PID and --system read /proc, and work on any kernel.
+ *
+ * See mlock-why(1) and Documentation/admin-guide/mm/mlock.rst.
+ */
+#define _GNU_SOURCE
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <grp.h>
+#include <limits.h>
+#include <poll.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Exit status of mlock-why itself, as of env(1) and others that run a command */
+#define EXIT_OURS	125
+#define EXIT_CANNOT_RUN	126
+#define EXIT_NOT_FOUND	127
+
+#define POLL_MS		200
+#define SHM_LOCKED_MODE	02000
+
+static const char *const tracefs_dirs[] = {
+	"/sys/kernel/tracing",
+	"/sys/kernel/debug/tracing",
+};
+
+static bool json;
+static FILE *out;
+static unsigned long page_size;
+static volatile sig_atomic_t stopped;
+static char instance[64];
+
+static void remove_instance(void);
+
+static __attribute__((noreturn, format(printf, 1, 2))) void die(const char *fmt, ...)
+{
+	va_list ap;
+
+	fputs("mlock-why: ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+	remove_instance();
+	exit(EXIT_OURS);
+}
+
+static void usage(FILE *f)
+{
+	fputs("Usage: mlock-why [OPTION...] -- COMMAND [ARGUMENT...]\n"
+	      "       mlock-why [OPTION...] -p PID | -a\n"
+	      "       mlock-why [OPTION...] --report PID | --system\n"
+	      "Say why memory could not be locked, and who has memory locked.\n"
+	      "\n"
+	      "  -- COMMAND          run COMMAND and explain what is refused to it\n"
+	      "  -p, --pid PID       watch a process and what it starts\n"
+	      "  -a, --all           watch all processes\n"
+	      "      --report PID    what a process has locked, from /proc\n"
+	      "      --system        what all processes have locked, from /proc\n"
+	      "  -j, --json          one JSON object a line\n"
+	      "  -o, --output FILE   write to FILE (default: stderr with COMMAND, else stdout)\n"
+	      "  -u, --user USER     run COMMAND as USER, by name or number\n"
+	      "  -h, --help          this text\n", f);
+}
+
+/*
+ * Text
+ */
+
+/* Bytes in the largest unit that divides them. */
+static const char *size_text(unsigned long bytes)
+{
+	static const char *const units[] = { "KiB", "MiB", "GiB", "TiB" };
+	static char bufs[8][32];
+	static unsigned int next;
+	char *buf = bufs[next++ % 8];
+	unsigned int unit = 0;
+
+	if (!bytes || bytes % 1024) {
+		snprintf(buf, sizeof(bufs[0]), "%lu byte%s", bytes, bytes == 1 ? "" : "s");
+		if (!bytes)
+			strcpy(buf, "0 KiB");
+		return buf;
+	}
+	bytes /= 1024;
+	while (bytes % 1024 == 0 && unit < 3) {
+		bytes /= 1024;
+		unit++;
+	}
+	snprintf(buf, sizeof(bufs[0]), "%lu %s", bytes, units[unit]);
+	return buf;
+}
+
+static unsigned long add(unsigned long a, unsigned long b)
+{
+	return a + b < a ? ULONG_MAX : a + b;
+}
+
+static unsigned long pages_to_bytes(unsigned long pages)
+{
+	return pages > ULONG_MAX / page_size ? ULONG_MAX : pages * page_size;
+}
+
+static void json_string(const char *key, const char *val)
+{
+	fprintf(out, "\"%s\":\"", key);
+	for (; *val; val++) {
+		unsigned char c = *val;
+
+		if (c == '"' || c == '\\')
+			fprintf(out, "\\%c", c);
+		else if (c < 0x20 || c >= 0x7f)
+			fprintf(out, "\\u%04x", c);
+		else
+			fputc(c, out);
+	}
+	fputc('"', out);
+}
+
+/*
+ * Files of /proc
+ */
+
+/* The number behind @key at the start of a line, in bytes if it is in kB; or @none. */
+static unsigned long file_number(const char *path, const char *key, unsigned long none)
+{
+	char line[1024], unit[8];
+	FILE *f = fopen(path, "re");
+	unsigned long val = none, got;
+	int n;
+
+	if (!f)
+		return none;
+	while (fgets(line, sizeof(line), f)) {
+		if (strncmp(line, key, strlen(key)))
+			continue;
+		n = sscanf(line + strlen(key), "%lu %7s", &got, unit);
+		if (n >= 1)
+			val = n == 2 && !strcmp(unit, "kB") ? got * 1024 : got;
+		break;
+	}
+	fclose(f);
+	return val;
+}
+
+static void first_line(const char *path, char *buf, size_t size)
+{
+	FILE *f = fopen(path, "re");
+
+	if (!f || !fgets(buf, size, f))
+		snprintf(buf, size, "?");
+	if (f)
+		fclose(f);
+	buf[strcspn(buf, "\n")] = '\0';
+}
+
+static bool parse_pid(const char *str, pid_t *pid)
+{
+	char *end;
+	long val;
+
+	errno = 0;
+	val = strtol(str, &end, 10);
+	if (errno || *end || end == str || val <= 0 || val > INT_MAX)
+		return false;
+	*pid = val;
+	return true;
+}
+
+/*
+ * What one event says
+ */
+
+struct refusal {
+	double time;
+	int tid;
+	int tgid;
+	char caller[32];
+	char reason[32];
+	char cause[32];
+	char state[32];
+	char comm[32];
+	int error;
+	unsigned long start;
+	unsigned long len;
+	unsigned long locked;
+	unsigned long limit;
+	unsigned long at;
+	int map_count;
+};
+
+/* Of each process, the last mlockall() that we have seen. */
+static struct {
+	int tgid;
+	double time;
+} futures[1024];
+static unsigned int nr_futures;
+
+static void remember_future(int tgid, double time)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr_futures && futures[i].tgid != tgid; i++)
+		;
+	if (i == nr_futures) {
+		/* The oldest one is forgotten if there are too many. */
+		if (nr_futures < sizeof(futures) / sizeof(futures[0]))
+			nr_futures++;
+		else
+			memmove(futures, futures + 1, sizeof(futures) - sizeof(futures[0]));
+		i = nr_futures - 1;
+	}
+	futures[i].tgid = tgid;
+	futures[i].time = time;
+}
+
+static const char *error_name(int error)
+{
+	switch (-error) {
+	case EPERM:
+		return "EPERM";
+	case ENOMEM:
+		return "ENOMEM";
+	case EAGAIN:
+		return "EAGAIN";
+	case EINVAL:
+		return "EINVAL";
+	case EINTR:
+		return "EINTR";
+	default:
+		return strerror(-error);
+	}
+}
+
+static bool is(const char *a, const char *b)
+{
+	return !strcmp(a, b);
+}
+
+struct text {
+	char buf[1024];
+	size_t len;
+};
+
+static __attribute__((format(printf, 2, 3))) void say(struct text *t, const char *fmt, ...)
+{
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(t->buf + t->len, sizeof(t->buf) - t->len, fmt, ap);
+	va_end(ap);
+	if (n > 0)
+		t->len = t->len + n < sizeof(t->buf) ? t->len + n : sizeof(t->buf) - 1;
+}
+
+/* Whether mlockall(MCL_FUTURE) is in effect. */
+static bool is_future(const struct refusal *r)
+{
+	return strstr(r->state, "future");
+}
+
+/* What was called, as it would stand in the program. */
+static void say_call(struct text *t, const struct refusal *r)
+{
+	const char *len = size_text(r->len);
+
+	if (is(r->caller, "mlock2") && is(r->reason, "bad_flags"))
+		say(t, "mlock2(%s)", len);
+	else if (is(r->caller, "mlock2"))
+		say(t, "mlock2(%s, MLOCK_ONFAULT)", len);
+	else if (is(r->caller, "mlockall") || is(r->caller, "munlockall"))
+		say(t, "%s()", r->caller);
+	else if (is(r->caller, "mmap"))
+		say(t, "mmap(%s%s)", len, is_future(r) ? "" : ", MAP_LOCKED");
+	else if (is(r->caller, "brk"))
+		say(t, "brk(%s more)", len);
+	else if (is(r->caller, "mremap"))
+		say(t, "mremap(%s more)", len);
+	else if (is(r->caller, "stack"))
+		say(t, "growing a locked stack by %s", len);
+	else if (is(r->caller, "shm_lock"))
+		say(t, "shmctl(SHM_LOCK) of %s", len);
+	else if (is(r->caller, "shm_hugetlb"))
+		say(t, "shmget(%s, SHM_HUGETLB)", len);
+	else if (is(r->caller, "account_locked_vm"))
+		say(t, "pinning %s for a device", len);
+	else if (is(r->caller, "can_do_mlock"))
+		say(t, "pinning memory for a device");
+	else
+		say(t, "%s(%s)", r->caller, len);
+}
+
+static void say_limit(struct text *t, const struct refusal *r)
+{
+	unsigned long locked = pages_to_bytes(r->locked);
+
+	if (is(r->reason, "limit_zero"))
+		say(t, "RLIMIT_MEMLOCK is 0");
+	else if (is(r->reason, "over_user_limit"))
+		say(t, "RLIMIT_MEMLOCK is %s and the user has %s of shared memory locked; needs %s",
+		    size_text(r->limit), size_text(locked), size_text(add(locked, r->len)));
+	else if (is(r->caller, "mlockall"))
+		say(t, "RLIMIT_MEMLOCK is %s and %s are mapped, all of which count",
+		    size_text(r->limit), size_text(r->len));
+	else
+		say(t, "RLIMIT_MEMLOCK is %s and %s are locked; needs %s",
+		    size_text(r->limit), size_text(locked), size_text(add(locked, r->len)));
+
+	if (is_future(r) && (is(r->caller, "mmap") || is(r->caller, "brk"))) {
+		unsigned int i;
+
+		for (i = 0; i < nr_futures && futures[i].tgid != r->tgid; i++)
+			;
+		say(t, ", for all that it maps is locked since it called mlockall(MCL_FUTURE), ");
+		if (i < nr_futures)
+			say(t, "%.3f s before", r->time - futures[i].time);
+		else
+			say(t, "before it was watched");
+	}
+	say(t, ": raise it (ulimit -l, LimitMEMLOCK=), or give CAP_IPC_LOCK");
+	if (strstr(r->state, "ns_cap"))
+		say(t, "; it has that in a user namespace only, where it does not count");
+}
+
+static void say_populate(struct text *t, const struct refusal *r)
+{
+	say(t, "the range is locked, but the page at %#lx, %s into it, could not be faulted in: ",
+	    r->at, size_text(r->at - r->start));
+	if (is(r->cause, "no_access"))
+		say(t, "it may not be accessed (PROT_NONE, or a protection key): leave it out, or use MLOCK_ONFAULT");
+	else if (is(r->cause, "past_eof"))
+		say(t, "it is past the end of the file: lock no more than the file has, or use MLOCK_ONFAULT");
+	else if (is(r->cause, "guard"))
+		say(t, "it is in a guard region (MADV_GUARD_INSTALL): leave it out, or use MLOCK_ONFAULT");
+	else if (is(r->cause, "secretmem"))
+		say(t, "it is secret memory (memfd_secret), which is always locked: leave it out");
+	else if (is(r->cause, "no_memory"))
+		say(t, "there was no memory for it, in the machine or in the memory cgroup: lock less, or raise memory.max");
+	else if (is(r->cause, "sigbus"))
+		say(t, "what is mapped there could not supply it (an I/O error, a full file system, or userfaultfd)");
+	else if (is(r->cause, "unmapped"))
+		say(t, "another thread has unmapped it meanwhile");
+	else
+		say(t, "%s", r->cause);
+}
+
+static void say_why(struct text *t, const struct refusal *r)
+{
+	char line[64];
+
+	if (is(r->reason, "limit_zero") || is(r->reason, "over_limit") ||
+	    is(r->reason, "over_user_limit")) {
+		say_limit(t, r);
+	} else if (is(r->reason, "not_permitted")) {
+		first_line("/proc/sys/vm/hugetlb_shm_group", line, sizeof(line));
+		say(t, "this is for CAP_IPC_LOCK and for members of the group vm.hugetlb_shm_group, which is %s, whatever RLIMIT_MEMLOCK is: join or set the group, or use memfd_create(MFD_HUGETLB)",
+		    line);
+	} else if (is(r->reason, "hole")) {
+		say(t, "nothing is mapped at %#lx, %s into the range%s: the whole range has to be mapped",
+		    r->at, size_text(r->at - r->start),
+		    is(r->caller, "munlock") ? "; what comes before that is unlocked" :
+		    "; what comes before that is locked now");
+	} else if (is(r->reason, "not_mapped")) {
+		say(t, "nothing is mapped at %#lx, where the range starts: the address is wrong, or was unmapped before",
+		    r->at);
+	} else if (is(r->reason, "range_wraps")) {
+		say(t, "the range from %#lx reaches past the end of all addresses: the length is wrong, perhaps negative",
+		    r->start);
+	} else if (is(r->reason, "bad_flags") && is(r->caller, "mlockall")) {
+		say(t, "the flags must have MCL_CURRENT, MCL_FUTURE or both, and may have MCL_ONFAULT beside them");
+	} else if (is(r->reason, "bad_flags")) {
+		say(t, "the only flag is MLOCK_ONFAULT");
+	} else if (is(r->reason, "too_many_vmas")) {
+		first_line("/proc/sys/vm/max_map_count", line, sizeof(line));
+		say(t, "the process has %d mappings and vm.max_map_count is %s, and a mapping had to be split at %#lx: raise vm.max_map_count, or lock whole mappings",
+		    r->map_count, line, r->at);
+	} else if (is(r->reason, "no_memory_for_vma")) {
+		say(t, "the kernel had no memory to split the mapping at %#lx, in the machine or in the memory cgroup",
+		    r->at);
+	} else if (is(r->reason, "populate_failed")) {
+		say_populate(t, r);
+	} else if (is(r->reason, "killed")) {
+		say(t, "the process was killed while it waited");
+	} else {
+		say(t, "%s", r->reason);
+	}
+}
+
+static void report_refusal(const struct refusal *r)
+{
+	struct text why = { .len = 0 }, call = { .len = 0 };
+
+	say_call(&call, r);
+	say_why(&why, r);
+	if (!json) {
+		fprintf(out, "%s (pid %d): %s = %s: %s\n", r->comm, r->tgid, call.buf,
+			error_name(r->error), why.buf);
+		fflush(out);
+		return;
+	}
+	fprintf(out, "{\"event\":\"refused\",\"time\":%.6f,", r->time);
+	json_string("comm", r->comm);
+	fprintf(out, ",\"pid\":%d,\"tid\":%d,", r->tgid, r->tid);
+	json_string("caller", r->caller);
+	fputc(',', out);
+	json_string("reason", r->reason);
+	fputc(',', out);
+	json_string("errno", error_name(r->error));
+	fprintf(out, ",\"start\":%lu,\"len\":%lu,\"locked\":%lu,\"limit\":%lu,\"at\":%lu,",
+		r->start, r->len, pages_to_bytes(r->locked), r->limit, r->at);
+	json_string("cause", r->cause);
+	fprintf(out, ",\"map_count\":%d,", r->map_count);
+	json_string("state", r->state);
+	fputc(',', out);
+	json_string("call", call.buf);
+	fputc(',', out);
+	json_string("why", why.buf);
+	fputs("}\n", out);
+	fflush(out);
+}
+
+/*
+ * Lines of trace_pipe: "COMM-TID [CPU] FLAGS TIME: EVENT: KEY=VALUE ..."
+ */
+
+/* The value of @key, up to the next blank. */
+static bool field(const char *text, const char *key, char *val, size_t size)
+{
+	size_t n = strlen(key);
+	const char *p;
+
+	for (p = text; p; p = strchr(p, ' ')) {
+		p += *p == ' ';
+		if (!strncmp(p, key, n) && p[n] == '=') {
+			snprintf(val, size, "%.*s", (int)strcspn(p + n + 1, " "), p + n + 1);
+			return true;
+		}
+	}
+	snprintf(val, size, "?");
+	return false;
+}
+
+static unsigned long number(const char *text, const char *key)
+{
+	char val[32];
+
+	return field(text, key, val, sizeof(val)) ? strtoul(val, NULL, 0) : 0;
+}
+
+/* The time before @event, and the thread, which is behind the last '-' of "COMM-TID". */
+static void parse_head(char *line, char *event, double *time, int *tid)
+{
+	char *p = event, *bracket;
+
+	while (p > line && p[-1] != ' ')
+		p--;
+	*time = strtod(p, NULL);
+	*tid = 0;
+	*event = '\0';
+	bracket = strrchr(line, '[');
+	if (!bracket)
+		return;
+	for (p = bracket; p > line && p[-1] == ' '; p--)
+		;
+	while (p > line && isdigit((unsigned char)p[-1]))
+		p--;
+	if (p > line && p[-1] == '-')
+		*tid = atoi(p);
+}
+
+/*
+ * The threads that are watched, all of which is told by sched_process_fork. The
+ * kernel could do this (set_event_pid), but with probes in the scheduler.
+ */
+#define MAX_PIDS	(4 << 20)
+static unsigned char watched[MAX_PIDS / 8];
+static bool watch_all;
+
+static void watch_task(int tid)
+{
+	if (tid > 0 && tid < MAX_PIDS)
+		watched[tid / 8] |= 1 << tid % 8;
+}
+
+static bool is_watched(int tid)
+{
+	return watch_all ||
+	       (tid > 0 && tid < MAX_PIDS && watched[tid / 8] & 1 << tid % 8);
+}
+
+static unsigned long nr_refused;
+
+static void parse_line(char *line)
+{
+	static const char refused[] = ": mlock_refused: ", all[] = ": mlockall: ";
+	static const char forked[] = ": sched_process_fork: ";
+	char *event, *text, flags[64];
+	struct refusal r = { .tid = 0 };
+	unsigned long lost;
+	double time;
+	int tid;
+
+	event = strstr(line, refused);
+	if (event) {
+		text = event + sizeof(refused) - 1;
+		parse_head(line, event, &r.time, &r.tid);
+		if (!is_watched(r.tid))
+			return;
+		r.tgid = number(text, "tgid");
+		field(text, "caller", r.caller, sizeof(r.caller));
+		field(text, "reason", r.reason, sizeof(r.reason));
+		field(text, "cause", r.cause, sizeof(r.cause));
+		field(text, "state", r.state, sizeof(r.state));
+		r.error = (int)number(text, "error");
+		r.start = number(text, "start");
+		r.len = number(text, "len");
+		r.locked = number(text, "locked");
+		r.limit = number(text, "limit");
+		r.at = number(text, "at");
+		r.map_count = number(text, "map_count");
+		/* The last field, as it may have blanks. */
+		text = strstr(text, " comm=");
+		snprintf(r.comm, sizeof(r.comm), "%s", text ? text + 6 : "?");
+		nr_refused++;
+		report_refusal(&r);
+		return;
+	}
+	event = strstr(line, all);
+	if (event) {
+		text = event + sizeof(all) - 1;
+		parse_head(line, event, &time, &tid);
+		if (field(text, "flags", flags, sizeof(flags)) && strstr(flags, "MCL_FUTURE"))
+			remember_future(number(text, "tgid"), time);
+		return;
+	}
+	event = strstr(line, forked);
+	if (event) {
+		text = event + sizeof(forked) - 1;
+		parse_head(line, event, &time, &tid);
+		if (is_watched(tid))
+			watch_task(number(text, "child_pid"));
+		return;
+	}
+	event = strstr(line, "[LOST ");
+	if (event && sscanf(event, "[LOST %lu EVENTS]", &lost) == 1)
+		fprintf(stderr, "mlock-why: %lu events were lost: too many at once\n", lost);
+}
+
+/* Reads what there is; false at the end. */
+static bool read_events(int fd)
+{
+	static char buf[64 << 10];
+	static size_t len;
+	ssize_t got = read(fd, buf + len, sizeof(buf) - 1 - len);
+	char *line = buf, *end;
+
+	if (got < 0)
+		return errno == EAGAIN || errno == EINTR;
+	if (!got)
+		return false;
+	len += got;
+	buf[len] = '\0';
+	while ((end = strchr(line, '\n'))) {
+		*end = '\0';
+		parse_line(line);
+		line = end + 1;
+	}
+	len -= line - buf;
+	memmove(buf, line, len);
+	/* No line is that long. */
+	if (len == sizeof(buf) - 1)
+		len = 0;
+	return true;
+}
+
+static void drain_events(int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+
+	while (poll(&pfd, 1, 0) > 0 && pfd.revents & POLLIN && read_events(fd))
+		;
+	/* poll() may wait for a page of events to be full: ask once more. */
+	read_events(fd);
+}
+
+/*
+ * tracefs
+ */
+
+static int write_file(const char *dir, const char *name, const char *text)
+{
+	char path[192];
+	int fd, err = 0;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (write(fd, text, strlen(text)) < 0)
+		err = -errno;
+	close(fd);
+	return err;
+}
+
+static void must_write(const char *name, const char *text)
+{
+	int err = write_file(instance, name, text);
+
+	if (err)
+		die("%s/%s: %s", instance, name, strerror(-err));
+}
+
+static void remove_instance(void)
+{
+	if (!*instance)
+		return;
+	write_file(instance, "events/enable", "0");
+	if (rmdir(instance) && errno != ENOENT)
+		fprintf(stderr, "mlock-why: %s stays behind: %s\n", instance, strerror(errno));
+	*instance = '\0';
+}
+
+/* Returns trace_pipe of an instance of our own, with no event on yet. */
+static int open_trace(void)
+{
+	const char *dir = NULL;
+	char path[128];
+	unsigned int i;
+	int fd;
+
+	for (i = 0; i < sizeof(tracefs_dirs) / sizeof(tracefs_dirs[0]) && !dir; i++) {
+		snprintf(path, sizeof(path), "%s/events", tracefs_dirs[i]);
+		if (!access(path, F_OK))
+			dir = tracefs_dirs[i];
+		else if (errno == EACCES)
+			die("%s: %s: watching other processes needs root", path,
+			    strerror(errno));
+	}
+	if (!dir)
+		die("tracefs is not at %s: mount -t tracefs tracefs %s, as root; the kernel needs CONFIG_FTRACE. --report and --system work without",
+		    tracefs_dirs[0], tracefs_dirs[0]);
+
+	snprintf(path, sizeof(path), "%s/events/mlock/mlock_refused", dir);
+	if (access(path, F_OK)) {
+		if (errno == EACCES)
+			die("%s: %s: watching other processes needs root", path,
+			    strerror(errno));
+		die("this kernel has no events for mlock: it needs CONFIG_MLOCK2=y and CONFIG_TRACEPOINTS=y. --report and --system work without");
+	}
+
+	snprintf(instance, sizeof(instance), "%s/instances/mlock-why-%d", dir, getpid());
+	if (mkdir(instance, 0700)) {
+		int err = errno;
+
+		strcpy(path, instance);
+		*instance = '\0';
+		die("%s: %s%s", path, strerror(err),
+		    err == EACCES || err == EPERM ? ": watching needs root" : "");
+	}
+
+	snprintf(path, sizeof(path), "%s/trace_pipe", instance);
+	fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		die("%s: %s", path, strerror(errno));
+	return fd;
+}
+
+static void start_trace(void)
+{
+	if (!watch_all)
+		must_write("events/sched/sched_process_fork/enable", "1");
+	must_write("events/mlock/mlock_refused/enable", "1");
+	must_write("events/mlock/mlockall/enable", "1");
+}
+
+static void stop(int sig)
+{
+	stopped = sig;
+}
+
+static void catch_signals(void)
+{
+	struct sigaction sa = { .sa_handler = stop };
+
+	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGTERM, &sa, NULL);
+	sigaction(SIGHUP, &sa, NULL);
+}
+
+static void wait_for_events(int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+
+	poll(&pfd, 1, POLL_MS);
+	read_events(fd);
+}
+
+/*
+ * mlock-why -p PID, -a
+ */
+
+static int watch(pid_t pid)
+{
+	char path[64];
+	int fd;
+
+	if (pid) {
+		snprintf(path, sizeof(path), "/proc/%d/task", pid);
+		if (access(path, F_OK))
+			die("there is no process %d", pid);
+	}
+	catch_signals();
+	watch_all = !pid;
+	fd = open_trace();
+	/* Before the threads are listed, so that none is missed. */
+	start_trace();
+	if (pid) {
+		DIR *dir = opendir(path);
+		struct dirent *d;
+		pid_t tid;
+
+		while (dir && (d = readdir(dir))) {
+			if (parse_pid(d->d_name, &tid))
+				watch_task(tid);
+		}
+		if (dir)
+			closedir(dir);
+	}
+	if (!json)
+		fprintf(stderr, "mlock-why: watching%s; end with ^C\n",
+			pid ? " the process" : "");
+	while (!stopped && (!pid || !access(path, F_OK)))
+		wait_for_events(fd);
+	drain_events(fd);
+	close(fd);
+	remove_instance();
+	return 0;
+}
+
+/*
+ * mlock-why -- COMMAND
+ */
+
+/* @user is a number, or a name in /etc/passwd. */
+static void find_user(const char *user, uid_t *uid, gid_t *gid)
+{
+	struct passwd *pw = NULL;
+	char *end;
+	FILE *f = fopen("/etc/passwd", "re");
+
+	*uid = strtoul(user, &end, 10);
+	*gid = *uid;
+	while (f && (pw = fgetpwent(f))) {
+		if (*end ? is(pw->pw_name, user) : pw->pw_uid == *uid)
+			break;
+	}
+	if (pw) {
+		*uid = pw->pw_uid;
+		*gid = pw->pw_gid;
+	} else if (*end || end == user) {
+		die("there is no user '%s' in /etc/passwd: give a number", user);
+	}
+	if (f)
+		fclose(f);
+}
+
+static __attribute__((noreturn)) void run_command(char **argv, int go, const char *user,
+						  uid_t uid, gid_t gid)
+{
+	char byte;
+
+	/* Not before it is watched; not at all if that failed. */
+	if (read(go, &byte, 1) != 1)
+		_exit(EXIT_OURS);
+	if (user && (setgroups(0, NULL) || setresgid(gid, gid, gid) ||
+		     setresuid(uid, uid, uid))) {
+		fprintf(stderr, "mlock-why: cannot become user '%s': %s\n", user,
+			strerror(errno));
+		_exit(EXIT_OURS);
+	}
+	execvp(argv[0], argv);
+	fprintf(stderr, "mlock-why: %s: %s\n", argv[0], strerror(errno));
+	_exit(errno == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN);
+}
+
+static int watch_command(char **argv, const char *user)
+{
+	int go[2], fd, status = 0;
+	uid_t uid = 0;
+	gid_t gid = 0;
+	pid_t pid;
+
+	if (user)
+		find_user(user, &uid, &gid);
+	fd = open_trace();
+	if (pipe2(go, O_CLOEXEC))
+		die("pipe: %s", strerror(errno));
+	fflush(NULL);
+	pid = fork();
+	if (pid < 0)
+		die("fork: %s", strerror(errno));
+	if (!pid) {
+		close(go[1]);
+		run_command(argv, go[0], user, uid, gid);
+	}
+	close(go[0]);
+
+	/* What the terminal sends is for the command; its end is ours. */
+	signal(SIGINT, SIG_IGN);
+	signal(SIGQUIT, SIG_IGN);
+	watch_task(pid);
+	start_trace();
+	if (write(go[1], "", 1) != 1)
+		die("cannot start the command: %s", strerror(errno));
+	close(go[1]);
+
+	while (waitpid(pid, &status, WNOHANG) == 0)
+		wait_for_events(fd);
+	drain_events(fd);
+	close(fd);
+	remove_instance();
+	if (!json && !nr_refused)
+		fprintf(out, "mlock-why: nothing was refused\n");
+	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+/*
+ * mlock-why --report PID, --system
+ */
+
+struct mapping {
+	unsigned long start;
+	unsigned long end;
+	unsigned long size;
+	unsigned long rss;
+	unsigned long locked;
+	bool lo;
+	bool lf;
+	char name[128];
+};
+
+struct process {
+	pid_t pid;
+	char comm[64];
+	unsigned long limit;
+	unsigned long vmlck;
+	unsigned long vmpin;
+	/* Sums over the mappings that are locked */
+	unsigned long size;
+	unsigned long rss;
+	unsigned long locked;
+	unsigned long secret;
+	struct mapping *maps;
+	size_t nr_maps;
+};
+
+static int by_size(const void *a, const void *b)
+{
+	const struct mapping *x = a, *y = b;
+
+	if (x->size != y->size)
+		return x->size < y->size ? 1 : -1;
+	return x->start < y->start ? -1 : x->start > y->start;
+}
+
+/* The soft limit in bytes; ULONG_MAX for unlimited, or if it cannot be read. */
+static unsigned long read_limit(pid_t pid)
+{
+	static const char key[] = "Max locked memory";
+	char path[64], line[256];
+	unsigned long limit = ULONG_MAX;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/limits", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return limit;
+	while (fgets(line, sizeof(line), f)) {
+		if (strncmp(line, key, sizeof(key) - 1))
+			continue;
+		if (sscanf(line + sizeof(key) - 1, "%lu", &limit) != 1)
+			limit = ULONG_MAX;
+	}
+	fclose(f);
+	return limit;
+}
+
+static bool size_field(const char *line, const char *key, unsigned long *bytes)
+{
+	unsigned long kb;
+	size_t n = strlen(key);
+
+	if (strncmp(line, key, n) || sscanf(line + n, "%lu", &kb) != 1)
+		return false;
+	*bytes = kb * 1024;
+	return true;
+}
+
+static int add_mapping(struct process *p, const struct mapping *m)
+{
+	struct mapping *maps;
+
+	if (!m->lo)
+		return 0;
+	maps = realloc(p->maps, (p->nr_maps + 1) * sizeof(*maps));
+	if (!maps)
+		return -ENOMEM;
+	p->maps = maps;
+	maps[p->nr_maps++] = *m;
+	p->size += m->size;
+	p->rss += m->rss;
+	p->locked += m->locked;
+	if (!strncmp(m->name, "/secretmem", 10))
+		p->secret += m->rss;
+	return 0;
+}
+
+/* Reads the locked mappings of a process. Negative if it cannot be looked at. */
+static int read_maps(struct process *p)
+{
+	struct mapping m = { .start = 0 };
+	char path[64], line[4096];
+	int err = 0, at;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/smaps", p->pid);
+	f = fopen(path, "re");
+	if (!f)
+		return -errno;
+	errno = 0;
+	while (!err && fgets(line, sizeof(line), f)) {
+		unsigned long start, end;
+
+		line[strcspn(line, "\n")] = '\0';
+		/* Only the first line of a mapping begins with a small letter or a digit. */
+		if (!isupper((unsigned char)line[0])) {
+			at = 0;
+			if (sscanf(line, "%lx-%lx %*s %*s %*s %*s %n", &start, &end, &at) < 2)
+				continue;
+			err = add_mapping(p, &m);
+			memset(&m, 0, sizeof(m));
+			m.start = start;
+			m.end = end;
+			snprintf(m.name, sizeof(m.name), "%s", at ? line + at : "");
+		} else if (!strncmp(line, "VmFlags:", 8)) {
+			m.lo = strstr(line, " lo");
+			m.lf = strstr(line, " lf");
+		} else if (!size_field(line, "Size:", &m.size) &&
+			   !size_field(line, "Rss:", &m.rss)) {
+			size_field(line, "Locked:", &m.locked);
+		}
+	}
+	if (!err)
+		err = add_mapping(p, &m);
+	if (!err && ferror(f))
+		err = -(errno ?: EIO);
+	fclose(f);
+	if (p->nr_maps)
+		qsort(p->maps, p->nr_maps, sizeof(*p->maps), by_size);
+	return err;
+}
+
+/* False if there is no such process, or none with memory of its own. */
+static bool read_process(struct process *p, pid_t pid)
+{
+	char path[64];
+
+	memset(p, 0, sizeof(*p));
+	p->pid = pid;
+	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+	if (access(path, F_OK))
+		return false;
+	first_line(path, p->comm, sizeof(p->comm));
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	p->vmlck = file_number(path, "VmLck:", ULONG_MAX);
+	if (p->vmlck == ULONG_MAX)
+		return false;
+	p->vmpin = file_number(path, "VmPin:", 0);
+	p->limit = read_limit(pid);
+	return true;
+}
+
+static const char *limit_text(unsigned long limit)
+{
+	return limit == ULONG_MAX ? "unlimited" : size_text(limit);
+}
+
+/* A limit may be larger than what JSON readers take for exact. */
+static void json_limit(unsigned long limit)
+{
+	if (limit == ULONG_MAX)
+		fputs("\"limit\":null", out);
+	else
+		fprintf(out, "\"limit\":%lu", limit);
+}
+
+static const char *may_not(int err)
+{
+	if (err == -EACCES || err == -EPERM)
+		return ": be the user of the process, or have CAP_SYS_PTRACE";
+	if (err == -ENOENT)
+		return ": the process is gone, or the kernel has no CONFIG_PROC_PAGE_MONITOR";
+	return "";
+}
+
+static int report(pid_t pid)
+{
+	struct process p;
+	size_t i;
+	int err;
+
+	if (!read_process(&p, pid))
+		die("there is no process %d with memory of its own", pid);
+	err = read_maps(&p);
+	if (err)
+		die("/proc/%d/smaps: %s%s", pid, strerror(-err), may_not(err));
+
+	if (json) {
+		fprintf(out, "{\"event\":\"report\",\"pid\":%d,", pid);
+		json_string("comm", p.comm);
+		fputc(',', out);
+		json_limit(p.limit);
+		fprintf(out, ",\"charged\":%lu,\"pinned\":%lu,\"size\":%lu,\"resident\":%lu,\"locked\":%lu,\"mappings\":[",
+			p.vmlck, p.vmpin, p.size, p.rss, p.locked);
+		for (i = 0; i < p.nr_maps; i++) {
+			struct mapping *m = &p.maps[i];
+
+			fprintf(out, "%s{\"start\":%lu,\"end\":%lu,\"mode\":\"%s\",\"size\":%lu,\"resident\":%lu,\"locked\":%lu,",
+				i ? "," : "", m->start, m->end, m->lf ? "onfault" : "locked",
+				m->size, m->rss, m->locked);
+			json_string("name", m->name);
+			fputc('}', out);
+		}
+		fputs("]}\n", out);
+		free(p.maps);
+		return 0;
+	}
+
+	fprintf(out, "%s (pid %d): RLIMIT_MEMLOCK %s, charged (VmLck) %s", p.comm, pid,
+		limit_text(p.limit), size_text(p.vmlck));
+	if (p.vmpin)
+		fprintf(out, ", pinned (VmPin) %s", size_text(p.vmpin));
+	fprintf(out, "\n");
+	if (!p.nr_maps) {
+		fprintf(out, "No mapping is locked.\n");
+		return 0;
+	}
+	fprintf(out, "\n%10s %10s %10s  %-7s  %s\n", "size kB", "resident", "locked", "mode",
+		"mapping");
+	for (i = 0; i < p.nr_maps; i++) {
+		struct mapping *m = &p.maps[i];
+
+		fprintf(out, "%10lu %10lu %10lu  %-7s  %lx-%lx %s\n", m->size >> 10,
+			m->rss >> 10, m->locked >> 10, m->lf ? "onfault" : "locked",
+			m->start, m->end, *m->name ? m->name : "(anonymous)");
+	}
+	fprintf(out, "%10lu %10lu %10lu  in %zu mapping%s\n", p.size >> 10, p.rss >> 10,
+		p.locked >> 10, p.nr_maps, p.nr_maps == 1 ? "" : "s");
+	free(p.maps);
+	return 0;
+}
+
+static int by_charge(const void *a, const void *b)
+{
+	const struct process *x = a, *y = b;
+
+	if (x->vmlck != y->vmlck)
+		return x->vmlck < y->vmlck ? 1 : -1;
+	return x->pid < y->pid ? -1 : x->pid > y->pid;
+}
+
+/* The resident part of System V shared memory that SHM_LOCK was called for. */
+static unsigned long shm_locked(void)
+{
+	unsigned long sum = 0, rss;
+	unsigned int mode;
+	char line[512];
+	FILE *f = fopen("/proc/sysvipc/shm", "re");
+
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%*d %*d %o %*u %*d %*d %*u %*u %*u %*u %*u %*u %*u %*u %lu",
+			   &mode, &rss) == 2 && mode & SHM_LOCKED_MODE)
+			sum += rss;
+	}
+	if (f)
+		fclose(f);
+	return sum;
+}
+
+/* How many ramfs are mounted; they do not tell how much is in them. */
+static unsigned int count_ramfs(void)
+{
+	char line[4096], type[64];
+	unsigned int n = 0;
+	FILE *f = fopen("/proc/self/mounts", "re");
+
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%*s %*s %63s", type) == 1 && is(type, "ramfs"))
+			n++;
+	}
+	if (f)
+		fclose(f);
+	return n;
+}
+
+static int report_system(void)
+{
+	unsigned long mlocked = file_number("/proc/meminfo", "Mlocked:", 0);
+	unsigned long unevictable = file_number("/proc/meminfo", "Unevictable:", 0);
+	unsigned long charged = 0, locked = 0, secret = 0, shm = shm_locked(), known;
+	unsigned int ramfs = count_ramfs(), hidden = 0;
+	struct process *all = NULL, p;
+	size_t nr = 0, i;
+	DIR *dir = opendir("/proc");
+	struct dirent *d;
+	pid_t pid;
+
+	if (!dir)
+		die("/proc: %s", strerror(errno));
+	while ((d = readdir(dir))) {
+		struct process *more;
+
+		if (!parse_pid(d->d_name, &pid) || !read_process(&p, pid) || !p.vmlck)
+			continue;
+		if (read_maps(&p))
+			hidden++;
+		free(p.maps);
+		p.maps = NULL;
+		more = realloc(all, (nr + 1) * sizeof(*all));
+		if (!more)
+			die("%s", strerror(ENOMEM));
+		all = more;
+		all[nr++] = p;
+		charged += p.vmlck;
+		locked += p.locked;
+		secret += p.secret;
+	}
+	closedir(dir);
+	if (nr)
+		qsort(all, nr, sizeof(*all), by_charge);
+
+	if (json) {
+		for (i = 0; i < nr; i++) {
+			fprintf(out, "{\"event\":\"process\",\"pid\":%d,", all[i].pid);
+			json_string("comm", all[i].comm);
+			fputc(',', out);
+			json_limit(all[i].limit);
+			fprintf(out, ",\"charged\":%lu,\"pinned\":%lu,\"resident\":%lu,\"locked\":%lu}\n",
+				all[i].vmlck, all[i].vmpin, all[i].rss, all[i].locked);
+		}
+		fprintf(out, "{\"event\":\"system\",\"processes\":%zu,\"unreadable\":%u,\"charged\":%lu,\"locked\":%lu,\"mlocked\":%lu,\"unevictable\":%lu,\"shm_lock\":%lu,\"secretmem\":%lu,\"ramfs_mounts\":%u}\n",
+			nr, hidden, charged, locked, mlocked, unevictable, shm, secret, ramfs);
+		free(all);
+		return 0;
+	}
+
+	if (nr)
+		fprintf(out, "%10s %10s %10s  %10s  %s\n", "charged kB", "resident", "locked",
+			"limit", "process");
+	for (i = 0; i < nr; i++)
+		fprintf(out, "%10lu %10lu %10lu  %10s  %s (pid %d)\n", all[i].vmlck >> 10,
+			all[i].rss >> 10, all[i].locked >> 10, limit_text(all[i].limit),
+			all[i].comm, all[i].pid);
+	if (nr)
+		fputc('\n', out);
+	fprintf(out, "%10lu kB charged to %zu process%s (VmLck)\n", charged >> 10, nr,
+		nr == 1 ? "" : "es");
+	fprintf(out, "%10lu kB of that is resident and locked, what is shared counted once\n",
+		locked >> 10);
+	if (hidden)
+		fprintf(out, "%10s    without %u process%s that may not be looked at (CAP_SYS_PTRACE)\n", "",
+			hidden, hidden == 1 ? "" : "es");
+	fprintf(out, "\n%10lu kB Mlocked in /proc/meminfo\n", mlocked >> 10);
+	fprintf(out, "%10lu kB Unevictable in /proc/meminfo, of which\n", unevictable >> 10);
+	fprintf(out, "%10lu kB     System V shared memory with SHM_LOCK\n", shm >> 10);
+	fprintf(out, "%10lu kB     secret memory that is mapped (memfd_secret)\n", secret >> 10);
+	known = add(add(mlocked, shm), secret);
+	fprintf(out, "%10lu kB     the rest: ramfs (%u mounted), and what drivers keep\n",
+		(unevictable > known ? unevictable - known : 0) >> 10, ramfs);
+	fprintf(out, "\nThe counters may lag: what has just been locked or unlocked waits in a batch of its CPU.\n");
+	free(all);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	enum { OPT_REPORT = 256, OPT_SYSTEM };
+	static const struct option options[] = {
+		{ "pid", required_argument, NULL, 'p' },
+		{ "all", no_argument, NULL, 'a' },
+		{ "report", required_argument, NULL, OPT_REPORT },
+		{ "system", no_argument, NULL, OPT_SYSTEM },
+		{ "json", no_argument, NULL, 'j' },
+		{ "output", required_argument, NULL, 'o' },
+		{ "user", required_argument, NULL, 'u' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
+	};
+	const char *file = NULL, *user = NULL;
+	int opt, mode = 0, modes = 0;
+	pid_t pid = 0;
+
+	while ((opt = getopt_long(argc, argv, "+p:ajo:u:h", options, NULL)) != -1) {
+		switch (opt) {
+		case 'p':
+		case OPT_REPORT:
+			if (!parse_pid(optarg, &pid))
+				die("'%s' is no process number", optarg);
+			mode = opt;
+			modes++;
+			break;
+		case 'a':
+		case OPT_SYSTEM:
+			mode = opt;
+			modes++;
+			break;
+		case 'j':
+			json = true;
+			break;
+		case 'o':
+			file = optarg;
+			break;
+		case 'u':
+			user = optarg;
+			break;
+		case 'h':
+			usage(stdout);
+			return 0;
+		default:
+			usage(stderr);
+			return EXIT_OURS;
+		}
+	}
+	modes += optind < argc;
+	if (modes != 1) {
+		fprintf(stderr, "mlock-why: %s\n", modes ?
+			"a command, -p, -a, --report and --system exclude each other" :
+			"a command, -p, -a, --report or --system is wanted");
+		usage(stderr);
+		return EXIT_OURS;
+	}
+	if (user && mode) {
+		fprintf(stderr, "mlock-why: --user is for a command\n");
+		return EXIT_OURS;
+	}
+
+	page_size = sysconf(_SC_PAGESIZE);
+	out = mode ? stdout : stderr;
+	if (file) {
+		out = fopen(file, "we");
+		if (!out)
+			die("%s: %s", file, strerror(errno));
+	}
+
+	switch (mode) {
+	case 'p':
+	case 'a':
+		return watch(pid);
+	case OPT_REPORT:
+		return report(pid);
+	case OPT_SYSTEM:
+		return report_system();
+	default:
+		return watch_command(argv + optind, user);
+	}
+}
