@@ -264,7 +264,7 @@ $(foreach kind,$(KINDS),$(eval $(call KERNEL,-$(kind),$(KCONFIGS) $(if $(filter 
 #
 
 GUEST = $(O)/guest
-SELFTESTS = mlock2-tests mlock-random-test on-fault-limit mlock-behaviour mlock-pressure mlock-large mlock-rt mlock-secret
+SELFTESTS = mlock2-tests mlock-random-test on-fault-limit mlock-behaviour mlock-pressure mlock-large mlock-rt mlock-secret mlock-trace mlock-why-test
 TOOL = $(BUILD)/tool/release/mlock2
 CARGO = cargo --quiet
 
@@ -292,13 +292,18 @@ define selftests
 endef
 
 .PHONY: guest
-guest: $(if $(USER_CC),,no-user-cc) $(foreach abi,native $(COMPAT),$(O)/headers/$(call headers_of,$(abi))/.done) $(GUEST)/init $(GUEST)/demo $(GUEST)/run.plan $(GUEST)/test.plan $(GUEST)/debug.plan
+guest: $(if $(USER_CC),,no-user-cc) $(foreach abi,native $(COMPAT),$(O)/headers/$(call headers_of,$(abi))/.done) $(GUEST)/init $(GUEST)/demo $(GUEST)/mlock-why $(GUEST)/run.plan $(GUEST)/test.plan $(GUEST)/debug.plan
 	$(call selftests,native,$(GUEST))
 	$(foreach abi,$(COMPAT),$(call selftests,$(abi),$(GUEST)/$(abi)))
 
-$(GUEST)/%: tools/mlock2/guest/%.c $(O)/headers/$(call headers_of,native)/.done
+define guest_program
 	@mkdir -p $(GUEST)
 	@$(USER_CC) -static -O2 -Wall -Wextra -isystem $(call headers,$(call headers_of,native)) -o $@ $<
+endef
+$(GUEST)/%: tools/mlock2/guest/%.c $(O)/headers/$(call headers_of,native)/.done
+	$(guest_program)
+$(GUEST)/%: tools/mm/%.c $(O)/headers/$(call headers_of,native)/.done
+	$(guest_program)
 
 # What has not been tried on other architectures yet, and takes minutes on some
 NOT_TRIED = $(if $(filter x86_64,$(ARCH)),,mlock-rt mlock-secret)
@@ -349,8 +354,12 @@ machine = $(TOOL) boot --image $(1)/$(KIMAGE_FILE) --gen-init-cpio $(1)/usr/gen_
 	$(QEMU:%=--qemu %) --qemu-args='$(QEMU_ARGS) $(2)' --tcg $(TCG) \
 	--console $(CONSOLE) --init $(GUEST)/init \
 	$(CPUS:%=--cpus %) $(MEM:%=--mem %) $(if $(KNOWN),--known '$(KNOWN)') --name '$(call name_of,$(1))' --append '$(KPARAMS) $(3)'
+# The kernels that have the events of include/trace/events/mlock.h
+TRACED = $(filter-out %-c %-fair,$(filter $(BUILD)/x86_64%,$(1)))
 # boot(build tree, plan, name of this boot, more kernel parameters)
-boot = $(call machine,$(1),,$(KNODES) $(4)) $(if $(ABSENT),--absent '$(ABSENT)') --accel $(ACCEL) --bin $(GUEST) --plan $(2) --work $(1)/$(3)
+boot = $(call machine,$(1),,$(KNODES) $(4)) $(if $(ABSENT),--absent '$(ABSENT)') \
+	$(if $(call TRACED,$(1)),,--absent 'no trace events of mlock') --accel $(ACCEL) \
+	--bin $(GUEST) --file $(GUEST)/mlock-why --plan $(2) --work $(1)/$(3)
 # What a build tree is called in the results, such as "x86_64-debug MLOCK2=n"
 name_of = $(patsubst %-fair,%,$(patsubst %-c,%,$(notdir $(1)))) $(if $(filter %-c %-fair,$(1)),MLOCK2=n,MLOCK2=y)$(if $(filter %-fair,$(1)), FAIR=1)
 # A kernel with checks takes its time.
@@ -616,6 +625,7 @@ mutants-kernel: kernel-c-built guest tool diff-programs
 		--build "$(KMAKE) CC='$(KCC)' O=$(O_MUTANT) $(KIMAGE)" \
 		--stage quick="$(call mutant_boot,quick,120,mlock2-tests mlock2-tests-nobody on-fault-limit,kunit.enable=1)" \
 		--stage behaviour="$(call mutant_boot,behaviour,300,mlock-behaviour)" \
+		--stage trace="$(call mutant_boot,trace,120,mlock-trace)" \
 		--stage diff="$(call compare,mutant,$(O_C),$(O_MUTANT)) $(CASES) --ops $(MUTANT_OPS) --shrink 0" \
 		--stage pressure="$(call mutant_boot,pressure,600,mlock-pressure mlock-random-test)" \
 		$(wildcard $(MUTANT:%=tools/testing/mlock2/mutants/%.diff)) || [ $$? = 1 ]

@@ -15,7 +15,62 @@
 #include <linux/spinlock_types.h>
 #include <linux/types.h>
 
+struct mm_struct;
 struct task_struct;
+struct ucounts;
+
+/*
+ * Who asked to lock memory, why that was refused, and why a page could not be
+ * faulted in: for the events in trace/events/mlock.h. User space sees the
+ * names; see Documentation/admin-guide/mm/mlock.rst.
+ */
+enum mlock_caller {
+	MLOCK_CALLER_MLOCK,
+	MLOCK_CALLER_MLOCK2,
+	MLOCK_CALLER_MUNLOCK,
+	MLOCK_CALLER_MLOCKALL,
+	MLOCK_CALLER_MUNLOCKALL,
+	MLOCK_CALLER_MMAP,
+	MLOCK_CALLER_BRK,
+	MLOCK_CALLER_MREMAP,
+	MLOCK_CALLER_STACK,
+	MLOCK_CALLER_SHM_LOCK,
+	MLOCK_CALLER_SHM_HUGETLB,
+	MLOCK_CALLER_ACCOUNT,
+	MLOCK_CALLER_DRIVER,
+};
+
+enum mlock_reason {
+	MLOCK_REASON_LIMIT_ZERO,
+	MLOCK_REASON_OVER_LIMIT,
+	MLOCK_REASON_OVER_USER_LIMIT,
+	MLOCK_REASON_NOT_PERMITTED,
+	MLOCK_REASON_HOLE,
+	MLOCK_REASON_NOT_MAPPED,
+	MLOCK_REASON_RANGE_WRAPS,
+	MLOCK_REASON_BAD_FLAGS,
+	MLOCK_REASON_TOO_MANY_VMAS,
+	MLOCK_REASON_NO_MEMORY_FOR_VMA,
+	MLOCK_REASON_POPULATE_FAILED,
+	MLOCK_REASON_KILLED,
+};
+
+enum mlock_cause {
+	MLOCK_CAUSE_NONE,
+	MLOCK_CAUSE_NO_ACCESS,
+	MLOCK_CAUSE_PAST_EOF,
+	MLOCK_CAUSE_GUARD,
+	MLOCK_CAUSE_SECRETMEM,
+	MLOCK_CAUSE_NO_MEMORY,
+	MLOCK_CAUSE_SIGBUS,
+	MLOCK_CAUSE_UNMAPPED,
+};
+
+enum mlock_mode {
+	MLOCK_MODE_UNLOCKED,
+	MLOCK_MODE_LOCKED,
+	MLOCK_MODE_ONFAULT,
+};
 
 /* Rust, for the system calls */
 long mlock2_mlock(unsigned long start, size_t len);
@@ -28,6 +83,31 @@ long mlock2_munlockall(void);
 int mlock2_account_locked_vm(unsigned long *locked_vm, unsigned long pages,
 			     bool inc, const struct task_struct *task,
 			     bool bypass_rlim);
+
+/*
+ * Rust, for callers in C of what mm has functions for already: these also take
+ * what the event of a refusal tells of the caller.
+ */
+#ifdef CONFIG_MLOCK2
+bool mlock2_can_do_mlock(enum mlock_caller caller, unsigned long bytes);
+bool mlock2_locked_future_ok(const struct mm_struct *mm, unsigned long bytes,
+			     enum mlock_caller caller);
+int mlock2_shm_hugetlb(size_t size, struct ucounts *ucounts);
+void mlock2_shm_lock_refused(size_t size);
+
+/* Most vmas are not locked: they need no call */
+static inline bool mlock2_future_ok(const struct mm_struct *mm, bool is_vma_locked,
+				    unsigned long bytes, enum mlock_caller caller)
+{
+	return !is_vma_locked || mlock2_locked_future_ok(mm, bytes, caller);
+}
+#else
+#define mlock2_can_do_mlock(caller, bytes)	can_do_mlock()
+#define mlock2_future_ok(mm, is_vma_locked, bytes, caller) \
+	mlock_future_ok(mm, is_vma_locked, bytes)
+#define mlock2_shm_hugetlb(size, ucounts)	user_shm_lock(size, ucounts)
+#define mlock2_shm_lock_refused(size)		do { } while (0)
+#endif
 
 /* C, for Rust */
 extern spinlock_t shmlock_user_lock;

@@ -15,12 +15,22 @@ use super::{
 };
 use kernel::{
     mm::{
+        mlock_trace::{
+            self,
+            Caller,
+            Cause,
+            Refusal,
+            Request, //
+        },
+        mmap_write::MmapWriteGuard,
         user::{
             populate,
+            populate_again,
             populate_ignoring_errors,
+            unpopulated_cause,
             untagged_addr, //
         },
-        MmWithUser,
+        MmWithUser, //
     },
     prelude::*,
     task::CurrentTask, //
@@ -29,6 +39,57 @@ use kernel::{
 // A system call comes from user space, so there is an address space.
 fn mm_of(current: &CurrentTask) -> Result<&MmWithUser> {
     current.mm().ok_or(EINVAL)
+}
+
+/// Locks the mmap lock for a request that is about a range.
+///
+/// # Errors
+///
+/// `EINTR` if a fatal signal arrived first.
+#[inline(always)]
+fn lock_mm_for(
+    current: &CurrentTask,
+    addr: usize,
+    len: usize,
+    mode: LockMode,
+) -> Result<MmapWriteGuard<'_>> {
+    match mm_of(current)?.mmap_write_lock_killable() {
+        Ok(guard) => Ok(guard),
+        Err(error) => {
+            if mlock_trace::is_refused_traced() {
+                trace_range(addr, len, mode, error, Refusal::Killed);
+            }
+            Err(error)
+        }
+    }
+}
+
+// The event of a request of which only the arguments are known yet.
+#[cold]
+#[inline(never)]
+fn trace_range(addr: usize, len: usize, mode: LockMode, error: Error, why: Refusal) {
+    let range = PageRange::new(untagged_addr(addr), len);
+
+    memlock::trace_range_refused(range, mode, error, why);
+}
+
+/// The same for a request that is about all.
+#[inline(always)]
+fn lock_mm_for_all(current: &CurrentTask, caller: Caller) -> Result<MmapWriteGuard<'_>> {
+    match mm_of(current)?.mmap_write_lock_killable() {
+        Ok(guard) => Ok(guard),
+        Err(error) => Err(mlock_trace::refused(of_all(caller), error, Refusal::Killed)),
+    }
+}
+
+// What an event tells of mlockall(2) and munlockall(2).
+#[inline(always)]
+fn of_all(caller: Caller) -> Request {
+    Request {
+        caller,
+        start: 0,
+        len: 0,
+    }
 }
 
 /// What POSIX wants mlock() to return where populating failed: `ENOMEM` for a part that cannot be
@@ -55,8 +116,25 @@ pub(crate) fn do_mlock(addr: usize, len: usize, mode: LockMode) -> Result {
     if memlock::can_do_mlock() {
         lock_range(addr, len, mode)
     } else {
+        limit_zero(addr, len, mode)
+    }
+}
+
+#[inline(always)]
+fn limit_zero(addr: usize, len: usize, mode: LockMode) -> Result {
+    if mlock_trace::is_refused_traced() {
+        trace_limit_zero(addr, len, mode)
+    } else {
         Err(EPERM)
     }
+}
+
+// Returns what its caller does, so that this saves no registers for it.
+#[cold]
+#[inline(never)]
+fn trace_limit_zero(addr: usize, len: usize, mode: LockMode) -> Result {
+    trace_range(addr, len, mode, EPERM, Refusal::LimitZero);
+    Err(EPERM)
 }
 
 // Apart, so that a call that is refused above does not save the registers that this needs.
@@ -66,15 +144,57 @@ fn lock_range(addr: usize, len: usize, mode: LockMode) -> Result {
     let range = PageRange::new(untagged_addr(addr), len);
     let limit = memlock::current_limit();
 
-    let mut mm = mm_of(current)?.mmap_write_lock_killable()?;
-    memlock::check_range(&mm, &range, limit)?;
+    let mut mm = lock_mm_for(current, addr, len, mode)?;
+    memlock::check_range(&mm, &range, mode, limit)?;
     let unpopulated = fixup::apply_vma_lock_flags(&mut mm, &range, mode)?;
     drop(mm);
 
     match unpopulated {
-        Some(range) => populate(current, range.start(), range.len()).map_err(posix_error),
+        Some(part) => match populate(current, part.start(), part.len()) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(populate_failed(&range, &part, mode, error)),
+        },
         // C populates the whole range in any case, and finds nothing to do.
         None => Ok(()),
+    }
+}
+
+// `part` of the range could not be populated.
+#[inline(always)]
+fn populate_failed(range: &PageRange, part: &PageRange, mode: LockMode, error: Error) -> Error {
+    let posix = posix_error(error);
+
+    if mlock_trace::is_refused_traced() {
+        let refusal = if error == EINTR {
+            Refusal::Killed
+        } else {
+            why_unpopulated(part.start(), part.len(), error)
+        };
+        memlock::trace_range_refused(*range, mode, posix, refusal);
+    }
+    posix
+}
+
+// Populating `start..start + len` (bytes) has failed with `error`: where, and why.
+#[cold]
+#[inline(never)]
+fn why_unpopulated(start: usize, len: usize, error: Error) -> Refusal {
+    let current = current!();
+
+    match populate_again(current, start, len) {
+        Err(why) => Refusal::PopulateFailed {
+            at: why.addr,
+            cause: unpopulated_cause(current, why),
+        },
+        // There is no telling any more.
+        Ok(()) => Refusal::PopulateFailed {
+            at: 0,
+            cause: if error == ENOMEM {
+                Cause::NO_MEMORY
+            } else {
+                Cause::UNMAPPED
+            },
+        },
     }
 }
 
@@ -84,9 +204,28 @@ fn lock_range(addr: usize, len: usize, mode: LockMode) -> Result {
 ///
 /// `EINVAL` for an unknown flag, then those of [`do_mlock`].
 pub(crate) fn mlock2(addr: usize, len: usize, flags: i32) -> Result {
-    let mode = LockMode::from_mlock2_flags(flags).ok_or(EINVAL)?;
+    match LockMode::from_mlock2_flags(flags) {
+        Some(mode) => do_mlock(addr, len, mode),
+        None => bad_flags(addr, len, Caller::MLOCK2),
+    }
+}
 
-    do_mlock(addr, len, mode)
+#[inline(always)]
+fn bad_flags(start: usize, len: usize, caller: Caller) -> Result {
+    if mlock_trace::is_refused_traced() {
+        trace_bad_flags(start, len, caller)
+    } else {
+        Err(EINVAL)
+    }
+}
+
+// As `trace_limit_zero()`.
+#[cold]
+#[inline(never)]
+fn trace_bad_flags(start: usize, len: usize, caller: Caller) -> Result {
+    let request = Request { caller, start, len };
+
+    Err(mlock_trace::refused(request, EINVAL, Refusal::BadFlags))
 }
 
 /// munlock(2).
@@ -99,7 +238,7 @@ pub(crate) fn munlock(addr: usize, len: usize) -> Result {
     let range = PageRange::new(untagged_addr(addr), len);
     let current = current!();
 
-    let mut mm = mm_of(current)?.mmap_write_lock_killable()?;
+    let mut mm = lock_mm_for(current, addr, len, LockMode::Unlocked)?;
     fixup::apply_vma_lock_flags(&mut mm, &range, LockMode::Unlocked).map(|_| ())
 }
 
@@ -110,19 +249,22 @@ pub(crate) fn munlock(addr: usize, len: usize) -> Result {
 /// `EINVAL` for flags that make no sense, `EPERM` if nothing may be locked, `EINTR` on a fatal
 /// signal, `ENOMEM` over the limit.
 pub(crate) fn mlockall(flags: i32) -> Result {
-    let request = LockAll::from_mlockall_flags(flags).ok_or(EINVAL)?;
+    let Some(request) = LockAll::from_mlockall_flags(flags) else {
+        return bad_flags(0, 0, Caller::MLOCKALL);
+    };
     if !memlock::can_do_mlock() {
-        return Err(EPERM);
+        let request = of_all(Caller::MLOCKALL);
+        return Err(mlock_trace::refused(request, EPERM, Refusal::LimitZero));
     }
 
     let current = current!();
     let limit = memlock::current_limit();
 
-    let mut mm = mm_of(current)?.mmap_write_lock_killable()?;
+    let mut mm = lock_mm_for_all(current, Caller::MLOCKALL)?;
     if request.current.is_some() {
         memlock::check_all(&mm, limit)?;
     }
-    let unpopulated = fixup::apply_mlockall_flags(&mut mm, request);
+    let unpopulated = apply_to_all(&mut mm, request, flags);
     drop(mm);
 
     if let Some(range) = unpopulated {
@@ -139,8 +281,35 @@ pub(crate) fn mlockall(flags: i32) -> Result {
 /// `EINTR` on a fatal signal.
 pub(crate) fn munlockall() -> Result {
     let current = current!();
-    let mut mm = mm_of(current)?.mmap_write_lock_killable()?;
+    let mut mm = lock_mm_for_all(current, Caller::MUNLOCKALL)?;
 
-    fixup::apply_mlockall_flags(&mut mm, LockAll::UNLOCK);
+    apply_to_all(&mut mm, LockAll::UNLOCK, 0);
     Ok(())
+}
+
+// With the event of mlockall(2) and munlockall(2).
+#[inline(always)]
+fn apply_to_all(mm: &mut MmapWriteGuard<'_>, request: LockAll, flags: i32) -> Option<PageRange> {
+    if mlock_trace::is_all_traced() {
+        apply_to_all_traced(mm, request, flags)
+    } else {
+        fixup::apply_mlockall_flags(mm, request)
+    }
+}
+
+// Apart, since it remembers what was charged before.
+#[cold]
+#[inline(never)]
+fn apply_to_all_traced(
+    mm: &mut MmapWriteGuard<'_>,
+    request: LockAll,
+    flags: i32,
+) -> Option<PageRange> {
+    let before = mm.locked_vm();
+    let unpopulated = fixup::apply_mlockall_flags(mm, request);
+    // The total of a process fits in an isize.
+    let charged = mm.locked_vm().wrapping_sub(before) as isize;
+
+    mlock_trace::all_changed(flags, fixup::count_locked_vmas(mm), charged);
+    unpopulated
 }

@@ -6,6 +6,10 @@
 //! each signature stands for, and may sleep. Lock order: see `rust/kernel/mm/mmap_write.rs`.
 
 use super::{
+    memlock::{
+        range_refused,
+        trace_range_refused, //
+    },
     range::{
         PageCount,
         PageRange, //
@@ -18,6 +22,11 @@ use super::{
 };
 use kernel::{
     mm::{
+        mlock_trace::{
+            self,
+            Mode,
+            Refusal, //
+        },
         mmap_write::{
             MmapWriteGuard,
             VmaMut, //
@@ -34,6 +43,18 @@ fn lock_flags(mode: LockMode) -> VmaFlags {
         LockMode::Unlocked => VmaFlags::NONE,
         LockMode::Locked => VmaFlags::LOCKED,
         LockMode::OnFault => VmaFlags::LOCKED_ONFAULT,
+    }
+}
+
+/// What flags of a vma stand for, in an event.
+#[inline(always)]
+fn mode_of(flags: VmaFlags) -> Mode {
+    if flags.contains(VmaFlags::LOCKED_ONFAULT) {
+        Mode::ONFAULT
+    } else if flags.contains(VmaFlags::LOCKED) {
+        Mode::LOCKED
+    } else {
+        Mode::UNLOCKED
     }
 }
 
@@ -68,6 +89,34 @@ fn mlock_fixup(
     change_lock_flags(vma, start, end, old, lock, look_from, walk)
 }
 
+/// How many pages are charged if `start..end` (bytes) of a vma is locked, or not any more.
+#[inline(always)]
+fn charge(start: usize, end: usize, is_locked: bool) -> isize {
+    // A vma is a part of the address space, so its pages fit in an isize.
+    let pages = PageCount::of_bytes(end.wrapping_sub(start)).get() as isize;
+
+    if is_locked {
+        pages
+    } else {
+        pages.wrapping_neg()
+    }
+}
+
+// The event of a vma that changes. Before the change: what the event tells is still at hand then.
+#[cold]
+#[inline(never)]
+fn trace_vma(start: usize, end: usize, old: VmaFlags, lock: VmaFlags) {
+    let (from, to) = (mode_of(old), mode_of(lock));
+    let is_locked = to != Mode::UNLOCKED;
+    let pages = if is_locked == (from != Mode::UNLOCKED) {
+        0
+    } else {
+        charge(start, end, is_locked)
+    };
+
+    mlock_trace::vma_changed(start, end, from, to, pages);
+}
+
 // Apart, so that a vma that stays as it is costs no call.
 #[inline(never)]
 fn change_lock_flags(
@@ -83,19 +132,16 @@ fn change_lock_flags(
         return Ok(false);
     };
     let mut vma = vma.modify_flags(start, end, lock)?;
+    if mlock_trace::is_vma_traced() {
+        trace_vma(start, end, old, lock);
+    }
 
     let was_locked = old.contains(VmaFlags::LOCKED);
     let is_locked = lock.contains(VmaFlags::LOCKED);
     let not_to_populate = lock != VmaFlags::LOCKED;
 
     if was_locked != is_locked {
-        // A vma is a part of the address space, so its pages fit in an isize.
-        let pages = PageCount::of_bytes(end.wrapping_sub(start)).get() as isize;
-        vma.add_locked_vm(if is_locked {
-            pages
-        } else {
-            pages.wrapping_neg()
-        });
+        vma.add_locked_vm(charge(start, end, is_locked));
         // If there is nothing to move, then what waits in a batch, such as the order to free a page
         // lazily, would otherwise take effect later than in C, which smaps shows.
         if !vma.maps_folios() {
@@ -132,6 +178,22 @@ fn add_unpopulated(
     }
 }
 
+// Why no vma could be made that begins at `at` (bytes), or ends in the vma there.
+#[inline(always)]
+fn not_split(mm: &MmapWriteGuard<'_>, at: usize) -> Refusal {
+    if mm.is_at_max_map_count() {
+        Refusal::TooManyVmas { at }
+    } else {
+        Refusal::NoMemoryForVma { at }
+    }
+}
+
+// Nothing is mapped at `at`, which is in the range.
+#[inline(always)]
+fn hole(start: usize, end: usize, mode: LockMode, at: usize) -> Error {
+    range_refused(start, end, mode, ENOMEM, at, |at| Refusal::Hole { at })
+}
+
 /// Locks or unlocks a range that may span vmas. The C function of the same name.
 ///
 /// Returns the part of the range that is to be populated, if the mode is to lock it.
@@ -147,7 +209,12 @@ pub(crate) fn apply_vma_lock_flags(
     range: &PageRange,
     mode: LockMode,
 ) -> Result<Option<PageRange>> {
-    let end = range.end().ok_or(EINVAL)?;
+    let Some(end) = range.end() else {
+        if mlock_trace::is_refused_traced() {
+            trace_range_refused(*range, mode, EINVAL, Refusal::RangeWraps);
+        }
+        return Err(EINVAL);
+    };
     if end == range.start() {
         return Ok(None);
     }
@@ -155,7 +222,10 @@ pub(crate) fn apply_vma_lock_flags(
     let lock = lock_flags(mode);
     let mut vmas = mm.vmas_mut();
     if !vmas.seek(range.start()) {
-        return Err(ENOMEM);
+        let at = range.start();
+        return Err(range_refused(at, end, mode, ENOMEM, at, |at| {
+            Refusal::NotMapped { at }
+        }));
     }
     let mut next = range.start();
     let mut unpopulated = None;
@@ -164,7 +234,7 @@ pub(crate) fn apply_vma_lock_flags(
     while let Some(vma) = vmas.next_below(end) {
         // The first vma contains the start; each later one must begin where the last one ended.
         if vma.start() > next {
-            return Err(ENOMEM);
+            return Err(hole(range.start(), end, mode, next));
         }
         let vma_end = vma.end().min(end);
         let start = next;
@@ -172,7 +242,15 @@ pub(crate) fn apply_vma_lock_flags(
         let look = start == range.start() && vma_end == end;
         // Populating starts there, wherever the vma does.
         let look_from = if look { 0 } else { usize::MAX };
-        let populated = mlock_fixup(vma, start, vma_end, lock, look_from, &mut walk)?;
+        let populated = match mlock_fixup(vma, start, vma_end, lock, look_from, &mut walk) {
+            Ok(populated) => populated,
+            Err(error) => {
+                if mlock_trace::is_refused_traced() {
+                    trace_range_refused(*range, mode, error, not_split(mm, start));
+                }
+                return Err(error);
+            }
+        };
         // Not `vma_end`: the vma may have been merged with one that reaches further.
         next = vmas.end();
         unpopulated = add_unpopulated(unpopulated, populated, start, vma_end, next.min(end));
@@ -183,7 +261,7 @@ pub(crate) fn apply_vma_lock_flags(
     }
 
     if next < end {
-        return Err(ENOMEM);
+        return Err(hole(range.start(), end, mode, next));
     }
     Ok(unpopulated)
 }
@@ -211,6 +289,13 @@ pub(crate) fn count_mm_mlocked_page_nr(mm: &MmapWriteGuard<'_>, range: &PageRang
     }
 
     PageCount::of_bytes(bytes)
+}
+
+/// Counts the vmas that are locked, for an event.
+pub(crate) fn count_locked_vmas(mm: &MmapWriteGuard<'_>) -> usize {
+    mm.vmas_in(0, usize::MAX)
+        .filter(|vma| vma.vma_flags().contains(VmaFlags::LOCKED))
+        .count()
 }
 
 /// Locks or unlocks every vma, and says how later ones start out. The C function of the same name.

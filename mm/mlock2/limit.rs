@@ -26,6 +26,12 @@ impl Limit {
         Self { bytes }
     }
 
+    /// The limit in bytes, for an event.
+    #[inline]
+    pub(crate) const fn bytes(self) -> usize {
+        self.bytes
+    }
+
     /// Whether nothing at all may be locked, which is `EPERM` rather than `ENOMEM`.
     #[inline]
     pub(crate) const fn is_zero(self) -> bool {

@@ -14,8 +14,10 @@ use super::{
     },
     range::{
         PageCount,
-        PageRange, //
+        PageRange,
+        PAGE_SIZE, //
     },
+    request::LockMode, //
 };
 use kernel::{
     capability::{
@@ -24,6 +26,12 @@ use kernel::{
     },
     do_once_lite,
     mm::{
+        mlock_trace::{
+            self,
+            Caller,
+            Refusal,
+            Request, //
+        },
         mmap_write::MmapWriteGuard,
         Mm, //
     },
@@ -47,6 +55,71 @@ pub(crate) fn current_limit() -> Limit {
     Limit::new(rlimit(Resource::MEMLOCK))
 }
 
+// What the event of a refusal tells of mlock(2) and its relatives. mlock2(2) without flags is the
+// same as mlock(2).
+fn request(start: usize, len: usize, mode: LockMode) -> Request {
+    Request {
+        caller: match mode {
+            LockMode::Unlocked => Caller::MUNLOCK,
+            LockMode::Locked => Caller::MLOCK,
+            LockMode::OnFault => Caller::MLOCK2,
+        },
+        start,
+        len,
+    }
+}
+
+/// `start..end` (bytes) is not locked or unlocked, but refused with `error`, for what `why` makes of
+/// the address `at`, which decided it. Returns the error.
+// Inlined, and with what is in registers already, so that nothing is set up for the event while it
+// is off.
+#[inline(always)]
+pub(crate) fn range_refused(
+    start: usize,
+    end: usize,
+    mode: LockMode,
+    error: Error,
+    at: usize,
+    why: fn(usize) -> Refusal,
+) -> Error {
+    if mlock_trace::is_refused_traced() {
+        trace_range(start, end, mode, error, at, why);
+    }
+    error
+}
+
+#[cold]
+#[inline(never)]
+fn trace_range(
+    start: usize,
+    end: usize,
+    mode: LockMode,
+    error: Error,
+    at: usize,
+    why: fn(usize) -> Refusal,
+) {
+    let len = end.wrapping_sub(start);
+
+    mlock_trace::refused(request(start, len, mode), error, why(at));
+}
+
+/// The event of a request to lock or unlock `range`, while it is on.
+#[cold]
+#[inline(never)]
+pub(crate) fn trace_range_refused(range: PageRange, mode: LockMode, error: Error, why: Refusal) {
+    mlock_trace::refused(request(range.start(), range.len(), mode), error, why);
+}
+
+// `locked` is what was locked before.
+#[inline(always)]
+fn over_limit(request: Request, error: Error, locked: usize, limit: Limit) {
+    let why = Refusal::OverLimit {
+        locked,
+        limit: limit.bytes(),
+    };
+    mlock_trace::refused(request, error, why);
+}
+
 /// Whether the current task may lock memory at all. The C function of the same name.
 ///
 /// May be called in task context.
@@ -55,12 +128,44 @@ pub(crate) fn can_do_mlock() -> bool {
     !current_limit().is_zero() || capable(Capability::IPC_LOCK)
 }
 
+/// The same for callers elsewhere, for whom it decides; they fail with `EPERM` then.
+///
+/// `bytes` is how much is to be locked, or 0. May be called in task context.
+#[inline]
+pub(crate) fn can_do_mlock_for(caller: Caller, bytes: usize) -> bool {
+    if can_do_mlock() {
+        return true;
+    }
+    if mlock_trace::is_refused_traced() {
+        return trace_limit_zero(caller, bytes);
+    }
+    false
+}
+
+// Returns what its caller does, so that this saves no registers for it.
+#[cold]
+#[inline(never)]
+fn trace_limit_zero(caller: Caller, bytes: usize) -> bool {
+    let request = Request {
+        caller,
+        start: 0,
+        len: bytes,
+    };
+    mlock_trace::refused(request, EPERM, Refusal::LimitZero);
+    false
+}
+
 /// Whether the current task may lock `range`, on top of what it has locked.
 ///
 /// # Errors
 ///
 /// `ENOMEM` if that is over the limit, and `CAP_IPC_LOCK` is missing. From `do_mlock()`.
-pub(crate) fn check_range(mm: &MmapWriteGuard<'_>, range: &PageRange, limit: Limit) -> Result {
+pub(crate) fn check_range(
+    mm: &MmapWriteGuard<'_>,
+    range: &PageRange,
+    mode: LockMode,
+    limit: Limit,
+) -> Result {
     let locked = range.pages().wrapping_add(PageCount::new(mm.locked_vm()));
 
     if limit.allows(locked) || capable(Capability::IPC_LOCK) {
@@ -71,6 +176,13 @@ pub(crate) fn check_range(mm: &MmapWriteGuard<'_>, range: &PageRange, limit: Lim
     if limit.allows(locked.wrapping_sub(fixup::count_mm_mlocked_page_nr(mm, range))) {
         Ok(())
     } else {
+        if mlock_trace::is_refused_traced() {
+            let why = Refusal::OverLimit {
+                locked: mm.locked_vm(),
+                limit: limit.bytes(),
+            };
+            trace_range_refused(*range, mode, ENOMEM, why);
+        }
         Err(ENOMEM)
     }
 }
@@ -84,21 +196,54 @@ pub(crate) fn check_all(mm: &MmapWriteGuard<'_>, limit: Limit) -> Result {
     if limit.allows(PageCount::new(mm.total_vm())) || capable(Capability::IPC_LOCK) {
         Ok(())
     } else {
+        if mlock_trace::is_refused_traced() {
+            let request = Request {
+                caller: Caller::MLOCKALL,
+                start: 0,
+                len: mm.total_vm().wrapping_mul(PAGE_SIZE),
+            };
+            over_limit(request, ENOMEM, mm.locked_vm(), limit);
+        }
         Err(ENOMEM)
     }
 }
 
-/// Whether a vma of `mm` may grow by, or start out with, `bytes`, given whether it is locked. The C
-/// function of the same name, for mmap, brk, mremap and stack growth.
+/// Whether a locked vma of `mm` may grow by, or start out with, `bytes`. The C is
+/// `mlock_future_ok()`, for mmap, brk, mremap and stack growth, of which this is told `caller`. The
+/// caller fails with `EAGAIN` or `ENOMEM` if not.
 ///
 /// May be called in task context.
-pub(crate) fn mlock_future_ok(mm: &Mm, is_vma_locked: bool, bytes: usize) -> bool {
-    if !is_vma_locked || capable(Capability::IPC_LOCK) {
+#[inline(always)]
+pub(crate) fn locked_future_ok(mm: &Mm, bytes: usize, caller: Caller) -> bool {
+    if capable(Capability::IPC_LOCK) {
         return true;
     }
 
-    let locked = PageCount::of_bytes(bytes).wrapping_add(PageCount::new(mm.locked_vm()));
-    current_limit().allows(locked)
+    let locked = mm.locked_vm();
+    let limit = current_limit();
+    let allowed = limit.allows(PageCount::of_bytes(bytes).wrapping_add(PageCount::new(locked)));
+    if !allowed && mlock_trace::is_refused_traced() {
+        return trace_future(caller, bytes, locked, limit);
+    }
+    allowed
+}
+
+// As `trace_limit_zero()`.
+#[cold]
+#[inline(never)]
+fn trace_future(caller: Caller, bytes: usize, locked: usize, limit: Limit) -> bool {
+    let request = Request {
+        caller,
+        start: 0,
+        len: bytes,
+    };
+    let error = if caller == Caller::STACK {
+        ENOMEM
+    } else {
+        EAGAIN
+    };
+    over_limit(request, error, locked, limit);
+    false
 }
 
 /// Adds `pages` to the `locked` pages of a process, or subtracts them unless `inc`; returns the new
@@ -124,7 +269,19 @@ pub(crate) fn account_locked_vm(
             warn_on!(true);
         }
     }
-    account(locked, pages, inc, limit).ok_or(ENOMEM)
+    account(locked, pages, inc, limit).ok_or_else(|| {
+        if mlock_trace::is_refused_traced() {
+            let request = Request {
+                caller: Caller::ACCOUNT,
+                start: 0,
+                len: pages.get().wrapping_mul(PAGE_SIZE),
+            };
+            // Without a limit it is not refused.
+            let limit = limit.unwrap_or(Limit::new(usize::MAX));
+            over_limit(request, ENOMEM, locked.get(), limit);
+        }
+        ENOMEM
+    })
 }
 
 /// Counts `size` bytes of shared memory as locked by a user, and takes a reference to the count.
@@ -133,12 +290,13 @@ pub(crate) fn account_locked_vm(
 /// `None` if the user may not lock that much; nothing is counted then. May be called in task
 /// context with spinlocks held; does not sleep. Takes `lock`, inside of which only the locks of
 /// `capable()` nest.
-pub(crate) fn user_shm_lock(
+#[inline(always)]
+fn count_user_shm(
     lock: &SpinLock<()>,
     size: usize,
     ucounts: &Ucounts,
+    limit: Limit,
 ) -> Option<UcountsRef> {
-    let limit = current_limit();
     let pages = PageCount::covering_bytes(size).get() as isize;
 
     let _guard = lock.lock();
@@ -153,6 +311,55 @@ pub(crate) fn user_shm_lock(
         ucounts.dec_memlock(pages);
     }
     counted
+}
+
+// What is refused to a caller for shared memory of `size` bytes.
+fn shm_request(caller: Caller, size: usize) -> Request {
+    Request {
+        caller,
+        start: 0,
+        len: size,
+    }
+}
+
+/// As [`count_user_shm`], for `SHM_LOCK`, which fails with `ENOMEM` if not.
+pub(crate) fn user_shm_lock(
+    lock: &SpinLock<()>,
+    size: usize,
+    ucounts: &Ucounts,
+) -> Option<UcountsRef> {
+    let limit = current_limit();
+    let counted = count_user_shm(lock, size, ucounts, limit);
+
+    if counted.is_none() && mlock_trace::is_refused_traced() {
+        let why = Refusal::OverUserLimit {
+            locked: usize::try_from(ucounts.memlock()).unwrap_or(0),
+            limit: limit.bytes(),
+        };
+        mlock_trace::refused(shm_request(Caller::SHM_LOCK, size), ENOMEM, why);
+    }
+    counted
+}
+
+/// As [`count_user_shm`], for a `SHM_HUGETLB` that is refused with `EPERM` in any case, since it
+/// may only be done with `CAP_IPC_LOCK` or by a group. The caller warns of programs for which the
+/// limit was enough, once.
+pub(crate) fn user_shm_hugetlb(
+    lock: &SpinLock<()>,
+    size: usize,
+    ucounts: &Ucounts,
+) -> Option<UcountsRef> {
+    let request = shm_request(Caller::SHM_HUGETLB, size);
+
+    mlock_trace::refused(request, EPERM, Refusal::NotPermitted);
+    count_user_shm(lock, size, ucounts, current_limit())
+}
+
+/// `SHM_LOCK` is refused with `EPERM`, since the limit is 0; that was decided in C.
+pub(crate) fn shm_lock_refused(size: usize) {
+    let request = shm_request(Caller::SHM_LOCK, size);
+
+    mlock_trace::refused(request, EPERM, Refusal::LimitZero);
 }
 
 /// Takes `size` bytes off again what a user has locked, and puts the reference. The C function of

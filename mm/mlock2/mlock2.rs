@@ -55,6 +55,7 @@ use kernel::{
             FolioBatch,
             TaskContext, //
         },
+        mlock_trace::Caller,
         Mm, //
     },
     prelude::*,
@@ -155,11 +156,21 @@ unsafe extern "C" fn mlock2_munlockall() -> c_long {
 /// None: unsafe because it is exported.
 #[export]
 unsafe extern "C" fn can_do_mlock() -> bool {
-    memlock::can_do_mlock()
+    memlock::can_do_mlock_for(Caller::DRIVER, 0)
 }
 
-/// Whether a vma of `mm` may grow by, or start out with, `bytes`, given whether it is locked. Task
-/// context; callers hold the mmap write lock.
+/// The same for a caller in mm, that wants to lock `bytes`. Task context.
+///
+/// # Safety
+///
+/// None: unsafe because it is exported.
+#[export]
+unsafe extern "C" fn mlock2_can_do_mlock(caller: bindings::mlock_caller, bytes: usize) -> bool {
+    memlock::can_do_mlock_for(Caller::from_raw(caller), bytes)
+}
+
+/// Whether the stack of `mm`, given whether it is locked, may grow by `bytes`. Task context;
+/// callers hold the mmap write lock.
 ///
 /// # Safety
 ///
@@ -173,7 +184,25 @@ unsafe extern "C" fn mlock_future_ok(
     // SAFETY: The caller promises that the pointer is valid.
     let mm = unsafe { Mm::from_raw(mm) };
 
-    memlock::mlock_future_ok(mm, is_vma_locked, bytes)
+    !is_vma_locked || memlock::locked_future_ok(mm, bytes, Caller::STACK)
+}
+
+/// Whether a locked vma of `mm` may grow by, or start out with, `bytes`, for the other callers. Task
+/// context; they hold the mmap write lock.
+///
+/// # Safety
+///
+/// `mm` must be valid for the call.
+#[export]
+unsafe extern "C" fn mlock2_locked_future_ok(
+    mm: *const bindings::mm_struct,
+    bytes: usize,
+    caller: bindings::mlock_caller,
+) -> bool {
+    // SAFETY: The caller promises that the pointer is valid.
+    let mm = unsafe { Mm::from_raw(mm) };
+
+    memlock::locked_future_ok(mm, bytes, Caller::from_raw(caller))
 }
 
 /// The decision of `__account_locked_vm()`. Task context, with the mmap write lock held.
@@ -228,6 +257,36 @@ unsafe extern "C" fn user_shm_lock(size: usize, ucounts: *mut bindings::ucounts)
         }
         None => 0,
     }
+}
+
+/// As `user_shm_lock()`, for a `SHM_HUGETLB` that is refused whatever the answer. Task context.
+///
+/// # Safety
+///
+/// `ucounts` must be valid for the call.
+#[export]
+unsafe extern "C" fn mlock2_shm_hugetlb(size: usize, ucounts: *mut bindings::ucounts) -> c_int {
+    // SAFETY: The caller promises that the pointer is valid for the call.
+    let ucounts = unsafe { Ucounts::from_raw(ucounts) };
+
+    match memlock::user_shm_hugetlb(shm_lock(), size, ucounts) {
+        Some(counted) => {
+            // As above.
+            counted.into_raw();
+            1
+        }
+        None => 0,
+    }
+}
+
+/// `SHM_LOCK` of `size` bytes is refused, since the limit is 0. Any context but NMI.
+///
+/// # Safety
+///
+/// None: unsafe because it is exported.
+#[export]
+unsafe extern "C" fn mlock2_shm_lock_refused(size: usize) {
+    memlock::shm_lock_refused(size);
 }
 
 /// Takes `size` bytes off again what a user has locked. Task context.

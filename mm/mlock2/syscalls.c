@@ -12,6 +12,10 @@
 #include <linux/spinlock.h>
 #include <linux/syscalls.h>
 
+#define CREATE_TRACE_POINTS
+#define CREATE_RUST_TRACE_POINTS
+#include <trace/events/mlock.h>
+
 /* Not static, or each object that Rust helpers are inlined into has its own */
 DEFINE_PER_CPU(struct mlock_fbatch, mlock_fbatch) = {
 	.lock = INIT_LOCAL_LOCK(lock),

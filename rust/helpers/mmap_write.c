@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
+#include <linux/fs.h>
+#include <linux/leafops.h>
+#include <linux/mlock2.h>
 #include <linux/mm.h>
 #include <linux/mmap_lock.h>
 #include <linux/mmu_context.h>
+#include <linux/pagemap.h>
 #include <linux/secretmem.h>
 #include <linux/uaccess.h>
 #include <linux/userfaultfd_k.h>
@@ -103,6 +107,55 @@ __rust_helper bool rust_helper_vma_populate_allowed(struct vm_area_struct *vma,
 	return (vma->vm_flags & (VM_READ | VM_SHADOW_STACK)) == VM_READ &&
 	       !userfaultfd_rwp(vma) &&
 	       arch_vma_access_permitted(vma, write, false, false);
+}
+
+/* Whether madvise(MADV_GUARD_INSTALL) was called for the page, and no other since */
+static inline bool is_guarded(struct vm_area_struct *vma, unsigned long addr)
+{
+	pmd_t *pmd = mm_find_pmd(vma->vm_mm, addr);
+	pte_t *pte = pmd ? pte_offset_map(pmd, addr) : NULL;
+	bool guarded;
+
+	if (!pte)
+		return false;
+	guarded = softleaf_is_guard_marker(softleaf_from_pte(ptep_get_lockless(pte)));
+	pte_unmap(pte);
+	return guarded;
+}
+
+static inline bool is_past_eof(struct vm_area_struct *vma, unsigned long addr)
+{
+	struct inode *inode = vma->vm_file ? file_inode(vma->vm_file) : NULL;
+
+	return inode && S_ISREG(inode->i_mode) &&
+	       linear_page_index(vma, addr) >= DIV_ROUND_UP(i_size_read(inode), PAGE_SIZE);
+}
+
+/*
+ * Why populate_vma_page_range() failed with -EFAULT for the page, by what there
+ * is under the mmap lock
+ */
+__rust_helper enum mlock_cause
+rust_helper_vma_unpopulated_cause(struct vm_area_struct *vma, unsigned long addr)
+{
+	bool write = (vma->vm_flags & (VM_WRITE | VM_SHARED)) == VM_WRITE;
+
+	if (!vma_is_accessible(vma) ||
+	    !arch_vma_access_permitted(vma, write, false, false))
+		return MLOCK_CAUSE_NO_ACCESS;
+	if (vma_is_secretmem(vma))
+		return MLOCK_CAUSE_SECRETMEM;
+	if (is_guarded(vma, addr))
+		return MLOCK_CAUSE_GUARD;
+	if (is_past_eof(vma, addr))
+		return MLOCK_CAUSE_PAST_EOF;
+	return MLOCK_CAUSE_SIGBUS;
+}
+
+/* Whether split_vma() refuses for the number of vmas */
+__rust_helper bool rust_helper_mm_at_max_map_count(struct mm_struct *mm)
+{
+	return mm->map_count >= get_sysctl_max_map_count();
 }
 
 __rust_helper unsigned long rust_helper_untagged_addr(unsigned long addr)

@@ -18,3 +18,9 @@ __rust_helper struct ucounts *rust_helper_get_ucounts(struct ucounts *ucounts)
 {
 	return get_ucounts(ucounts);
 }
+
+__rust_helper long rust_helper_get_rlimit_value(struct ucounts *ucounts,
+						enum rlimit_type type)
+{
+	return get_rlimit_value(ucounts, type);
+}

@@ -109,6 +109,17 @@ impl Ucounts {
         };
     }
 
+    /// Returns how many locked pages are counted, as `get_rlimit_value()`.
+    ///
+    /// May be called in any context. Others may change the number at any time.
+    #[inline]
+    pub fn memlock(&self) -> c_long {
+        // SAFETY: The pointer is valid since self is a reference.
+        unsafe {
+            bindings::get_rlimit_value(self.0.get(), bindings::rlimit_type_UCOUNT_RLIMIT_MEMLOCK)
+        }
+    }
+
     /// Takes another reference, as `get_ucounts()`, unless there are too many already.
     ///
     /// May be called in any context.

@@ -40,6 +40,8 @@ no-hugetlb      HUGETLBFS=n HUGETLB_PAGE=n
 device-memory   MEMORY_HOTPLUG=y MEMORY_HOTREMOVE=y ZONE_DEVICE=y
 no-counters     MEMCG=n VM_EVENT_COUNTERS=n
 no-sysvipc      SYSVIPC=n
+no-trace        ENABLE_DEFAULT_TRACERS=n FTRACE=n TRACEPOINTS=n
+no-jump-label   JUMP_LABEL=n
 rust-debug      RUST_DEBUG_ASSERTIONS=y
 rust-wraps      RUST_OVERFLOW_CHECKS=n
 no-kunit        MLOCK2_KUNIT_TEST=n KUNIT=n

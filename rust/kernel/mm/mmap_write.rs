@@ -132,6 +132,14 @@ impl MmapWriteGuard<'_> {
         unsafe { (*self.mm.as_raw()).__bindgen_anon_1.total_vm }
     }
 
+    /// Returns whether there are as many vmas as `vm.max_map_count` allows, so that none can be
+    /// split.
+    #[inline]
+    pub fn is_at_max_map_count(&self) -> bool {
+        // SAFETY: The mm is valid, and the write lock that we own excludes every writer.
+        unsafe { bindings::mm_at_max_map_count(self.mm.as_raw()) }
+    }
+
     /// Sets which lock flags a new vma starts with (`mm->def_vma_flags`); the other flags stay.
     ///
     /// Only the lock flags of `lock` count.

@@ -7,14 +7,30 @@
 use crate::{
     bindings,
     error::{
-        code::EINVAL,
+        code::{
+            EINVAL,
+            ENOMEM, //
+        },
         to_result,
+        Error,
         Result, //
     },
     ffi::c_int,
-    page::PAGE_MASK,
+    mm::{
+        mlock_trace::Cause,
+        virt::{
+            flags,
+            VmaRef, //
+        },
+        MmapReadGuard, //
+    },
+    page::{
+        PAGE_MASK,
+        PAGE_SIZE, //
+    },
     task::CurrentTask, //
 };
+use core::mem;
 
 /// Removes the bits of a user address that the hardware ignores, as `untagged_addr()`.
 ///
@@ -23,6 +39,62 @@ use crate::{
 pub fn untagged_addr(addr: usize) -> usize {
     // SAFETY: Any value is fine; only bits of `addr` and of the current task's set-up are read.
     unsafe { bindings::untagged_addr(addr) }
+}
+
+/// Why a range could not be populated.
+#[derive(Clone, Copy)]
+pub struct Unpopulated {
+    /// What `populate_vma_page_range()` returned.
+    pub error: Error,
+    /// The first address (bytes) that is not populated.
+    pub addr: usize,
+}
+
+impl<'a> MmapReadGuard<'a> {
+    /// Faults in the pages of the first vma that intersects `start..end` (bytes, page aligned), as
+    /// the body of the loop of `__mm_populate()`.
+    ///
+    /// Returns the guard, unless faulting in dropped the lock, and the address to go on from, which
+    /// is `end` if there is no such vma. Sleeps.
+    fn populate_first_vma(
+        self,
+        start: usize,
+        end: usize,
+    ) -> (Option<Self>, Result<usize, Unpopulated>) {
+        // SAFETY: By the type invariants, the read lock is held.
+        let vma = unsafe { bindings::find_vma_intersection(self.mm.as_raw(), start, end) };
+        if vma.is_null() {
+            return (Some(self), Ok(end));
+        }
+        // SAFETY: The vma was found under the read lock, which is still held.
+        let found = unsafe { VmaRef::from_raw(vma) };
+
+        let (start, end) = (start.max(found.start()), end.min(found.end()));
+        if found.flags() & (flags::IO | flags::PFNMAP) != 0 {
+            return (Some(self), Ok(end));
+        }
+
+        let mut locked = 1;
+        // SAFETY: The read lock is held, and the range, which is page aligned as vmas are, is in the
+        // vma. The vma is not used after this, which may drop the lock and say so.
+        let pages = unsafe { bindings::populate_vma_page_range(vma, start, end, &mut locked) };
+        let guard = if locked != 0 {
+            Some(self)
+        } else {
+            // The lock was dropped already.
+            mem::forget(self);
+            None
+        };
+        let next = match usize::try_from(pages) {
+            Ok(pages) => Ok(start.wrapping_add(pages.wrapping_mul(PAGE_SIZE))),
+            // What C returns is an errno, so it fits.
+            Err(_) => Err(Unpopulated {
+                error: Error::from_errno(pages as c_int),
+                addr: start,
+            }),
+        };
+        (guard, next)
+    }
 }
 
 /// Faults in the pages of `start..start + len` (bytes) in the address space of `current`, as
@@ -55,4 +127,59 @@ fn mm_populate(current: &CurrentTask, start: usize, len: usize, ignore_errors: c
     // SAFETY: `current` has an address space, and the range is page aligned. Whether anything is
     // mapped there is looked up under the lock.
     to_result(unsafe { bindings::__mm_populate(start, len, ignore_errors) })
+}
+
+/// As [`populate`], which does not tell which page it was that could not be faulted in.
+///
+/// For who has just called that, and is told here by trying again: once more for the page that
+/// failed, while those before it are there. Does nothing where [`populate`] returns [`EINVAL`].
+///
+/// # Errors
+///
+/// What `populate_vma_page_range()` returned for the first vma that could not be populated, and the
+/// address of the page.
+#[cold]
+pub fn populate_again(current: &CurrentTask, start: usize, len: usize) -> Result<(), Unpopulated> {
+    let Some(mm) = current.mm() else {
+        return Ok(());
+    };
+    if (start | len) & !PAGE_MASK != 0 {
+        return Ok(());
+    }
+
+    let end = start.saturating_add(len) & PAGE_MASK;
+    let mut next = start;
+    let mut lock = None;
+    while next < end {
+        let guard = match lock.take() {
+            Some(guard) => guard,
+            None => mm.mmap_read_lock(),
+        };
+        let populated;
+        (lock, populated) = guard.populate_first_vma(next, end);
+        next = populated?;
+    }
+    Ok(())
+}
+
+/// Looks for the reason why a page of `current` could not be populated, for an event: what is there
+/// now may be something else already.
+///
+/// Takes the mmap lock for reading, as [`populate`] does.
+pub fn unpopulated_cause(current: &CurrentTask, why: Unpopulated) -> Cause {
+    if why.error == ENOMEM {
+        return Cause::NO_MEMORY;
+    }
+    let Some(mm) = current.mm() else {
+        return Cause::UNMAPPED;
+    };
+
+    let guard = mm.mmap_read_lock();
+    match guard.vma_lookup(why.addr) {
+        // SAFETY: The vma was found under the read lock, which is held, and contains the address.
+        Some(vma) => Cause::from_raw(unsafe {
+            bindings::vma_unpopulated_cause(vma.as_ptr(), why.addr & PAGE_MASK)
+        }),
+        None => Cause::UNMAPPED,
+    }
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Shows what mlock2(MLOCK_ONFAULT) is for and where its limits are, and checks
- * every figure that it prints. Exits with 1 if one is not as it must be.
+ * Shows what mlock2(MLOCK_ONFAULT) is for and where its limits are, and has
+ * mlock-why explain what was refused. Checks every figure that it prints. Exits
+ * with 1 if one is not as it must be.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -23,8 +24,11 @@
 #define NOBODY		65534
 #define SMALL_LIMIT	(64 * 1024UL)
 #define UNKNOWN_FLAG	0x80
+#define MLOCK_WHY	"/mlock-why"
+#define EVENTS		"/sys/kernel/tracing/events/mlock"
 
 static size_t page_size;
+static size_t limit;
 static int wrong;
 
 static __attribute__((noreturn)) void die(const char *what)
@@ -169,7 +173,6 @@ static void set_limit(rlim_t bytes)
 
 static void without_privilege(void)
 {
-	size_t limit = page_size > SMALL_LIMIT ? page_size : SMALL_LIMIT;
 	size_t over = limit + page_size;
 	char lim[32], call[64];
 	void *map, *locked;
@@ -205,7 +208,69 @@ static void without_privilege(void)
 	expect("0", call, mlock2_call(map, page_size, MLOCK_ONFAULT), EPERM);
 }
 
-int main(void)
+/* Run the calls of without_privilege() once more under mlock-why. */
+static void explained(void)
+{
+	const char *const want[] = {
+		"= ENOMEM: RLIMIT_MEMLOCK is ",
+		", MAP_LOCKED) = EAGAIN: RLIMIT_MEMLOCK is ",
+		"= EINVAL: the only flag is MLOCK_ONFAULT",
+		"mlockall() = EINVAL: the flags must have ",
+		"= EPERM: RLIMIT_MEMLOCK is 0: ",
+	};
+	const size_t all = sizeof(want) / sizeof(want[0]);
+	char line[1024], self[256];
+	int fds[2], status;
+	size_t n = 0;
+	ssize_t len;
+	pid_t pid;
+	FILE *f;
+
+	if (access(EVENTS, F_OK)) {
+		printf("  This kernel has no trace events (CONFIG_TRACEPOINTS).\n");
+		return;
+	}
+	len = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	if (len < 0)
+		die("/proc/self/exe");
+	self[len] = '\0';
+	if (pipe(fds))
+		die("pipe");
+	pid = fork();
+	if (pid < 0)
+		die("fork");
+	if (!pid) {
+		dup2(fds[1], STDERR_FILENO);
+		close(fds[0]);
+		close(fds[1]);
+		if (!freopen("/dev/null", "w", stdout))
+			_exit(1);
+		execl(MLOCK_WHY, MLOCK_WHY, "--", self, "refused", NULL);
+		fprintf(stderr, "%s: %s\n", MLOCK_WHY, strerror(errno));
+		_exit(1);
+	}
+	close(fds[1]);
+
+	f = fdopen(fds[0], "r");
+	while (f && fgets(line, sizeof(line), f)) {
+		bool good = n < all && strstr(line, want[n]);
+
+		line[strcspn(line, "\n")] = '\0';
+		printf("  %s%s\n", line, good ? "" : "   <- WRONG");
+		wrong += !good;
+		n++;
+	}
+	if (f)
+		fclose(f);
+	if (waitpid(pid, &status, 0) != pid)
+		die("waitpid");
+	if (n != all || !WIFEXITED(status) || WEXITSTATUS(status)) {
+		printf("  <- WRONG: %zu calls were to be explained\n", all);
+		wrong++;
+	}
+}
+
+int main(int argc, char **argv)
 {
 	struct utsname uts;
 	int status;
@@ -214,6 +279,11 @@ int main(void)
 	/* the child shares the output: no line may wait in a buffer */
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	page_size = sysconf(_SC_PAGESIZE);
+	limit = page_size > SMALL_LIMIT ? page_size : SMALL_LIMIT;
+	if (argc == 2 && !strcmp(argv[1], "refused")) {
+		without_privilege();
+		return wrong ? 1 : 0;
+	}
 	if (uname(&uts))
 		die("uname");
 	printf("mlock2 on Linux %s, %s\n\n", uts.release, uts.machine);
@@ -234,6 +304,9 @@ int main(void)
 		die("waitpid");
 	if (!WIFEXITED(status) || WEXITSTATUS(status))
 		wrong++;
+
+	printf("\nThe same calls, and what mlock-why says of those that are refused:\n\n");
+	explained();
 
 	if (wrong) {
 		printf("\nWRONG: the kernel did not do what it must; see the marked lines.\n");

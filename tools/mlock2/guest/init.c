@@ -84,6 +84,22 @@ static void mount_one(const char *type, const char *dir, const char *options,
 		     type, dir, strerror(errno));
 }
 
+/*
+ * For the names of tasks, each event that is turned on or off patches the
+ * scheduler's code. A CPU that QEMU emulates may still run what another one has
+ * just patched away, which ends with "Oops: int3".
+ */
+static void no_names_in_traces(void)
+{
+	int fd = open("/sys/kernel/tracing/options/record-cmd", O_WRONLY);
+
+	if (fd < 0)
+		return;
+	if (write(fd, "0", 1) != 1)
+		mark("error cannot turn off record-cmd: %s", strerror(errno));
+	close(fd);
+}
+
 static void setup(void)
 {
 	int fd;
@@ -107,6 +123,8 @@ static void setup(void)
 	mount_one("tmpfs", "/tmp", "mode=1777", true);
 	mount_one("tmpfs", "/dev/shm", "mode=1777", true);
 	mount_one("cgroup2", "/sys/fs/cgroup", NULL, false);
+	mount_one("tracefs", "/sys/kernel/tracing", NULL, false);
+	no_names_in_traces();
 
 	klogctl(KLOG_CONSOLE_LEVEL, NULL, SHOW_ALL_BUT_DEBUG);
 }

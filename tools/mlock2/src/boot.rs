@@ -276,7 +276,7 @@ pub fn prepare(
     for file in &setup.file {
         let path = absolute(file).with_context(|| format!("no file {}", file.display()))?;
         let name = file.file_name().unwrap_or_default().to_string_lossy();
-        list += &format!("file /{name} {path} 644 0 0\n");
+        list += &format!("file /{name} {path} 755 0 0\n");
     }
     let mut programs: Vec<&str> = plan.0.iter().map(|e| e.program.as_str()).collect();
     programs.sort_unstable();

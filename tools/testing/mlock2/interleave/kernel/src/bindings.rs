@@ -276,6 +276,10 @@ pub unsafe fn mmap_write_unlock(mm: *mut mm_struct) {
     sched::write_unlock(unsafe { &(*mm).mmap_lock });
 }
 
+pub unsafe fn mm_at_max_map_count(_mm: *mut mm_struct) -> bool {
+    false
+}
+
 pub unsafe fn mm_def_vma_flags(mm: *mut mm_struct) -> *mut vma_flags_t {
     // SAFETY: It is one of the world's.
     unsafe { &raw mut (*mm).def_vma_flags }

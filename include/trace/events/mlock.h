@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What becomes of requests to lock memory, and why one is refused.
+ * Documentation/admin-guide/mm/mlock.rst describes the fields.
+ */
+#undef TRACE_SYSTEM
+#define TRACE_SYSTEM mlock
+
+#if !defined(_TRACE_MLOCK_H) || defined(TRACE_HEADER_MULTI_READ)
+#define _TRACE_MLOCK_H
+
+#include <linux/capability.h>
+#include <linux/cred.h>
+#include <linux/mlock2.h>
+#include <linux/mm.h>
+#include <linux/sched.h>
+#include <linux/tracepoint.h>
+#include <linux/user_namespace.h>
+
+#define MLOCK_CALLERS						\
+	EM(MLOCK_CALLER_MLOCK,		"mlock")		\
+	EM(MLOCK_CALLER_MLOCK2,		"mlock2")		\
+	EM(MLOCK_CALLER_MUNLOCK,	"munlock")		\
+	EM(MLOCK_CALLER_MLOCKALL,	"mlockall")		\
+	EM(MLOCK_CALLER_MUNLOCKALL,	"munlockall")		\
+	EM(MLOCK_CALLER_MMAP,		"mmap")			\
+	EM(MLOCK_CALLER_BRK,		"brk")			\
+	EM(MLOCK_CALLER_MREMAP,		"mremap")		\
+	EM(MLOCK_CALLER_STACK,		"stack")		\
+	EM(MLOCK_CALLER_SHM_LOCK,	"shm_lock")		\
+	EM(MLOCK_CALLER_SHM_HUGETLB,	"shm_hugetlb")		\
+	EM(MLOCK_CALLER_ACCOUNT,	"account_locked_vm")	\
+	EMe(MLOCK_CALLER_DRIVER,	"can_do_mlock")
+
+#define MLOCK_REASONS						\
+	EM(MLOCK_REASON_LIMIT_ZERO,	"limit_zero")		\
+	EM(MLOCK_REASON_OVER_LIMIT,	"over_limit")		\
+	EM(MLOCK_REASON_OVER_USER_LIMIT, "over_user_limit")	\
+	EM(MLOCK_REASON_NOT_PERMITTED,	"not_permitted")	\
+	EM(MLOCK_REASON_HOLE,		"hole")			\
+	EM(MLOCK_REASON_NOT_MAPPED,	"not_mapped")		\
+	EM(MLOCK_REASON_RANGE_WRAPS,	"range_wraps")		\
+	EM(MLOCK_REASON_BAD_FLAGS,	"bad_flags")		\
+	EM(MLOCK_REASON_TOO_MANY_VMAS,	"too_many_vmas")	\
+	EM(MLOCK_REASON_NO_MEMORY_FOR_VMA, "no_memory_for_vma")	\
+	EM(MLOCK_REASON_POPULATE_FAILED, "populate_failed")	\
+	EMe(MLOCK_REASON_KILLED,	"killed")
+
+#define MLOCK_CAUSES						\
+	EM(MLOCK_CAUSE_NONE,		"none")			\
+	EM(MLOCK_CAUSE_NO_ACCESS,	"no_access")		\
+	EM(MLOCK_CAUSE_PAST_EOF,	"past_eof")		\
+	EM(MLOCK_CAUSE_GUARD,		"guard")		\
+	EM(MLOCK_CAUSE_SECRETMEM,	"secretmem")		\
+	EM(MLOCK_CAUSE_NO_MEMORY,	"no_memory")		\
+	EM(MLOCK_CAUSE_SIGBUS,		"sigbus")		\
+	EMe(MLOCK_CAUSE_UNMAPPED,	"unmapped")
+
+#define MLOCK_MODES						\
+	EM(MLOCK_MODE_UNLOCKED,		"unlocked")		\
+	EM(MLOCK_MODE_LOCKED,		"locked")		\
+	EMe(MLOCK_MODE_ONFAULT,		"onfault")
+
+/* Let user space have the numbers of the enums */
+#undef EM
+#undef EMe
+#define EM(a, b)	TRACE_DEFINE_ENUM(a);
+#define EMe(a, b)	TRACE_DEFINE_ENUM(a);
+
+MLOCK_CALLERS
+MLOCK_REASONS
+MLOCK_CAUSES
+MLOCK_MODES
+
+#undef EM
+#undef EMe
+#define EM(a, b)	{ a, b },
+#define EMe(a, b)	{ a, b }
+
+/* The caller's address space locks new mappings */
+#define MLOCK_STATE_FUTURE	0x1
+/* The caller has CAP_IPC_LOCK, but only in a user namespace */
+#define MLOCK_STATE_NS_CAP	0x2
+
+/*
+ * A request to lock memory was refused, or munlock() was.
+ *
+ * @locked: pages locked before, by the process; by the user for shm_lock
+ * @limit: RLIMIT_MEMLOCK in bytes
+ * @at: the address that decided: the first one that is not mapped, where a vma
+ *	could not be split, or the first page that could not be faulted in
+ *
+ * A field that has nothing to do with the reason is 0.
+ */
+TRACE_EVENT(mlock_refused,
+
+	TP_PROTO(unsigned int caller, unsigned int reason, int error,
+		 unsigned long start, unsigned long len, unsigned long locked,
+		 unsigned long limit, unsigned long at, unsigned int cause),
+
+	TP_ARGS(caller, reason, error, start, len, locked, limit, at, cause),
+
+	TP_STRUCT__entry(
+		__field(pid_t,		tgid)
+		__field(unsigned int,	caller)
+		__field(unsigned int,	reason)
+		__field(int,		error)
+		__field(unsigned long,	start)
+		__field(unsigned long,	len)
+		__field(unsigned long,	locked)
+		__field(unsigned long,	limit)
+		__field(unsigned long,	at)
+		__field(unsigned int,	cause)
+		__field(int,		map_count)
+		__field(unsigned int,	state)
+		__array(char,		comm,	TASK_COMM_LEN)
+	),
+
+	TP_fast_assign(
+		const struct mm_struct *mm = current->mm;
+
+		__entry->tgid = current->tgid;
+		__entry->caller = caller;
+		__entry->reason = reason;
+		__entry->error = error;
+		__entry->start = start;
+		__entry->len = len;
+		__entry->locked = locked;
+		__entry->limit = limit;
+		__entry->at = at;
+		__entry->cause = cause;
+		__entry->map_count = mm ? READ_ONCE(mm->map_count) : 0;
+		__entry->state = 0;
+		if (mm && vma_flags_test(&mm->def_vma_flags, VMA_LOCKED_BIT))
+			__entry->state |= MLOCK_STATE_FUTURE;
+		if (current_user_ns() != &init_user_ns &&
+		    has_ns_capability_noaudit(current, current_user_ns(), CAP_IPC_LOCK))
+			__entry->state |= MLOCK_STATE_NS_CAP;
+		memcpy(__entry->comm, current->comm, TASK_COMM_LEN);
+	),
+
+	TP_printk("tgid=%d caller=%s reason=%s error=%d start=0x%lx len=%lu locked=%lu limit=%lu at=0x%lx cause=%s map_count=%d state=%s comm=%s",
+		__entry->tgid,
+		__print_symbolic(__entry->caller, MLOCK_CALLERS),
+		__print_symbolic(__entry->reason, MLOCK_REASONS),
+		__entry->error, __entry->start, __entry->len, __entry->locked,
+		__entry->limit, __entry->at,
+		__print_symbolic(__entry->cause, MLOCK_CAUSES),
+		__entry->map_count,
+		__print_flags(__entry->state, "|",
+			      { MLOCK_STATE_FUTURE, "future" },
+			      { MLOCK_STATE_NS_CAP, "ns_cap" }),
+		__entry->comm)
+);
+
+/* The lock mode of a vma, or of a part of it, changed. */
+TRACE_EVENT(mlock_vma,
+
+	TP_PROTO(unsigned long start, unsigned long end, unsigned int from,
+		 unsigned int to, long pages),
+
+	TP_ARGS(start, end, from, to, pages),
+
+	TP_STRUCT__entry(
+		__field(unsigned long,	start)
+		__field(unsigned long,	end)
+		__field(unsigned int,	from)
+		__field(unsigned int,	to)
+		__field(long,		pages)
+	),
+
+	TP_fast_assign(
+		__entry->start = start;
+		__entry->end = end;
+		__entry->from = from;
+		__entry->to = to;
+		__entry->pages = pages;
+	),
+
+	TP_printk("start=0x%lx end=0x%lx from=%s to=%s pages=%ld",
+		__entry->start, __entry->end,
+		__print_symbolic(__entry->from, MLOCK_MODES),
+		__print_symbolic(__entry->to, MLOCK_MODES),
+		__entry->pages)
+);
+
+/*
+ * mlockall() succeeded, or munlockall() with @flags 0.
+ *
+ * @vmas: vmas that are locked now
+ * @pages: pages charged by the call, negative if the charge was taken back
+ */
+TRACE_EVENT(mlockall,
+
+	TP_PROTO(int flags, unsigned long vmas, long pages),
+
+	TP_ARGS(flags, vmas, pages),
+
+	TP_STRUCT__entry(
+		__field(pid_t,		tgid)
+		__field(int,		flags)
+		__field(unsigned long,	vmas)
+		__field(long,		pages)
+	),
+
+	TP_fast_assign(
+		__entry->tgid = current->tgid;
+		__entry->flags = flags;
+		__entry->vmas = vmas;
+		__entry->pages = pages;
+	),
+
+	TP_printk("tgid=%d flags=%s vmas=%lu pages=%ld",
+		__entry->tgid,
+		__entry->flags ? __print_flags(__entry->flags, "|",
+					       { MCL_CURRENT, "MCL_CURRENT" },
+					       { MCL_FUTURE, "MCL_FUTURE" },
+					       { MCL_ONFAULT, "MCL_ONFAULT" }) : "0",
+		__entry->vmas, __entry->pages)
+);
+
+#undef EM
+#undef EMe
+
+#endif /* _TRACE_MLOCK_H */
+
+/* This part must be outside protection */
+#include <trace/define_trace.h>

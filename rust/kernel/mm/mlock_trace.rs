@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Trace events of the mlock family.
+//!
+//! Each event is a function here. While the event is off, a call of it is a static branch that is
+//! not taken; without `CONFIG_TRACEPOINTS` it is nothing. All of them may be called in any context
+//! but NMI.
+//!
+//! C header: [`include/trace/events/mlock.h`](srctree/include/trace/events/mlock.h)
+
+use crate::{
+    bindings,
+    error::Error,
+    ffi::{
+        c_int,
+        c_long,
+        c_uint,
+        c_ulong, //
+    },
+    tracepoint::declare_trace, //
+};
+
+declare_trace! {
+    /// # Safety
+    ///
+    /// None: any values will do. Unsafe because it calls C.
+    unsafe fn mlock_refused(
+        caller: c_uint,
+        reason: c_uint,
+        error: c_int,
+        start: c_ulong,
+        len: c_ulong,
+        locked: c_ulong,
+        limit: c_ulong,
+        at: c_ulong,
+        cause: c_uint,
+    );
+
+    /// # Safety
+    ///
+    /// None: any values will do. Unsafe because it calls C.
+    unsafe fn mlock_vma(start: c_ulong, end: c_ulong, from: c_uint, to: c_uint, pages: c_long);
+
+    /// # Safety
+    ///
+    /// None: any values will do. Unsafe because it calls C.
+    unsafe fn mlockall(flags: c_int, vmas: c_ulong, pages: c_long);
+}
+
+/// Who asked to lock memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Caller(c_uint);
+
+impl Caller {
+    /// mlock(2), and mlock2(2) without flags, which is the same.
+    pub const MLOCK: Self = Self(bindings::mlock_caller_MLOCK_CALLER_MLOCK);
+    /// mlock2(2).
+    pub const MLOCK2: Self = Self(bindings::mlock_caller_MLOCK_CALLER_MLOCK2);
+    /// munlock(2).
+    pub const MUNLOCK: Self = Self(bindings::mlock_caller_MLOCK_CALLER_MUNLOCK);
+    /// mlockall(2).
+    pub const MLOCKALL: Self = Self(bindings::mlock_caller_MLOCK_CALLER_MLOCKALL);
+    /// munlockall(2).
+    pub const MUNLOCKALL: Self = Self(bindings::mlock_caller_MLOCK_CALLER_MUNLOCKALL);
+    /// Growth of a stack that is locked.
+    pub const STACK: Self = Self(bindings::mlock_caller_MLOCK_CALLER_STACK);
+    /// `SHM_LOCK` of shmctl(2).
+    pub const SHM_LOCK: Self = Self(bindings::mlock_caller_MLOCK_CALLER_SHM_LOCK);
+    /// `SHM_HUGETLB` of shmget(2).
+    pub const SHM_HUGETLB: Self = Self(bindings::mlock_caller_MLOCK_CALLER_SHM_HUGETLB);
+    /// `__account_locked_vm()`, for memory that drivers pin.
+    pub const ACCOUNT: Self = Self(bindings::mlock_caller_MLOCK_CALLER_ACCOUNT);
+    /// A driver that asks can_do_mlock().
+    pub const DRIVER: Self = Self(bindings::mlock_caller_MLOCK_CALLER_DRIVER);
+
+    /// Takes the `enum mlock_caller` of a caller in C. What is none of them has no name in the
+    /// event, only a number.
+    #[inline]
+    pub fn from_raw(caller: bindings::mlock_caller) -> Self {
+        Self(caller)
+    }
+}
+
+/// A request to lock memory, as far as its refusal tells of it.
+#[derive(Clone, Copy)]
+pub struct Request {
+    /// Who asked.
+    pub caller: Caller,
+    /// The first address; 0 where that was not asked for, or is not known.
+    pub start: usize,
+    /// How many bytes.
+    pub len: usize,
+}
+
+/// Why a page could not be faulted in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Cause(c_uint);
+
+impl Cause {
+    /// There was no memory, or the memory cgroup allowed no more.
+    pub const NO_MEMORY: Self = Self(bindings::mlock_cause_MLOCK_CAUSE_NO_MEMORY);
+    /// Another thread has unmapped it since.
+    pub const UNMAPPED: Self = Self(bindings::mlock_cause_MLOCK_CAUSE_UNMAPPED);
+
+    #[inline]
+    pub(super) fn from_raw(cause: bindings::mlock_cause) -> Self {
+        Self(cause)
+    }
+}
+
+/// Why a request was refused, and what decided that.
+#[derive(Clone, Copy)]
+pub enum Refusal {
+    /// `RLIMIT_MEMLOCK` is 0.
+    LimitZero,
+    /// The process would have more locked than its limit.
+    OverLimit {
+        /// Pages that it had locked before.
+        locked: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The user would have more locked than the limit, in all processes together.
+    OverUserLimit {
+        /// Pages that the user had locked before.
+        locked: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The task has neither `CAP_IPC_LOCK` nor the group that may do this.
+    NotPermitted,
+    /// The range has a hole.
+    Hole {
+        /// The first address in it.
+        at: usize,
+    },
+    /// Nothing is mapped where the range starts.
+    NotMapped {
+        /// That address.
+        at: usize,
+    },
+    /// The range reaches the end of what an address can be.
+    RangeWraps,
+    /// Flags that the call does not know, or that make no sense together.
+    BadFlags,
+    /// A vma could not be split, since there are `vm.max_map_count` already.
+    TooManyVmas {
+        /// Where.
+        at: usize,
+    },
+    /// A vma could not be split, since there was no memory for another one.
+    NoMemoryForVma {
+        /// Where.
+        at: usize,
+    },
+    /// The range is locked, but a page of it could not be faulted in.
+    PopulateFailed {
+        /// The first such page.
+        at: usize,
+        /// Why.
+        cause: Cause,
+    },
+    /// A fatal signal came first.
+    Killed,
+}
+
+// Whether an event is on, for callers that have to find out first what to tell.
+macro_rules! is_traced {
+    ($($(#[$attr:meta])* $name:ident: $tracepoint:ident;)*) => {$(
+        $(#[$attr])*
+        #[inline(always)]
+        pub fn $name() -> bool {
+            #[cfg(CONFIG_TRACEPOINTS)]
+            {
+                // SAFETY: The tracepoint is a static of C, and its key is a static key.
+                unsafe {
+                    crate::jump_label::static_branch_unlikely!(
+                        bindings::$tracepoint,
+                        bindings::tracepoint,
+                        key
+                    )
+                }
+            }
+            #[cfg(not(CONFIG_TRACEPOINTS))]
+            {
+                false
+            }
+        }
+    )*}
+}
+
+is_traced! {
+    /// Returns whether the event of [`refused`] is on.
+    is_refused_traced: __tracepoint_mlock_refused;
+
+    /// Returns whether the event of [`vma_changed`] is on.
+    is_vma_traced: __tracepoint_mlock_vma;
+
+    /// Returns whether the event of [`all_changed`] is on.
+    is_all_traced: __tracepoint_mlockall;
+}
+
+/// `request` is refused with `error`. Returns the error.
+// Inlined, so that what a caller tells is in registers, and nothing is set up for it where nobody
+// is told.
+#[inline(always)]
+pub fn refused(request: Request, error: Error, why: Refusal) -> Error {
+    if !is_refused_traced() {
+        return error;
+    }
+
+    let (mut locked, mut limit, mut at) = (0, 0, 0);
+    let mut cause = bindings::mlock_cause_MLOCK_CAUSE_NONE;
+
+    let reason = match why {
+        Refusal::LimitZero => bindings::mlock_reason_MLOCK_REASON_LIMIT_ZERO,
+        Refusal::OverLimit {
+            locked: pages,
+            limit: bytes,
+        } => {
+            (locked, limit) = (pages, bytes);
+            bindings::mlock_reason_MLOCK_REASON_OVER_LIMIT
+        }
+        Refusal::OverUserLimit {
+            locked: pages,
+            limit: bytes,
+        } => {
+            (locked, limit) = (pages, bytes);
+            bindings::mlock_reason_MLOCK_REASON_OVER_USER_LIMIT
+        }
+        Refusal::NotPermitted => bindings::mlock_reason_MLOCK_REASON_NOT_PERMITTED,
+        Refusal::Hole { at: addr } => {
+            at = addr;
+            bindings::mlock_reason_MLOCK_REASON_HOLE
+        }
+        Refusal::NotMapped { at: addr } => {
+            at = addr;
+            bindings::mlock_reason_MLOCK_REASON_NOT_MAPPED
+        }
+        Refusal::RangeWraps => bindings::mlock_reason_MLOCK_REASON_RANGE_WRAPS,
+        Refusal::BadFlags => bindings::mlock_reason_MLOCK_REASON_BAD_FLAGS,
+        Refusal::TooManyVmas { at: addr } => {
+            at = addr;
+            bindings::mlock_reason_MLOCK_REASON_TOO_MANY_VMAS
+        }
+        Refusal::NoMemoryForVma { at: addr } => {
+            at = addr;
+            bindings::mlock_reason_MLOCK_REASON_NO_MEMORY_FOR_VMA
+        }
+        Refusal::PopulateFailed {
+            at: addr,
+            cause: Cause(why),
+        } => {
+            (at, cause) = (addr, why);
+            bindings::mlock_reason_MLOCK_REASON_POPULATE_FAILED
+        }
+        Refusal::Killed => bindings::mlock_reason_MLOCK_REASON_KILLED,
+    };
+
+    trace_refused(
+        request.caller.0,
+        reason,
+        error.to_errno(),
+        request.start,
+        request.len,
+        locked,
+        limit,
+        at,
+        cause,
+    );
+    error
+}
+
+#[cold]
+#[inline(never)]
+#[expect(clippy::too_many_arguments)]
+fn trace_refused(
+    caller: c_uint,
+    reason: c_uint,
+    error: c_int,
+    start: usize,
+    len: usize,
+    locked: usize,
+    limit: usize,
+    at: usize,
+    cause: c_uint,
+) {
+    // SAFETY: Any values will do.
+    unsafe { mlock_refused(caller, reason, error, start, len, locked, limit, at, cause) };
+}
+
+/// How a vma is locked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Mode(c_uint);
+
+impl Mode {
+    /// Not at all.
+    pub const UNLOCKED: Self = Self(bindings::mlock_mode_MLOCK_MODE_UNLOCKED);
+    /// As by mlock(2).
+    pub const LOCKED: Self = Self(bindings::mlock_mode_MLOCK_MODE_LOCKED);
+    /// As by `MLOCK_ONFAULT`.
+    pub const ONFAULT: Self = Self(bindings::mlock_mode_MLOCK_MODE_ONFAULT);
+}
+
+/// The lock mode of `start..end` (bytes) of a vma changed, and `pages` were charged.
+#[inline(always)]
+pub fn vma_changed(start: usize, end: usize, from: Mode, to: Mode, pages: isize) {
+    // SAFETY: Any values will do.
+    unsafe { mlock_vma(start, end, from.0, to.0, pages) };
+}
+
+/// mlockall(2) succeeded, or munlockall(2) with no flags: so many vmas are locked now, and so many
+/// pages were charged.
+#[inline(always)]
+pub fn all_changed(flags: c_int, vmas: usize, pages: isize) {
+    // SAFETY: Any values will do.
+    unsafe { mlockall(flags, vmas, pages) };
+}
