@@ -66,6 +66,15 @@ enum mlock_cause {
 	MLOCK_CAUSE_UNMAPPED,
 };
 
+/* What became of a folio that was mlocked or munlocked */
+enum mlock_fate {
+	MLOCK_FATE_CULLED,
+	MLOCK_FATE_RESCUED,
+	MLOCK_FATE_STAYS,
+	MLOCK_FATE_STRANDED,
+	MLOCK_FATE_EVICTABLE,
+};
+
 enum mlock_mode {
 	MLOCK_MODE_UNLOCKED,
 	MLOCK_MODE_LOCKED,

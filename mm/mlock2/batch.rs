@@ -105,11 +105,18 @@ use kernel::{
         },
         folio_batch::{
             is_batch_in_use,
+            lru_add_drain,
             BatchSpace,
             Entry,
             FolioBatch,
             LocalBatch,
             TaskContext, //
+        },
+        mlock_trace::{
+            folio_mlocked,
+            folio_munlocked,
+            is_mlock_traced,
+            is_munlock_traced, //
         },
     },
 };
@@ -160,13 +167,73 @@ pub(crate) fn munlock_now(folio: Folio<'_>, lruvec: &mut LruvecGuard<'_>) {
     lruvec.munlock(folio, munlock);
 }
 
+/// Mlocks or munlocks folios that are mapped, each with an event: for a walk, while that is on. If one
+/// is left in the batch ([`mlock_mapped_folio`]), drains that.
+#[cold]
+#[inline(never)]
+pub(crate) fn mark_traced<const LOCK: bool>(folios: &[Folio<'_>], context: &mut TaskContext<'_>) {
+    let mut left = false;
+
+    lock_drained(context).with_lruvec(|batch, lruvec| {
+        for &folio in folios {
+            let was_unevictable = lruvec.is_unevictable(folio);
+
+            if LOCK {
+                left |= mlock_mapped_folio(folio, lruvec, batch);
+                folio_mlocked(folio, was_unevictable);
+            } else {
+                munlock_now(folio, lruvec);
+                folio_munlocked(folio, was_unevictable);
+            }
+        }
+    });
+    if left {
+        lru_add_drain(context);
+    }
+}
+
 /// Does what is to be done with the folios of a batch, and empties it. The C function of the same
 /// name.
 fn mlock_folio_batch(batch: &FolioBatch<'_>) {
+    if is_mlock_traced() || is_munlock_traced() {
+        drain_traced(batch);
+    } else {
+        drain::<false>(batch);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn drain_traced(batch: &FolioBatch<'_>) {
+    drain::<true>(batch);
+}
+
+// `TRACED`: each folio has an event. A constant, since folios are many.
+#[inline(always)]
+fn drain<const TRACED: bool>(batch: &FolioBatch<'_>) {
     batch.drain(|lruvec, entry| match entry {
-        // If somebody else has claimed it, there is nothing more that we can do.
-        Entry::Mlock(folio) => lruvec.settle(folio, mlock),
-        Entry::Munlock(folio) => munlock_now(folio, lruvec),
+        Entry::Added(folio) => {
+            if TRACED {
+                folio_mlocked(folio, false);
+            }
+        }
+        Entry::Mlock(folio) => {
+            let was_unevictable = TRACED && lruvec.is_unevictable(folio);
+
+            // If somebody else has claimed it, there is nothing more that we can do.
+            lruvec.settle(folio, mlock);
+            if TRACED {
+                folio_mlocked(folio, was_unevictable);
+            }
+        }
+        Entry::Munlock(folio) => {
+            let was_unevictable = TRACED && lruvec.is_unevictable(folio);
+
+            munlock_now(folio, lruvec);
+            if TRACED {
+                folio_munlocked(folio, was_unevictable);
+            }
+        }
     });
 }
 

@@ -279,6 +279,7 @@ pub(crate) fn mlockall(flags: i32) -> Result {
 /// # Errors
 ///
 /// `EINTR` on a fatal signal.
+#[inline(always)]
 pub(crate) fn munlockall() -> Result {
     let current = current!();
     let mut mm = lock_mm_for_all(current, Caller::MUNLOCKALL)?;

@@ -24,6 +24,10 @@ use kernel::mm::{
         BatchSpace,
         TaskContext, //
     },
+    mlock_trace::{
+        is_mlock_traced,
+        is_munlock_traced, //
+    },
     mmap_write::{
         ModifiedVma,
         Populate,
@@ -130,8 +134,12 @@ impl PageWalk {
         match table {
             Table::Huge(entry) => match entry.folio() {
                 Some(folio) if !folio.is_zone_device() => {
-                    left = batch::lock_drained(context)
-                        .with_lruvec(|batch, lruvec| mark::<LOCK>(folio, lruvec, batch));
+                    if is_traced::<LOCK>() {
+                        batch::mark_traced::<LOCK>(&[folio], context);
+                    } else {
+                        left = batch::lock_drained(context)
+                            .with_lruvec(|batch, lruvec| mark::<LOCK>(folio, lruvec, batch));
+                    }
                     if look && entry.start() == self.populated && entry.is_populated(write) {
                         self.populated = entry.end();
                     }
@@ -174,12 +182,20 @@ impl PageWalk {
                     if found.is_empty() {
                         break;
                     }
+                    if is_traced::<LOCK>() {
+                        batch::mark_traced::<LOCK>(found.iter().as_slice(), context);
+                        // Populating looks at them.
+                        next = NOWHERE;
+                        continue;
+                    }
                     // What other tasks have left in this CPU's batch came before us: an mlock that
                     // waits there must not find that we have taken off its mlock_count. Nor may
                     // one come in between, which is why the batch stays locked.
                     batch::lock_drained(context).with_lruvec(|batch, lruvec| {
                         for &folio in found.iter() {
-                            left |= mark::<LOCK>(folio, lruvec, batch);
+                            if mark::<LOCK>(folio, lruvec, batch) {
+                                left = true;
+                            }
                             if LOCK && populated != 0 {
                                 if folio.mark_accessed_unevictable() {
                                     populated = populated.wrapping_sub(1);
@@ -227,6 +243,17 @@ fn bytes(folio: Folio<'_>) -> usize {
 
 /// No address of a page.
 const NOWHERE: usize = usize::MAX;
+
+// Whether each folio has an event. Asked once for all that were collected: to ask for each would cost
+// more than an instruction, for what is in registers would be read anew.
+#[inline(always)]
+fn is_traced<const LOCK: bool>() -> bool {
+    if LOCK {
+        is_mlock_traced()
+    } else {
+        is_munlock_traced()
+    }
+}
 
 // A function, since a closure that is called twice would not be inlined.
 #[inline(always)]

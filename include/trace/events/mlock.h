@@ -56,6 +56,13 @@
 	EM(MLOCK_CAUSE_SIGBUS,		"sigbus")		\
 	EMe(MLOCK_CAUSE_UNMAPPED,	"unmapped")
 
+#define MLOCK_FATES						\
+	EM(MLOCK_FATE_CULLED,		"culled")		\
+	EM(MLOCK_FATE_RESCUED,		"rescued")		\
+	EM(MLOCK_FATE_STAYS,		"stays")		\
+	EM(MLOCK_FATE_STRANDED,		"stranded")		\
+	EMe(MLOCK_FATE_EVICTABLE,	"evictable")
+
 #define MLOCK_MODES						\
 	EM(MLOCK_MODE_UNLOCKED,		"unlocked")		\
 	EM(MLOCK_MODE_LOCKED,		"locked")		\
@@ -70,6 +77,7 @@
 MLOCK_CALLERS
 MLOCK_REASONS
 MLOCK_CAUSES
+MLOCK_FATES
 MLOCK_MODES
 
 #undef EM
@@ -217,6 +225,68 @@ TRACE_EVENT(mlockall,
 					       { MCL_FUTURE, "MCL_FUTURE" },
 					       { MCL_ONFAULT, "MCL_ONFAULT" }) : "0",
 		__entry->vmas, __entry->pages)
+);
+
+/*
+ * A folio was mlocked or munlocked, and what became of it:
+ *
+ * culled	it went to the unevictable list
+ * rescued	it left that
+ * stays	it is on the unevictable list, as before
+ * stranded	it is there, as before, but not mlocked any more
+ * evictable	it is not, as before: what was mlocked was on no list, or munlocked
+ *		by another CPU in between
+ *
+ * With its PG_mlocked, and its mlock_count if it is on the unevictable list, as
+ * they are then.
+ */
+DECLARE_EVENT_CLASS(mlock_folio_class,
+
+	TP_PROTO(struct folio *folio, bool was_unevictable),
+
+	TP_ARGS(folio, was_unevictable),
+
+	TP_STRUCT__entry(
+		__field(unsigned long,	pfn)
+		__field(unsigned long,	pages)
+		__field(unsigned int,	fate)
+		__field(unsigned int,	count)
+		__field(bool,		mlocked)
+	),
+
+	TP_fast_assign(
+		const bool unevictable = folio_test_unevictable(folio);
+
+		__entry->pfn = folio_pfn(folio);
+		__entry->pages = folio_nr_pages(folio);
+		__entry->mlocked = folio_test_mlocked(folio);
+		/* On no list, the count may be a link of whoever has taken it. */
+		__entry->count = unevictable && folio_test_lru(folio) ?
+				 READ_ONCE(folio->mlock_count) : 0;
+		if (!was_unevictable)
+			__entry->fate = unevictable ? MLOCK_FATE_CULLED :
+						      MLOCK_FATE_EVICTABLE;
+		else if (!unevictable)
+			__entry->fate = MLOCK_FATE_RESCUED;
+		else
+			__entry->fate = __entry->mlocked ? MLOCK_FATE_STAYS :
+							   MLOCK_FATE_STRANDED;
+	),
+
+	TP_printk("pfn=0x%lx pages=%lu fate=%s mlocked=%d mlock_count=%u",
+		__entry->pfn, __entry->pages,
+		__print_symbolic(__entry->fate, MLOCK_FATES),
+		__entry->mlocked, __entry->count)
+);
+
+DEFINE_EVENT(mlock_folio_class, mlock_folio,
+	TP_PROTO(struct folio *folio, bool was_unevictable),
+	TP_ARGS(folio, was_unevictable)
+);
+
+DEFINE_EVENT(mlock_folio_class, munlock_folio,
+	TP_PROTO(struct folio *folio, bool was_unevictable),
+	TP_ARGS(folio, was_unevictable)
 );
 
 #undef EM

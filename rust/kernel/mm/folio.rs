@@ -681,6 +681,18 @@ impl LruvecGuard<'_> {
         flags
     }
 
+    /// Returns whether the folio is unevictable. If it is on a list, locks its lruvec, unless that is
+    /// the one that is locked already: as long as it is, nobody else moves the folio there or away.
+    #[inline(always)]
+    pub fn is_unevictable(&mut self, folio: Folio<'_>) -> bool {
+        let mut flags = folio.flags();
+
+        if flags & LRU != 0 {
+            flags = self.relock(folio, flags);
+        }
+        flags & UNEVICTABLE != 0
+    }
+
     /// Whether a folio with these flags belongs to the lruvec that is locked, is small, and is on the
     /// list from which the last one was moved, or is new as that was; and moving it likewise changes
     /// the flags in the same way. `flags` have `PG_lru`, or the folio is new to us and mlocked.
@@ -955,7 +967,8 @@ impl LruvecGuard<'_> {
     /// Locks the lruvec that a new folio belongs to, unless it is the one that is locked already,
     /// and puts the folio on a list: the unevictable one if it is unevictable then. The C function
     /// is `__mlock_new_folio()`.
-    #[inline]
+    // Always: it is called twice, once by the drain that is traced.
+    #[inline(always)]
     pub(super) fn add_new(&mut self, new: NewFolio<'_>) {
         let folio = new.into_folio();
         let mut old = folio.flags();

@@ -68,6 +68,8 @@ pub fn lru_add_drain(_context: &mut TaskContext<'_>) {
 
 /// What is to be done with a folio of a batch.
 pub enum Entry<'b> {
+    /// Nothing more: it was new, has just been put on an LRU list, and is mlocked.
+    Added(Folio<'b>),
     /// Mlock it: it is on an LRU list, or for the moment not.
     Mlock(Folio<'b>),
     /// Munlock it.
@@ -231,9 +233,8 @@ impl<'c> FolioBatch<'c> {
         (entry.wrapping_byte_sub(tag), tag)
     }
 
-    /// Calls `work` for each folio to be mlocked or munlocked, with an lruvec lock that stays from
-    /// one to the next, puts those that are new on the LRU lists, unlocks, puts the folios, and
-    /// empties the batch.
+    /// Puts folios that are new on the LRU lists, calls `work` for each folio, with an lruvec lock
+    /// that stays from one to the next, unlocks, puts the folios, and empties the batch.
     ///
     /// Until then others see that it is not empty, as they do in C: who wants its references to be
     /// gone waits for us.
@@ -263,7 +264,7 @@ impl<'c> FolioBatch<'c> {
                         // SAFETY: By the type invariants, the folio is new, and this is the only
                         // entry that says so. It is not dropped.
                         lruvec.add_new(unsafe { NewFolio::new(folio) });
-                        continue;
+                        Entry::Added(folio)
                     }
                     MLOCK => Entry::Mlock(folio),
                     _ => Entry::Munlock(folio),

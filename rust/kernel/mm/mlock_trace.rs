@@ -17,6 +17,7 @@ use crate::{
         c_uint,
         c_ulong, //
     },
+    mm::folio::Folio,
     tracepoint::declare_trace, //
 };
 
@@ -45,6 +46,16 @@ declare_trace! {
     ///
     /// None: any values will do. Unsafe because it calls C.
     unsafe fn mlockall(flags: c_int, vmas: c_ulong, pages: c_long);
+
+    /// # Safety
+    ///
+    /// `folio` must be valid for the call.
+    unsafe fn mlock_folio(folio: *mut bindings::folio, was_unevictable: bool);
+
+    /// # Safety
+    ///
+    /// `folio` must be valid for the call.
+    unsafe fn munlock_folio(folio: *mut bindings::folio, was_unevictable: bool);
 }
 
 /// Who asked to lock memory.
@@ -200,6 +211,12 @@ is_traced! {
 
     /// Returns whether the event of [`all_changed`] is on.
     is_all_traced: __tracepoint_mlockall;
+
+    /// Returns whether the event of [`folio_mlocked`] is on.
+    is_mlock_traced: __tracepoint_mlock_folio;
+
+    /// Returns whether the event of [`folio_munlocked`] is on.
+    is_munlock_traced: __tracepoint_munlock_folio;
 }
 
 /// `request` is refused with `error`. Returns the error.
@@ -318,4 +335,18 @@ pub fn vma_changed(start: usize, end: usize, from: Mode, to: Mode, pages: isize)
 pub fn all_changed(flags: c_int, vmas: usize, pages: isize) {
     // SAFETY: Any values will do.
     unsafe { mlockall(flags, vmas, pages) };
+}
+
+/// A folio was mlocked. Its lruvec is still locked if it was on a list of that.
+#[inline(always)]
+pub fn folio_mlocked(folio: Folio<'_>, was_unevictable: bool) {
+    // SAFETY: The folio is valid by its type invariants.
+    unsafe { mlock_folio(folio.as_ptr(), was_unevictable) };
+}
+
+/// The same for a folio that was munlocked.
+#[inline(always)]
+pub fn folio_munlocked(folio: Folio<'_>, was_unevictable: bool) {
+    // SAFETY: The folio is valid by its type invariants.
+    unsafe { munlock_folio(folio.as_ptr(), was_unevictable) };
 }

@@ -800,4 +800,45 @@ TEST_F(mlock_trace, all)
 	EVENTS(1, text("mlockall: tgid=%d flags=0 vmas=0 pages=%ld", getpid(), -before));
 }
 
+static char *folio_text(const char *event, uint64_t pfn, const char *fate, int mlocked,
+			int count)
+{
+	return text("%s: pfn=0x%llx pages=1 fate=%s mlocked=%d mlock_count=%d", event,
+		    (unsigned long long)pfn, fate, mlocked, count);
+}
+
+TEST_F(mlock_trace, folios)
+{
+	int fd = memfd_create("mlock-trace", MFD_CLOEXEC), map = open_pagemap();
+	char *p = hole(2), *q = hole(2);
+	uint64_t entry[2], a, b;
+
+	ASSERT_LE(0, fd);
+	ASSERT_NE(NULL, p);
+	ASSERT_NE(NULL, q);
+	ASSERT_EQ(0, ftruncate(fd, P(2)));
+	ASSERT_EQ(p, mmap(p, P(2), RW, MAP_SHARED | MAP_FIXED, fd, 0));
+	ASSERT_EQ(q, mmap(q, P(2), RW, MAP_SHARED | MAP_FIXED, fd, 0));
+	/* What was touched waits in a batch of this CPU. */
+	ASSERT_EQ(0, run_on_cpu(0));
+	touch(p, 2);
+	touch(q, 2);
+	ASSERT_EQ(2, read_pagemap(map, p, 2, entry));
+	a = PAGEMAP_PFN(entry[0]);
+	b = PAGEMAP_PFN(entry[1]);
+	ASSERT_EQ(0, write_str(INSTANCE "/events/mlock/mlock_folio/enable", "1"));
+	ASSERT_EQ(0, write_str(INSTANCE "/events/mlock/munlock_folio/enable", "1"));
+
+	EXPECT_EQ(0, do_mlock(p, P(2)));
+	EVENTS(2, folio_text("mlock_folio", a, "culled", 1, 1),
+	       folio_text("mlock_folio", b, "culled", 1, 1));
+	EXPECT_EQ(0, do_mlock(q, P(1)));
+	EVENTS(1, folio_text("mlock_folio", a, "stays", 1, 2));
+	EXPECT_EQ(0, do_munlock(p, P(2)));
+	EVENTS(2, folio_text("munlock_folio", a, "stays", 1, 1),
+	       folio_text("munlock_folio", b, "rescued", 0, 0));
+	EXPECT_EQ(0, do_munlock(q, P(1)));
+	EVENTS(1, folio_text("munlock_folio", a, "rescued", 0, 0));
+}
+
 TEST_HARNESS_MAIN

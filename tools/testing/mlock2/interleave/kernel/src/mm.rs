@@ -47,6 +47,24 @@ impl Deref for MmWithUser {
     }
 }
 
+pub mod mlock_trace {
+    //! Trace events, which are off.
+
+    use super::folio::Folio;
+
+    pub fn is_mlock_traced() -> bool {
+        false
+    }
+
+    pub fn is_munlock_traced() -> bool {
+        false
+    }
+
+    pub fn folio_mlocked(_: Folio<'_>, _was_unevictable: bool) {}
+
+    pub fn folio_munlocked(_: Folio<'_>, _was_unevictable: bool) {}
+}
+
 pub mod virt {
     //! Vmas, as `rust/kernel/mm/virt.rs` has them.
 
