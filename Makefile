@@ -96,6 +96,7 @@ help:
 	@echo 'make bench      instructions for each operation in C and in Rust, how they grow, several CPUs'
 	@echo '                (bench-rows, bench-growth, bench-cpus: one of the three)'
 	@echo 'make bench-native  nanoseconds on this machine itself, with kernels that are programs (User-Mode Linux)'
+	@echo 'make results    write Documentation/mm/mlock2-results.rst from what these have left'
 	@echo 'make bench-sweep   each call of the family with each outcome, the dearest beside the C first'
 	@echo 'make bench-large   large folios of which a part is locked: instructions to split, lock and reclaim them'
 	@echo 'make bench-paper   the experiment of the 2015 cover letter; at SCALE=1/32 of its size (3 minutes)'
@@ -506,6 +507,11 @@ bench-native-built: bench-crates
 	@echo 'bench: nanoseconds, 512 MiB'
 	@$(native) --name native-cold -- --size 512M --rounds 3 $(foreach r,mlock_resident_page munlock_page \
 		touch_plain onfault_touch_overhead munmap_plain munmap_locked_overhead,--only $(r))
+
+.PHONY: results
+results:
+	@tools/mlock2/results.sh $(BENCH) >Documentation/mm/mlock2-results.rst.new
+	@mv Documentation/mm/mlock2-results.rst.new Documentation/mm/mlock2-results.rst
 
 # What large folios cost of which a part is locked, on the C kernel
 SELFTEST_DIR = $(LINUX)/tools/testing/selftests
