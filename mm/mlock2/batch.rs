@@ -274,7 +274,10 @@ pub(crate) fn munlock_folio(folio: Folio<'_>, context: &mut TaskContext<'_>) {
     let batch = LocalBatch::lock(context);
 
     if folio.munlock_dying() {
-        if batch.skip() == 0 {
+        // While batches are disabled, this one is always empty here.
+        let was_empty = batch.is_empty();
+
+        if batch.skip() == 0 || (was_empty && lru_cache_disabled()) {
             mlock_folio_batch(&batch);
         }
         return;
