@@ -31,7 +31,7 @@ What the mlock family in Rust costs
 ===================================
 
 Made by ``make results`` from what the benchmarks left in ``build/bench``; not
-edited by hand. *C* is ``mm/mlock.c`` of the same kernel, *fair* the best C that
+edited by hand; each table says of which day it is. *C* is ``mm/mlock.c`` of the same kernel, *fair* the best C that
 does the same as the Rust (``tools/mlock2/fair/``), *ratio* Rust over C, and
 *ratio_fair* Rust over that. The charts are beside the tables, as SVG and PNG.
 
@@ -63,7 +63,8 @@ Nanoseconds. The kernels are programs (User-Mode Linux), which take turns; the
 ratios are those of runs of one turn. The memory, 2 MiB, stays in the caches. What
 this cannot show: interrupt flags cost nothing there, a page table is the host's
 mmap(), which is most of touching and unmapping; and no helper is inlined into Rust,
-which the kernel forbids for UML.
+which the kernel forbids for UML. So a vma that is locked with few pages in it takes
+longer than in the C: each helper is a call.
 END
 table native-cold.tsv 'The same with cold memory' 'make bench-native' <<'END'
 512 MiB, which no cache holds.
