@@ -16,7 +16,7 @@ CONSOLE = tty0
 # half of the host's system calls
 KPARAMS = seccomp=on
 # what it does not have, as tests call it that need it
-ABSENT = no transparent huge pages|no hugetlb|no memfd_secret()|no perf events|no userfaultfd with RWP|no [vsyscall]|no CPU can be turned off|no second CPU to take offline|only one CPU
+ABSENT = no transparent huge pages|no large folios of shared memory|no hugetlb|no memfd_secret()|no perf events|no userfaultfd with RWP|no [vsyscall]|no CPU can be turned off|no second CPU to take offline|only one CPU
 
 USER_CC = gcc
 USER_HEADERS = x86_64
