@@ -10,9 +10,9 @@
 //!   the vma's lock. It is what keeps reclaim from unmapping the folio: `try_to_unmap_one()` and
 //!   `folio_referenced_one()` look at it under the page table lock.
 //! - `PG_mlocked`: set by [`mlock_folio`], [`mlock_new_folio`] and [`mlock_mapped_folio`], cleared
-//!   when a munlock is worked on, or when the folio dies, all atomically. `nr_mlock` follows at once, or when the lruvec
-//!   lock is dropped under which that was done. Splitting a folio copies the flag. If it is still
-//!   set when the folio is freed, then `free_pages_prepare()` clears it.
+//!   when a munlock is worked on, or when the folio dies, all atomically. `nr_mlock` follows at
+//!   once, or when the lruvec lock is dropped under which that was done. Splitting a folio copies
+//!   the flag. If it is still set when it is freed, then `free_pages_prepare()` clears it.
 //! - `PG_unevictable`, and being on no list that reclaim scans: changed here with the lruvec locked,
 //!   in the same step as `PG_mlocked`, and only while `PG_lru` is set; by `lru_add()` when a folio is
 //!   put on a list, whoever had taken it off; by `check_move_unevictable_folios()` for `SHM_UNLOCK`;
