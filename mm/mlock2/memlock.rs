@@ -69,6 +69,15 @@ fn request(start: usize, len: usize, mode: LockMode) -> Request {
     }
 }
 
+// The same of those who do not say where.
+fn sized(caller: Caller, len: usize) -> Request {
+    Request {
+        caller,
+        start: 0,
+        len,
+    }
+}
+
 /// `start..end` (bytes) is not locked or unlocked, but refused with `error`, for what `why` makes of
 /// the address `at`, which decided it. Returns the error.
 // Inlined, and with what is in registers already, so that nothing is set up for the event while it
@@ -146,12 +155,7 @@ pub(crate) fn can_do_mlock_for(caller: Caller, bytes: usize) -> bool {
 #[cold]
 #[inline(never)]
 fn trace_limit_zero(caller: Caller, bytes: usize) -> bool {
-    let request = Request {
-        caller,
-        start: 0,
-        len: bytes,
-    };
-    mlock_trace::refused(request, EPERM, Refusal::LimitZero);
+    mlock_trace::refused(sized(caller, bytes), EPERM, Refusal::LimitZero);
     false
 }
 
@@ -197,11 +201,7 @@ pub(crate) fn check_all(mm: &MmapWriteGuard<'_>, limit: Limit) -> Result {
         Ok(())
     } else {
         if mlock_trace::is_refused_traced() {
-            let request = Request {
-                caller: Caller::MLOCKALL,
-                start: 0,
-                len: mm.total_vm().wrapping_mul(PAGE_SIZE),
-            };
+            let request = sized(Caller::MLOCKALL, mm.total_vm().wrapping_mul(PAGE_SIZE));
             over_limit(request, ENOMEM, mm.locked_vm(), limit);
         }
         Err(ENOMEM)
@@ -232,17 +232,12 @@ pub(crate) fn locked_future_ok(mm: &Mm, bytes: usize, caller: Caller) -> bool {
 #[cold]
 #[inline(never)]
 fn trace_future(caller: Caller, bytes: usize, locked: usize, limit: Limit) -> bool {
-    let request = Request {
-        caller,
-        start: 0,
-        len: bytes,
-    };
     let error = if caller == Caller::STACK {
         ENOMEM
     } else {
         EAGAIN
     };
-    over_limit(request, error, locked, limit);
+    over_limit(sized(caller, bytes), error, locked, limit);
     false
 }
 
@@ -271,11 +266,7 @@ pub(crate) fn account_locked_vm(
     }
     account(locked, pages, inc, limit).ok_or_else(|| {
         if mlock_trace::is_refused_traced() {
-            let request = Request {
-                caller: Caller::ACCOUNT,
-                start: 0,
-                len: pages.get().wrapping_mul(PAGE_SIZE),
-            };
+            let request = sized(Caller::ACCOUNT, pages.get().wrapping_mul(PAGE_SIZE));
             // Without a limit it is not refused.
             let limit = limit.unwrap_or(Limit::new(usize::MAX));
             over_limit(request, ENOMEM, locked.get(), limit);
@@ -313,15 +304,6 @@ fn count_user_shm(
     counted
 }
 
-// What is refused to a caller for shared memory of `size` bytes.
-fn shm_request(caller: Caller, size: usize) -> Request {
-    Request {
-        caller,
-        start: 0,
-        len: size,
-    }
-}
-
 /// As [`count_user_shm`], for `SHM_LOCK`, which fails with `ENOMEM` if not.
 pub(crate) fn user_shm_lock(
     lock: &SpinLock<()>,
@@ -336,7 +318,7 @@ pub(crate) fn user_shm_lock(
             locked: usize::try_from(ucounts.memlock()).unwrap_or(0),
             limit: limit.bytes(),
         };
-        mlock_trace::refused(shm_request(Caller::SHM_LOCK, size), ENOMEM, why);
+        mlock_trace::refused(sized(Caller::SHM_LOCK, size), ENOMEM, why);
     }
     counted
 }
@@ -349,7 +331,7 @@ pub(crate) fn user_shm_hugetlb(
     size: usize,
     ucounts: &Ucounts,
 ) -> Option<UcountsRef> {
-    let request = shm_request(Caller::SHM_HUGETLB, size);
+    let request = sized(Caller::SHM_HUGETLB, size);
 
     mlock_trace::refused(request, EPERM, Refusal::NotPermitted);
     count_user_shm(lock, size, ucounts, current_limit())
@@ -357,7 +339,7 @@ pub(crate) fn user_shm_hugetlb(
 
 /// `SHM_LOCK` is refused with `EPERM`, since the limit is 0; that was decided in C.
 pub(crate) fn shm_lock_refused(size: usize) {
-    let request = shm_request(Caller::SHM_LOCK, size);
+    let request = sized(Caller::SHM_LOCK, size);
 
     mlock_trace::refused(request, EPERM, Refusal::LimitZero);
 }
