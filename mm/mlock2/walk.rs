@@ -42,8 +42,8 @@ use kernel::mm::{
     vma_flags::VmaFlags, //
 };
 
-/// For how many folios the lruvec lock is kept: interrupts are off meanwhile, and others wait. The C
-/// keeps it for the 31 folios of a batch, each of which costs some ten times as much there.
+/// For how many folios the lruvec lock is kept: interrupts are off meanwhile, and others wait. The
+/// C keeps it for the 31 folios of a batch, each of which costs some ten times as much there.
 const HOLD: usize = 128;
 
 /// The walks of one system call.
@@ -244,8 +244,8 @@ fn bytes(folio: Folio<'_>) -> usize {
 /// No address of a page.
 const NOWHERE: usize = usize::MAX;
 
-// Whether each folio has an event. Asked once for all that were collected: to ask for each would cost
-// more than an instruction, for what is in registers would be read anew.
+// Whether each folio has an event. Asked once for all that were collected: to ask for each would
+// cost more than an instruction, for what is in registers would be read anew.
 #[inline(always)]
 fn is_traced<const LOCK: bool>() -> bool {
     if LOCK {

@@ -129,13 +129,13 @@ impl<'t> PageTable<'t> {
     }
 
     /// Adds the folios of the present pages from here on to `found`, until that is full, and up to
-    /// the first that is large; without memory of devices. `vm_normal_folio()` says what a folio is,
-    /// and may report an entry that is broken on the console.
+    /// the first that is large; without memory of devices. `vm_normal_folio()` says what a folio
+    /// is, and may report an entry that is broken on the console.
     ///
-    /// If told to `LOOK`, counts in `populated` those that are mapped one after the other from `next`
-    /// on, which is where they end then, and that need not be populated, for writing or not: where
-    /// `follow_page_pte()` with `FOLL_TOUCH` would but mark the folio as accessed. A page that is
-    /// present but must not be written to is to be copied or unshared first.
+    /// If told to `LOOK`, counts in `populated` those that are mapped one after the other from
+    /// `next` on, which is where they end then, and that need not be populated, for writing or not:
+    /// where `follow_page_pte()` with `FOLL_TOUCH` would but mark the folio as accessed. A page
+    /// that is present but must not be written to is to be copied or unshared first.
     #[inline(always)]
     pub fn collect_small<const N: usize, const LOOK: bool>(
         &mut self,
@@ -340,8 +340,8 @@ impl<V: VisitTable> Walker<V> {
         end: c_ulong,
         walk: *mut bindings::mm_walk,
     ) -> c_int {
-        // SAFETY: The caller promises that `walk` is ours, and that the visitor is a `V`; nobody else
-        // uses it meanwhile.
+        // SAFETY: The caller promises that `walk` is ours, and that the visitor is a `V`; nobody
+        // else uses it meanwhile.
         let (vma, visitor) = unsafe { ((*walk).vma, &mut *(*walk).private.cast::<V>()) };
         let mut ptl = ptr::null_mut();
         // SAFETY: `walk_tables()` has called us, with the write lock of a task's mmap lock: it is
