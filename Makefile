@@ -112,6 +112,9 @@ help:
 	@echo 'make test-long  all of these at full length, other kinds of kernels, and a report (many hours; STEPS="rt rt-diff" selects)'
 	@echo 'make test-configs  compile mm/ in other configurations (an hour; CONFIGS="up rt" selects)'
 	@echo 'make shell      a shell in that kernel, with the files of this machine'
+	@echo 'make check      checkpatch, rustfmt, clippy, rustdoc, sparse and the like on what goes into the kernel'
+	@echo 'make series     write the patches to send into build/series/mail, build each and boot the last (QUICK=1: write only)'
+	@echo 'make ksft       run_vmtests.sh -t mlock, as CI of mm runs it'
 	@echo 'make kernel     build the kernel with CONFIG_MLOCK2=y in build/$(ARCH)'
 	@echo 'make kernel-c   the same with CONFIG_MLOCK2=n in build/$(ARCH)-c'
 	@echo 'make kernel-fair   that one with the best C, of tools/mlock2/fair/, in build/$(ARCH)-fair'
@@ -745,6 +748,8 @@ test-configs: linux
 test-configs-built:
 	@LINUX=$(LINUX) KEEP='$(KEEP)' ALWAYS='$(if $(filter y,$(INLINE_HELPERS)),$(KINLINE:%=%=y))' \
 		tools/mlock2/configs.sh "$(KMAKE) CC='$(KCC)'" $(CONFIGS)
+
+include tools/mlock2/make/series.mk
 
 .PHONY: clean distclean
 clean:

@@ -155,6 +155,8 @@ say 'the numbers of all architectures'
 ktap host uapi "'$TOOL' uapi --linux '$LINUX' --cc '${KCC##* }'"
 say 'every interleaving, in Rust and in C'
 ktap host interleave "$INTERLEAVE" '/^not ok/p;/^#/p'
+say "the kernel's own checks of source"
+ktap "$arch" check "'$TOP/tools/mlock2/check.sh'" '/^\(not \)\?ok /p;/^#/p'
 say 'mistakes on purpose'
 mutants_apply
 say 'mistakes that do not compile'
