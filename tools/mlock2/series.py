@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Write the patches to send, from what this repository lays over the kernel.
 
-series.py [--build COMMAND] [--onto TREE] OUT
+series.py [--onto TREE] OUT
 
 Reads tools/mlock2/series/: one directory for each series, in it cover.txt and
 one text for each patch, in their order. A text is the message of the patch;
@@ -83,7 +83,9 @@ class Author:
 
 
 class Tree:
-    """Makes trees in an index of its own, which keeps the last one: to read one takes seconds."""
+    """Makes trees in an index of its own, of no more than the files that change.
+
+    The kernel's whole tree takes seconds to read and to write, each time."""
 
     def __init__(self):
         self.index = LINUX / ".git/series.index"
@@ -94,8 +96,14 @@ class Tree:
             git("read-tree", tree, index=self.index)
             self.last = tree
 
+    def cut(self, tree, paths):
+        """What a whole tree has of PATHS."""
+        git("read-tree", "--empty", index=self.index)
+        git("update-index", "--index-info", stdin=git("ls-tree", "-r", tree, "--", *paths), index=self.index)
+        return self.write()
+
     def write(self):
-        self.last = git("write-tree", "--missing-ok", index=self.index).strip()
+        self.last = git("write-tree", index=self.index).strip()
         return self.last
 
     def apply(self, tree, patch, *options):
@@ -320,9 +328,8 @@ def write(out, name, base, tip, cover, author):
     shutil.rmtree(where, ignore_errors=True)
     where.mkdir(parents=True)
     options = ["--cover-letter"] if cover else []
-    git("-c", "diff.algorithm=histogram", "format-patch", "-q", "-N" if base == tip else "-n", "--no-signature", *options,
+    git("-c", "diff.algorithm=histogram", "format-patch", "-q", "-n", "--no-signature", *options,
         "-o", str(where), f"{base}..{tip}", env=author.env)
-    git("update-ref", f"refs/heads/series/{name}", tip)
     if cover:
         subject, _, blurb = fill(cover).strip().partition("\n\n")
         letter = next(where.glob("0000-*"))
@@ -356,15 +363,13 @@ def onto(tree, name, patches):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--onto", help="another kernel tree: say what conflicts there")
-    parser.add_argument("--list", help="write the commits of the main series, one a line, for the builds")
     parser.add_argument("out", type=Path)
     args = parser.parse_args()
     author, trees = Author(), Tree()
-    pristine = git("rev-parse", "pristine^{commit}").strip()
-    head = git("rev-parse", "HEAD^{tree}").strip()
-
-    ours = git("ls-tree", "-r", "--name-only", head, "--", *OURS).splitlines()
-    final = trees.put(head, {path: None for path in ours})
+    changed = git("diff", "--name-only", "--no-renames", "pristine", "HEAD", "--", ".", *(f":!{path}" for path in OURS)).split()
+    start = trees.cut("pristine", changed)
+    pristine = git("commit-tree", start, stdin="pristine\n", env=author.env).strip()
+    final = trees.cut("HEAD", changed)
     for directory in ("net", "mips", "rust"):
         for name in reversed((TEXTS / directory / "patches").read_text().split()):
             final = trees.apply(final, (TOP / name).read_text(), "-R")
@@ -387,9 +392,6 @@ def main():
         print(f"{name}: {len(written[name])} patches in {args.out / name}")
         if args.onto:
             onto(args.onto, name, written[name])
-    if args.list:
-        base, tip = tips["mlock2"]
-        Path(args.list).write_text(git("rev-list", "--reverse", f"{base}..{tip}"))
 
 
 if __name__ == "__main__":
