@@ -8,8 +8,8 @@ Reads tools/mlock2/series/: one directory for each series, in it cover.txt and
 one text for each patch, in their order. A text is the message of the patch;
 below a line '%%' it says what of the overlay goes into the patch:
 
-    path                all that no other patch has taken of the file
     path ~ regex        of what is added to the file, the lines of each match
+    path                all of the file that no such rule has, nor a patch before
     + name.diff         a change that is not in the overlay, for as long as ...
     - name.diff         ... until this patch takes it back
     !path               nothing of this file, whatever else stands here
@@ -165,6 +165,8 @@ class File:
             for match in re.finditer(regex, text, flags=re.M):
                 first = text.count("\n", 0, match.start())
                 last = text.count("\n", 0, max(match.end() - 1, match.start()))
+                if match.end() == len(text):
+                    last = len(owner) - 1
                 if removed:
                     # What replaces a line stays together.
                     first, last = 0, len(owner) - 1
@@ -208,12 +210,15 @@ class Text:
         self.message = message.strip() + "\n"
         self.rules = [line.strip() for line in rules.splitlines() if line.strip() and not line.startswith("#")]
 
-    def take(self, files, number, temporary):
+    def take(self, files, number, temporary, lines):
+        """Takes what the rules say: those about lines come first, of all patches."""
         files = {path: file for path, file in files.items() if not any(fnmatch.fnmatch(path, rule[1:]) for rule in self.rules if rule[0] == "!")}
         for rule in self.rules:
             if rule[0] == "!":
                 continue
             if rule[0] in "+-":
+                if lines:
+                    continue
                 name = rule[1:].strip()
                 start, _ = temporary.get(name, (number, None))
                 if rule[0] == "+":
@@ -222,6 +227,8 @@ class Text:
                     temporary[name] = (start, number)
                 continue
             path, _, regex = (part.strip() for part in rule.partition(" ~ "))
+            if bool(regex) != lines:
+                continue
             found = fnmatch.filter(files, path)
             taken = sum(files[name].take(number, regex or None) for name in found)
             if not taken:
@@ -259,9 +266,11 @@ def from_overlay(directory, base, final, author, trees):
     texts = [Text(path) for path in sorted(directory.glob("[0-9]*.txt"))]
     temporary = {}
     never = len(texts) + 1
-    Text(TEXTS / "left-out.txt").take(files, never, temporary)
-    for number, text in enumerate(texts, 1):
-        text.take(files, number, temporary)
+    left_out = Text(TEXTS / "left-out.txt")
+    for lines in (True, False):
+        left_out.take(files, never, temporary, lines)
+        for number, text in enumerate(texts, 1):
+            text.take(files, number, temporary, lines)
     left = [f"{path}: {line}" for path, file in files.items() for line in file.left()]
     if left:
         die("no patch has these lines of the overlay:\n  " + "\n  ".join(left[:40]))
@@ -365,6 +374,7 @@ def main():
     parser.add_argument("--onto", help="another kernel tree: say what conflicts there")
     parser.add_argument("out", type=Path)
     args = parser.parse_args()
+    args.out = args.out.resolve()
     author, trees = Author(), Tree()
     changed = git("diff", "--name-only", "--no-renames", "pristine", "HEAD", "--", ".", *(f":!{path}" for path in OURS)).split()
     start = trees.cut("pristine", changed)
