@@ -220,8 +220,8 @@ pub(crate) fn apply_vma_lock_flags(
     }
 
     let lock = lock_flags(mode);
-    let mut vmas = mm.vmas_mut();
-    if !vmas.seek(range.start()) {
+    let mut vmas = mm.vmas_mut(range.start());
+    if !vmas.load() {
         let at = range.start();
         return Err(range_refused(at, end, mode, ENOMEM, at, |at| {
             Refusal::NotMapped { at }
@@ -312,7 +312,7 @@ pub(crate) fn apply_mlockall_flags(
 
     let mut unpopulated: Option<PageRange> = None;
     let mut walk = PageWalk::new();
-    let mut vmas = mm.vmas_mut();
+    let mut vmas = mm.vmas_mut(0);
     while let Some(vma) = vmas.next() {
         let (start, end) = (vma.start(), vma.end());
         // After an error, populating goes on with the next vma: so it reaches every vma, but not
