@@ -77,7 +77,7 @@ impl PageWalk {
     /// Locks the pages that are present in the part of a vma that was modified, or unlocks them, as
     /// its `VMA_LOCKED_BIT` says. The C function of the same name.
     ///
-    /// Returns whether there is nothing to populate: the range is unlocked, or all of its pages are
+    /// Returns up to which address (bytes) there is nothing to populate: all pages before that are
     /// present, locked, and in the state in which populating would leave them. It stays so: the
     /// page table's lock was held, so reclaim had unmapped a page before we came by, or sees the
     /// vma's new flags and leaves it alone. What another thread does to the vma once the mmap lock
@@ -85,11 +85,16 @@ impl PageWalk {
     ///
     /// Looks for that only if told to `look`, and then marks folios as accessed, as populating
     /// does. So populating must be certain to reach the start. From the first page on that is not
-    /// populated nothing is marked, since populating that one may fail.
+    /// populated nothing is marked, since populating that one may fail. If it does not look, or
+    /// unlocks, that is the start.
     ///
     /// Sleeps.
     #[inline(always)]
-    pub(crate) fn mlock_vma_pages_range(&mut self, vma: &mut PublishedVma<'_>, look: bool) -> bool {
+    pub(crate) fn mlock_vma_pages_range(
+        &mut self,
+        vma: &mut PublishedVma<'_>,
+        look: bool,
+    ) -> usize {
         // Folios that wait in this CPU's batches have to be on the LRU lists to be moved: once, for
         // the first vma that has any, and with that vma locked. What is faulted in between two vmas
         // of one call is like what waits on other CPUs: it comes to the list that PG_mlocked says
@@ -102,7 +107,7 @@ impl PageWalk {
 
         if !vma.vma_flags().contains(VmaFlags::LOCKED) {
             vma.walk_tables(Walk::<false>(self));
-            return true;
+            return vma.start();
         }
         self.populate = if look {
             vma.populate()
@@ -111,7 +116,7 @@ impl PageWalk {
         };
         self.populated = vma.start();
         vma.walk_tables(Walk::<true>(self));
-        self.populated == vma.end()
+        self.populated
     }
 
     /// Locks or unlocks what one page table maps. The C function of the same name.
