@@ -146,11 +146,16 @@ __rust_helper void rust_helper_lruvec_gen_del(struct lruvec *lruvec,
 	lru_gen_del_folio(lruvec, folio, false);
 }
 
-__rust_helper void rust_helper_lruvec_list_add(struct lruvec *lruvec,
-					       struct folio *folio,
-					       enum lru_list lru)
+__rust_helper struct list_head *
+rust_helper_lruvec_list(struct lruvec *lruvec, enum lru_list lru)
 {
-	list_add(&folio->lru, &lruvec->lists[lru]);
+	return &lruvec->lists[lru];
+}
+
+__rust_helper void rust_helper_folio_list_add(struct folio *folio,
+					      struct list_head *list)
+{
+	list_add(&folio->lru, list);
 }
 
 /* list_del(), but for the poison that mlock_count would take the place of */

@@ -475,7 +475,8 @@ pub enum Mlocked {
 ///
 /// `lruvec` is null, or we hold its lock, and with it the RCU read lock, and interrupts, which were
 /// on, are off. If it is null, then `last` is [`Last::NONE`]. Else that is about folios of this lruvec,
-/// to which all belong that are on a list and have this `memcg_data` and `node`.
+/// to which all belong that are on a list and have this `memcg_data` and `node`; and so does the
+/// list `last.to`, unless `last.like` is [`NO_LIKE`].
 pub struct LruvecGuard<'g> {
     lruvec: *mut bindings::lruvec,
     memcg_data: c_ulong,
@@ -501,9 +502,9 @@ struct Last {
     old: c_ulong,
     new: c_ulong,
     // What a small folio has to be like to go the same way as the last two, or `NO_LIKE`; and the
-    // list that it goes to.
+    // list of the lruvec that it goes to.
     like: c_ulong,
-    to: bindings::lru_list,
+    to: *mut bindings::list_head,
     pages: c_long,
 }
 
@@ -526,7 +527,7 @@ impl Last {
         old: 0,
         new: 0,
         like: NO_LIKE,
-        to: bindings::lru_list_LRU_UNEVICTABLE,
+        to: ptr::null_mut(),
         pages: 0,
     };
 
@@ -537,8 +538,12 @@ impl Last {
 
     /// Another small folio has gone the same way: more may follow, if it came from a list or is new
     /// and mlocked. Not inlined, since those that follow do not call it.
+    ///
+    /// # Safety
+    ///
+    /// `lruvec` must be the one that is locked.
     #[inline(never)]
-    fn set_like(&mut self) {
+    unsafe fn set_like(&mut self, lruvec: *mut bindings::lruvec) {
         let moved = if self.old & UNEVICTABLE != 0 {
             munlocked(self.old)
         } else if self.old & (LRU | MLOCKED) != 0 {
@@ -548,7 +553,8 @@ impl Last {
         };
         if (self.new ^ moved) & Self::MASK == 0 {
             self.like = self.old;
-            self.to = lru_of(self.new);
+            // SAFETY: The caller promises that there is one.
+            self.to = unsafe { bindings::lruvec_list(lruvec, lru_of(self.new)) };
         }
     }
 
@@ -581,7 +587,8 @@ impl LruvecGuard<'_> {
     fn note(&mut self, folio: Folio<'_>, old: c_ulong, new: c_ulong) {
         if self.last.is(old, new) {
             if old & HEAD == 0 {
-                self.last.set_like();
+                // SAFETY: The lruvec is locked.
+                unsafe { self.last.set_like(self.lruvec) };
             }
         } else {
             if self.last.pages != 0 {
@@ -811,8 +818,9 @@ impl LruvecGuard<'_> {
                     folio.has_evictable_mapping() && folio.try_change_flags(&mut old, new)
                 }
             {
-                // SAFETY: The folio was unevictable, and so linked to nothing; the lruvec is locked.
-                unsafe { bindings::lruvec_list_add(self.lruvec, folio.as_ptr(), self.last.to) };
+                // SAFETY: The folio was unevictable, and so linked to nothing; it is like the last one,
+                // so that there is a list, the lruvec of which is locked.
+                unsafe { bindings::folio_list_add(folio.as_ptr(), self.last.to) };
                 self.last.add(1);
                 return;
             }
@@ -972,7 +980,8 @@ impl LruvecGuard<'_> {
                 // That has counted it.
                 new &= !LRU;
             } else {
-                bindings::lruvec_list_add(self.lruvec, folio.as_ptr(), lru_of(new));
+                let list = bindings::lruvec_list(self.lruvec, lru_of(new));
+                bindings::folio_list_add(folio.as_ptr(), list);
             }
         }
         self.note(folio, old, new);

@@ -185,8 +185,17 @@ pub unsafe fn lruvec_gen_del(_lruvec: *mut lruvec, _folio: *mut folio) {
     fail("there are no generations");
 }
 
-pub unsafe fn lruvec_list_add(_lruvec: *mut lruvec, folio: *mut folio, lru: lru_list) {
-    if lru != lru_list_LRU_UNEVICTABLE {
+/// Nobody looks behind it: the number of the list, plus one.
+#[repr(C)]
+pub struct list_head(u8);
+
+pub unsafe fn lruvec_list(_lruvec: *mut lruvec, lru: lru_list) -> *mut list_head {
+    ptr::without_provenance_mut(lru as usize + 1)
+}
+
+pub unsafe fn folio_list_add(folio: *mut folio, list: *mut list_head) {
+    let lru = list.addr() - 1;
+    if lru != lru_list_LRU_UNEVICTABLE as usize {
         model::list_add(folio, lru as u8);
     }
 }
