@@ -661,7 +661,7 @@ mutants-pure: $(BUILD)/tools/bin/cargo-mutants
 	@cp tools/testing/mlock2/Cargo.toml tools/testing/mlock2/Cargo.lock $(PURE)
 	@cp mm/mlock2/request.rs mm/mlock2/range.rs mm/mlock2/limit.rs $(PURE)/src
 	@cp $(addprefix tools/testing/mlock2/src/,values.rs request_test.rs range_test.rs limit_test.rs) $(PURE)/src
-	@cp tools/testing/mlock2/mutants/pure.rs $(PURE)/src/lib.rs
+	@cp tools/testing/mlock2/mutants/pure.in $(PURE)/src/lib.rs
 	@PATH=$(BUILD)/tools/bin:$$PATH cargo mutants --dir $(PURE) --output $(PURE) --gitignore=false \
 		--exclude-re 'replace \| with \^ in LockAll::from_mlockall_flags'
 

@@ -13,10 +13,10 @@
 //!   when a munlock is worked on, or when the folio dies, all atomically. `nr_mlock` follows at
 //!   once, or when the lruvec lock is dropped under which that was done. Splitting a folio copies
 //!   the flag. If it is still set when it is freed, then `free_pages_prepare()` clears it.
-//! - `PG_unevictable`, and being on no list that reclaim scans: changed here with the lruvec locked,
-//!   in the same step as `PG_mlocked`, and only while `PG_lru` is set; by `lru_add()` when a folio is
-//!   put on a list, whoever had taken it off; by `check_move_unevictable_folios()` for `SHM_UNLOCK`;
-//!   copied by migration and split.
+//! - `PG_unevictable`, and being on no list that reclaim scans: changed here with the lruvec
+//!   locked, in the same step as `PG_mlocked`, and only while `PG_lru` is set; by `lru_add()` when
+//!   a folio is put on a list, whoever had taken it off; by `check_move_unevictable_folios()` for
+//!   `SHM_UNLOCK`; copied by migration and split.
 //! - `mlock_count`, which exists only while the folio is unevictable: changed here under the same
 //!   lock, set to 0 by `lru_add()` whenever the folio is put back.
 //!
@@ -48,19 +48,19 @@
 //!
 //! - *Reclaim, migration, compaction, split and others that take folios off their list*: they claim
 //!   the folio by clearing `PG_lru`. If they do so before us, then an mlock leaves the folio alone:
-//!   `lru_add()` looks at `PG_mlocked` when the folio is put back. A munlock clears `PG_mlocked` all
-//!   the same. If the folio was put back as unevictable just before, it stays so without need: it is
-//!   counted in `unevictable_pgs_stranded`, and rescued when somebody takes and puts it back again.
-//!   If they claim it after us, they wait for the lock.
+//!   `lru_add()` looks at `PG_mlocked` when the folio is put back. A munlock clears `PG_mlocked`
+//!   all the same. If the folio was put back as unevictable just before, it stays so without need:
+//!   it is counted in `unevictable_pgs_stranded`, and rescued when somebody takes and puts it back
+//!   again. If they claim it after us, they wait for the lock.
 //! - *The same folio in the batch of another CPU, or twice in one*: its lruvec's lock puts the
 //!   moves in an order. An mlock and a munlock cancel out in either order, if no other vma has it
 //!   locked; if one has, then the munlock may come first and take off what was that vma's: the
 //!   count is too low then.
 //! - *Setting `PG_mlocked` while a munlock is worked on*: the munlock clears the flag and makes the
 //!   folio evictable in one step. What was set before is lost, as the mlock's entry in the batch
-//!   finds out. What is set after that belongs to an mlock that moves the folio in the same step, or
-//!   has its entry in a batch yet: it finds the folio evictable and moves it. So does the walk, which
-//!   leaves an entry in the batch if the folio is on no list.
+//!   finds out. What is set after that belongs to an mlock that moves the folio in the same step,
+//!   or has its entry in a batch yet: it finds the folio evictable and moves it. So does the walk,
+//!   which leaves an entry in the batch if the folio is on no list.
 //! - *A walk, and what waits in this CPU's batch*: the walk drains the batch when it locks it, and
 //!   keeps the lock while it moves folios. Otherwise a munlock by the walk could come before an
 //!   mlock that another task of this CPU has queued, and take off the count of a third: on
@@ -82,9 +82,9 @@
 //!
 //! # Specification
 //!
-//! `tools/testing/mlock2/interleave/mlock.pml` is all of this, and what the C does, as a model of one
-//! folio that `make spin` checks. `make interleave` tries this file itself, and `walk.rs`, in every
-//! interleaving with the rest of mm.
+//! `tools/testing/mlock2/interleave/mlock.pml` is all of this, and what the C does, as a model of
+//! one folio that `make spin` checks. `make interleave` tries this file itself, and `walk.rs`, in
+//! every interleaving with the rest of mm.
 //!
 //! # Lock order
 //!
@@ -167,8 +167,8 @@ pub(crate) fn munlock_now(folio: Folio<'_>, lruvec: &mut LruvecGuard<'_>) {
     lruvec.munlock(folio, munlock);
 }
 
-/// Mlocks or munlocks folios that are mapped, each with an event: for a walk, while that is on. If one
-/// is left in the batch ([`mlock_mapped_folio`]), drains that.
+/// Mlocks or munlocks folios that are mapped, each with an event: for a walk, while that is on. If
+/// one is left in the batch ([`mlock_mapped_folio`]), drains that.
 #[cold]
 #[inline(never)]
 pub(crate) fn mark_traced<const LOCK: bool>(folios: &[Folio<'_>], context: &mut TaskContext<'_>) {

@@ -78,8 +78,8 @@ fn sized(caller: Caller, len: usize) -> Request {
     }
 }
 
-/// `start..end` (bytes) is not locked or unlocked, but refused with `error`, for what `why` makes of
-/// the address `at`, which decided it. Returns the error.
+/// `start..end` (bytes) is not locked or unlocked, but refused with `error`, for what `why` makes
+/// of the address `at`, which decided it. Returns the error.
 // Inlined, and with what is in registers already, so that nothing is set up for the event while it
 // is off.
 #[inline(always)]

@@ -187,8 +187,8 @@ unsafe extern "C" fn mlock_future_ok(
     !is_vma_locked || memlock::locked_future_ok(mm, bytes, Caller::STACK)
 }
 
-/// Whether a locked vma of `mm` may grow by, or start out with, `bytes`, for the other callers. Task
-/// context; they hold the mmap write lock.
+/// Whether a locked vma of `mm` may grow by, or start out with, `bytes`, for the other callers.
+/// Task context; they hold the mmap write lock.
 ///
 /// # Safety
 ///
@@ -312,8 +312,8 @@ unsafe extern "C" fn user_shm_unlock(size: usize, ucounts: *mut bindings::ucount
 ///
 /// # Safety
 ///
-/// Must be called in task context with interrupts on, and with neither a batch of this file's nor an
-/// lruvec locked. The caller must hold a reference to `folio`, or keep it mapped.
+/// Must be called in task context with interrupts on, and with neither a batch of this file's nor
+/// an lruvec locked. The caller must hold a reference to `folio`, or keep it mapped.
 #[export]
 unsafe extern "C" fn mlock_folio(folio: *mut bindings::folio) {
     // SAFETY: The caller promises both.
@@ -324,9 +324,9 @@ unsafe extern "C" fn mlock_folio(folio: *mut bindings::folio) {
 ///
 /// # Safety
 ///
-/// Must be called in task context with interrupts on, and with neither a batch of this file's nor an
-/// lruvec locked. The caller must hold a reference to `folio`, which is on no LRU list; nobody else
-/// may put it on one.
+/// Must be called in task context with interrupts on, and with neither a batch of this file's nor
+/// an lruvec locked. The caller must hold a reference to `folio`, which is on no LRU list; nobody
+/// else may put it on one.
 #[export]
 unsafe extern "C" fn mlock_new_folio(folio: *mut bindings::folio) {
     // SAFETY: The caller promises that the pointer is valid for the call.
@@ -340,8 +340,8 @@ unsafe extern "C" fn mlock_new_folio(folio: *mut bindings::folio) {
 ///
 /// # Safety
 ///
-/// Must be called in task context with interrupts on, and with neither a batch of this file's nor an
-/// lruvec locked. The caller must hold a reference to `folio`.
+/// Must be called in task context with interrupts on, and with neither a batch of this file's nor
+/// an lruvec locked. The caller must hold a reference to `folio`.
 #[export]
 unsafe extern "C" fn munlock_folio(folio: *mut bindings::folio) {
     // SAFETY: The caller promises both.
@@ -352,8 +352,8 @@ unsafe extern "C" fn munlock_folio(folio: *mut bindings::folio) {
 ///
 /// # Safety
 ///
-/// Must be called in task context with interrupts on, and with neither a batch of this file's nor an
-/// lruvec locked.
+/// Must be called in task context with interrupts on, and with neither a batch of this file's nor
+/// an lruvec locked.
 #[export]
 unsafe extern "C" fn mlock_drain_local() {
     // SAFETY: The caller promises it.
@@ -364,8 +364,8 @@ unsafe extern "C" fn mlock_drain_local() {
 ///
 /// # Safety
 ///
-/// Must be called in task context with interrupts on, and with neither a batch of this file's nor an
-/// lruvec locked. If the CPU is off line, then it must stay so, and nobody else may look at its
+/// Must be called in task context with interrupts on, and with neither a batch of this file's nor
+/// an lruvec locked. If the CPU is off line, then it must stay so, and nobody else may look at its
 /// batch: called by `page_alloc_cpu_dead()` only.
 #[export]
 unsafe extern "C" fn mlock_drain_remote(cpu: c_int) {

@@ -39,8 +39,8 @@ use kernel::mm::{
     vma_flags::VmaFlags, //
 };
 
-/// For how many folios the lruvec lock is kept: interrupts are off meanwhile, and others wait. The C
-/// keeps it for the 31 folios of a batch, each of which costs some ten times as much there.
+/// For how many folios the lruvec lock is kept: interrupts are off meanwhile, and others wait. The
+/// C keeps it for the 31 folios of a batch, each of which costs some ten times as much there.
 const HOLD: usize = 128;
 
 /// The walks of one system call.

@@ -242,11 +242,12 @@ __rust_helper struct mlock_fbatch *rust_helper_mlock_fbatch_of(unsigned int cpu)
 	return &per_cpu(mlock_fbatch, cpu);
 }
 
-/* The CPU may be changing it right now, or not exist */
+/* The CPU may not exist */
 __rust_helper unsigned int rust_helper_mlock_fbatch_count(unsigned int cpu)
 {
 	if (!cpu_possible(cpu))
 		return 0;
+	/* The CPU may be changing it right now: the count is a hint then. */
 	return data_race(folio_batch_count(&per_cpu(mlock_fbatch.fbatch, cpu)));
 }
 

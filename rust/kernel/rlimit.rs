@@ -40,8 +40,8 @@ impl Resource {
 /// May be called in task context. The limit may change at any time.
 #[inline]
 pub fn rlimit(resource: Resource) -> usize {
-    // SAFETY: By its type invariants, the resource is one that the kernel knows, and the current task has its signal
-    // structure.
+    // SAFETY: By its type invariants, the resource is one that the kernel knows, and the current
+    // task has its signal structure.
     unsafe { bindings::rlimit(resource.0) }
 }
 
@@ -50,8 +50,8 @@ pub fn rlimit(resource: Resource) -> usize {
 /// May be called in any context. The limit may change at any time.
 #[inline]
 pub fn task_rlimit(task: &Task, resource: Resource) -> usize {
-    // SAFETY: By its type invariants, the resource is one that the kernel knows. A task keeps its signal structure for as
-    // long as it is referenced.
+    // SAFETY: By its type invariants, the resource is one that the kernel knows. A task keeps its
+    // signal structure for as long as it is referenced.
     unsafe { bindings::task_rlimit(task.as_ptr(), resource.0) }
 }
 

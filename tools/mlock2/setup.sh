@@ -124,6 +124,18 @@ for r in "${RUSTC:-}" /usr/bin/rustc "$(command -v rustc || true)"; do
 done
 [ -n "$RUSTC_CHOSEN" ] || die "no rustc with its source found: install rust-web-src (Debian) or 'rustup component add rust-src', or set RUSTC="
 
+# What belongs to that rustc: with rustup, PATH has those of another compiler.
+# companion NAME: the NAME that the chosen rustc came with
+companion() {
+	local tool
+	tool=$("$RUSTC_CHOSEN" --print sysroot)/bin/$1
+	[ -x "$tool" ] || die "$RUSTC_CHOSEN has no $1 beside it ($tool): install rustfmt-web and rust-web-clippy (Debian) or 'rustup component add rustfmt clippy'"
+	printf '%s\n' "$tool"
+}
+RUSTDOC_CHOSEN=$(companion rustdoc)
+RUSTFMT_CHOSEN=$(companion rustfmt)
+CLIPPY_CHOSEN=$(companion clippy-driver)
+
 major=$(llvm_of "$RUSTC_CHOSEN")
 if command -v "clang-$major" >/dev/null && command -v "ld.lld-$major" >/dev/null; then
 	LLVM_CHOSEN=-$major
@@ -184,9 +196,11 @@ cat >"$BUILD/tools.mk.new" <<EOF
 # $("$RUSTC_CHOSEN" --version)
 # $("$clang" --version | head -n 1)
 # $("$BINDGEN_CHOSEN" --version)
-KTOOLS = LLVM=$LLVM_CHOSEN RUSTC=$RUSTC_CHOSEN BINDGEN=$BINDGEN_CHOSEN
+KTOOLS = LLVM=$LLVM_CHOSEN RUSTC=$RUSTC_CHOSEN RUSTDOC=$RUSTDOC_CHOSEN RUSTFMT=$RUSTFMT_CHOSEN CLIPPY_DRIVER=$CLIPPY_CHOSEN BINDGEN=$BINDGEN_CHOSEN
 KCC = $CCACHE$clang
 KRUSTC = $RUSTC_CHOSEN
+KRUSTDOC = $RUSTDOC_CHOSEN
+KRUSTFMT = $RUSTFMT_CHOSEN
 KOBJDUMP = llvm-objdump${LLVM_CHOSEN#1}
 INLINE_HELPERS = $INLINE
 EOF

@@ -28,6 +28,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+
 /* Exit status of mlock-why itself, as of env(1) and others that run a command */
 #define EXIT_OURS	125
 #define EXIT_CANNOT_RUN	126
@@ -221,7 +223,7 @@ static void remember_future(int tgid, double time)
 		;
 	if (i == nr_futures) {
 		/* The oldest one is forgotten if there are too many. */
-		if (nr_futures < sizeof(futures) / sizeof(futures[0]))
+		if (nr_futures < ARRAY_SIZE(futures))
 			nr_futures++;
 		else
 			memmove(futures, futures + 1, sizeof(futures) - sizeof(futures[0]));
@@ -646,7 +648,7 @@ static int open_trace(void)
 	unsigned int i;
 	int fd;
 
-	for (i = 0; i < sizeof(tracefs_dirs) / sizeof(tracefs_dirs[0]) && !dir; i++) {
+	for (i = 0; i < ARRAY_SIZE(tracefs_dirs) && !dir; i++) {
 		snprintf(path, sizeof(path), "%s/events", tracefs_dirs[i]);
 		if (!access(path, F_OK))
 			dir = tracefs_dirs[i];
@@ -1186,8 +1188,8 @@ static int report_system(void)
 	fprintf(out, "%10lu kB of that is resident and locked, what is shared counted once\n",
 		locked >> 10);
 	if (hidden)
-		fprintf(out, "%10s    without %u process%s that may not be looked at (CAP_SYS_PTRACE)\n", "",
-			hidden, hidden == 1 ? "" : "es");
+		fprintf(out, "%10s    without %u process%s that may not be looked at (CAP_SYS_PTRACE)\n",
+			"", hidden, hidden == 1 ? "" : "es");
 	fprintf(out, "\n%10lu kB Mlocked in /proc/meminfo\n", mlocked >> 10);
 	fprintf(out, "%10lu kB Unevictable in /proc/meminfo, of which\n", unevictable >> 10);
 	fprintf(out, "%10lu kB     System V shared memory with SHM_LOCK\n", shm >> 10);

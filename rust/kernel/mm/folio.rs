@@ -7,14 +7,14 @@
 //! the lock, such as reclaim and migration, first claims it by clearing that flag: one contender
 //! succeeds, and then waits for the lock.
 //!
-//! So who has the lock need not claim a folio with `PG_lru` set. [`LruvecGuard`] changes all flags of
-//! the folio in one atomic step, which fails if `PG_lru` is clear, and then moves the folio to the
-//! list that its flags say, as `sort_folio()` in mm/vmscan.c moves folios. Who claims it in between
-//! waits for the lock. A folio is claimed only if it leaves a generation of the multi-gen LRU, whose
-//! functions have flags of their own to change.
+//! So who has the lock need not claim a folio with `PG_lru` set. [`LruvecGuard`] changes all flags
+//! of the folio in one atomic step, which fails if `PG_lru` is clear, and then moves the folio to
+//! the list that its flags say, as `sort_folio()` in mm/vmscan.c moves folios. Who claims it in
+//! between waits for the lock. A folio is claimed only if it leaves a generation of the multi-gen
+//! LRU, whose functions have flags of their own to change.
 //!
-//! Whether a folio is unevictable follows from its flags and its mapping, as in `folio_evictable()`;
-//! nobody else has a say in it.
+//! Whether a folio is unevictable follows from its flags and its mapping, as in
+//! `folio_evictable()`; nobody else has a say in it.
 //!
 //! # Lock order
 //!
@@ -290,13 +290,14 @@ impl<'f> Folio<'f> {
     /// Munlocks a folio that is about to be freed, and counts that as if it were rescued first. It
     /// stays unevictable.
     ///
-    /// Does nothing, and returns `false`, unless the folio is mlocked, unevictable, small, anonymous
-    /// and not KSM's, and has one reference: that of the mapping which just went away, to be put by
-    /// who removed it. So it is mapped nowhere and not in the swap cache, each of which has a
-    /// reference. GUP-fast, which may have read the entry before it was cleared, takes a reference
-    /// and then reads it again. Only PFN walkers (compaction, memory offlining, memory_failure(),
-    /// page_idle) can still find the folio, and none of them maps it. Who removes a mapping and keeps
-    /// the folio (copy on write, migration, reclaim, KSM, uprobes) has a reference of his own.
+    /// Does nothing, and returns `false`, unless the folio is mlocked, unevictable, small,
+    /// anonymous and not KSM's, and has one reference: that of the mapping which just went away, to
+    /// be put by who removed it. So it is mapped nowhere and not in the swap cache, each of which
+    /// has a reference. GUP-fast, which may have read the entry before it was cleared, takes a
+    /// reference and then reads it again. Only PFN walkers (compaction, memory offlining,
+    /// memory_failure(), page_idle) can still find the folio, and none of them maps it. Who removes
+    /// a mapping and keeps the folio (copy on write, migration, reclaim, KSM, uprobes) has a
+    /// reference of his own.
     #[inline]
     pub fn munlock_dying(self) -> bool {
         const BOTH: c_ulong = MLOCKED | UNEVICTABLE;
@@ -466,8 +467,8 @@ pub enum Mlocked {
 /// The lock of at most one lruvec. Dropping it unlocks.
 ///
 /// Spins, and does not sleep, save on PREEMPT_RT; may be used wherever the lruvec lock may be
-/// taken. Who may use one gets a reference, from a batch that is locked, which has one at a time: no
-/// other can be used while one has a lock, so that a second one cannot wait for the first. 'g is
+/// taken. Who may use one gets a reference, from a batch that is locked, which has one at a time:
+/// no other can be used while one has a lock, so that a second one cannot wait for the first. 'g is
 /// different for each and invariant, so that two cannot be swapped: each would turn on interrupts
 /// for the other.
 ///
@@ -494,8 +495,8 @@ pub struct LruvecGuard<'g> {
 ///
 /// - The sizes of the lists are seen exact by all who have the lock. Who reads them without it
 ///   gets them late by what was moved under this hold of the lock.
-/// - `nr_mlock` and the events of `/proc/vmstat` have no lock, and are late by as much. Who munlocks
-///   a folio that is claimed counts that at once, so `nr_mlock` may be too low meanwhile.
+/// - `nr_mlock` and the events of `/proc/vmstat` have no lock, and are late by as much. Who
+///   munlocks a folio that is claimed counts that at once, so `nr_mlock` may be too low meanwhile.
 struct Last {
     // The flags of the folios before that, and after it. Only those of `MASK` count. Here, `LRU` is
     // clear if the folio was on no list, or is on none, or on one that others count.
@@ -696,8 +697,9 @@ impl LruvecGuard<'_> {
         flags
     }
 
-    /// Returns whether the folio is unevictable. If it is on a list, locks its lruvec, unless that is
-    /// the one that is locked already: as long as it is, nobody else moves the folio there or away.
+    /// Returns whether the folio is unevictable. If it is on a list, locks its lruvec, unless that
+    /// is the one that is locked already: as long as it is, nobody else moves the folio there or
+    /// away.
     #[inline(always)]
     pub fn is_unevictable(&mut self, folio: Folio<'_>) -> bool {
         let mut flags = folio.flags();
@@ -708,17 +710,18 @@ impl LruvecGuard<'_> {
         flags & UNEVICTABLE != 0
     }
 
-    /// Whether a folio with these flags belongs to the lruvec that is locked, is small, and is on the
-    /// list from which the last one was moved, or is new as that was; and moving it likewise changes
-    /// the flags in the same way. `flags` have `PG_lru`, or the folio is new to us and mlocked.
+    /// Whether a folio with these flags belongs to the lruvec that is locked, is small, and is on
+    /// the list from which the last one was moved, or is new as that was; and moving it likewise
+    /// changes the flags in the same way. `flags` have `PG_lru`, or the folio is new to us and
+    /// mlocked.
     #[inline(always)]
     fn is_like_last(&self, folio: Folio<'_>, flags: c_ulong) -> bool {
         (self.last.like ^ flags) & Last::MASK == 0 && folio.memcg_data() == self.memcg_data
     }
 
     /// Mlocks a folio: locks its lruvec, unless that is the one that is locked already, sets
-    /// `PG_mlocked` and counts that, unless it was set, and moves the folio to the unevictable list,
-    /// unless it is there, and calls `work`.
+    /// `PG_mlocked` and counts that, unless it was set, and moves the folio to the unevictable
+    /// list, unless it is there, and calls `work`.
     ///
     /// If the folio is on no list, then `PG_mlocked` is all that is done, and this returns `false`.
     /// Fully ordered unless nothing changes.
@@ -776,7 +779,8 @@ impl LruvecGuard<'_> {
         work(&mut LruFolio { folio, flags: new });
     }
 
-    /// Mlocks a folio and moves it to the unevictable list, if that is what was done to the last one.
+    /// Mlocks a folio and moves it to the unevictable list, if that is what was done to the last
+    /// one.
     #[inline(always)]
     fn cull_like_last(&mut self, folio: Folio<'_>, mut old: c_ulong) -> bool {
         let new = mlocked(old);
@@ -799,8 +803,8 @@ impl LruvecGuard<'_> {
     /// if its flags and its mapping want that. An evictable one stays where it is.
     ///
     /// If it is on no list, then `PG_mlocked` is cleared whatever `work` would say, and that is
-    /// counted. If it is unevictable, it stays so for now, and is counted as stranded. Fully ordered
-    /// unless nothing changes.
+    /// counted. If it is unevictable, it stays so for now, and is counted as stranded. Fully
+    /// ordered unless nothing changes.
     #[inline(always)]
     pub fn munlock(&mut self, folio: Folio<'_>, work: impl FnOnce(&mut LruFolio<'_>) -> Mlocked) {
         const BOTH: c_ulong = LRU | UNEVICTABLE;
@@ -849,11 +853,12 @@ impl LruvecGuard<'_> {
     }
 
     /// Locks the lruvec of a folio, unless that is the one that is locked already, clears and sets
-    /// `PG_mlocked`, and moves the folio to the list that its flags and its mapping want, but for one
-    /// that is munlocked and evictable. On the unevictable one, it begins with an `mlock_count` of 0.
+    /// `PG_mlocked`, and moves the folio to the list that its flags and its mapping want, but for
+    /// one that is munlocked and evictable. On the unevictable one, it begins with an `mlock_count`
+    /// of 0.
     ///
-    /// `flags` are as for [`Self::relock()`]. Returns the new ones; `None`, with nothing done, if the
-    /// folio is on no list.
+    /// `flags` are as for [`Self::relock()`]. Returns the new ones; `None`, with nothing done, if
+    /// the folio is on no list.
     #[inline(always)]
     fn change(
         &mut self,
@@ -916,8 +921,8 @@ impl LruvecGuard<'_> {
         Some(new)
     }
 
-    /// The same for a folio in a generation of the multi-gen LRU: takes it out, which changes flags,
-    /// and so wants a claim.
+    /// The same for a folio in a generation of the multi-gen LRU: takes it out, which changes
+    /// flags, and so wants a claim.
     ///
     /// # Safety
     ///
@@ -999,11 +1004,13 @@ impl LruvecGuard<'_> {
 
         if old & MLOCKED != 0
             && self.is_like_last(folio, old)
-            // SAFETY: By its type invariants, the folio was new, and on no list. It is like the last
-            // one, so its lruvec is locked. The unevictable list, which it is on now, has no links.
+            // SAFETY: By its type invariants, the folio was new, and on no list. It is like the
+            // last one, so its lruvec is locked. The unevictable list, which it is on now, has no
+            // links.
             && unsafe { folio.try_change_flags(&mut old, new) }
         {
-            // SAFETY: The folio is valid, and unevictable, which nobody else changes without the lock.
+            // SAFETY: The folio is valid, and unevictable, which nobody else changes without the
+            // lock.
             unsafe { *bindings::folio_mlock_count(folio.as_ptr()) = 1 };
             self.last.add(1);
             return;

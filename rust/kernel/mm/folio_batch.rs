@@ -111,8 +111,8 @@ impl<'c> FolioBatch<'c> {
     ///
     /// # Safety
     ///
-    /// The CPU must have been on line, must be off line and stay so, and nobody else may look at its
-    /// batch, for as long as what this returns is used.
+    /// The CPU must have been on line, must be off line and stay so, and nobody else may look at
+    /// its batch, for as long as what this returns is used.
     #[inline]
     pub unsafe fn of_dead_cpu(cpu: CpuId, _context: &'c mut TaskContext<'_>) -> Self {
         // INVARIANT: The caller promises that nobody else looks at it.

@@ -9,13 +9,13 @@
 //! of them outlives the lock.
 //!
 //! A vma may be replaced by another while it is changed: splitting and merging allocate and free
-//! vmas. [`LockableVma::modify_flags`] therefore takes the handle and gives back the one to go on with
-//! ([`ModifiedVma`]).
+//! vmas. [`LockableVma::modify_flags`] therefore takes the handle and gives back the one to go on
+//! with ([`ModifiedVma`]).
 //!
 //! # Lock order
 //!
-//! The mmap lock is taken first. The vma's own lock, which [`LockableVma::modify_flags`] and the methods
-//! of [`ModifiedVma`] take, nests inside, page table locks inside of that.
+//! The mmap lock is taken first. The vma's own lock, which [`LockableVma::modify_flags`] and the
+//! methods of [`ModifiedVma`] take, nests inside, page table locks inside of that.
 //!
 //! C headers: [`include/linux/mmap_lock.h`](srctree/include/linux/mmap_lock.h),
 //! [`mm/vma.h`](srctree/mm/vma.h)
@@ -494,8 +494,8 @@ impl ModifiedVma<'_> {
     #[inline]
     pub fn task_context(&mut self) -> TaskContext<'_> {
         // SAFETY: The mmap lock is a sleeping lock, which a task holds for as long as there is
-        // `self`, and under which interrupts are on. No lruvec or batch is locked: that is done with
-        // a context, and under spinlocks, inside of which a vma is not changed.
+        // `self`, and under which interrupts are on. No lruvec or batch is locked: that is done
+        // with a context, and under spinlocks, inside of which a vma is not changed.
         unsafe { TaskContext::new() }
     }
 

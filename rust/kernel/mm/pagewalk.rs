@@ -161,8 +161,8 @@ impl<'t> PageTable<'t> {
     }
 
     /// Adds the folios of the present pages from here on to `found`, until that is full, and up to
-    /// the first that is large; without memory of devices. `vm_normal_folio()` says what a folio is,
-    /// and may report an entry that is broken on the console.
+    /// the first that is large; without memory of devices. `vm_normal_folio()` says what a folio
+    /// is, and may report an entry that is broken on the console.
     ///
     /// If told to `LOOK`, stops before the first page that has yet to be populated in the given way,
     /// or is not there: of those before, `follow_page_pte()` with `FOLL_TOUCH` would but mark the
@@ -374,8 +374,8 @@ impl<V: VisitTable> Walker<V> {
         end: c_ulong,
         walk: *mut bindings::mm_walk,
     ) -> c_int {
-        // SAFETY: The caller promises that `walk` is ours, and that the visitor is a `V`; nobody else
-        // uses it meanwhile.
+        // SAFETY: The caller promises that `walk` is ours, and that the visitor is a `V`; nobody
+        // else uses it meanwhile.
         let (vma, visitor) = unsafe { ((*walk).vma, &mut *(*walk).private.cast::<V>()) };
         let mut ptl = ptr::null_mut();
         // SAFETY: `walk_tables()` has called us, with the write lock of a task's mmap lock: it is

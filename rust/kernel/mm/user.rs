@@ -75,8 +75,8 @@ impl<'a> MmapReadGuard<'a> {
         }
 
         let mut locked = 1;
-        // SAFETY: The read lock is held, and the range, which is page aligned as vmas are, is in the
-        // vma. The vma is not used after this, which may drop the lock and say so.
+        // SAFETY: The read lock is held, and the range, which is page aligned as vmas are, is in
+        // the vma. The vma is not used after this, which may drop the lock and say so.
         let pages = unsafe { bindings::populate_vma_page_range(vma, start, end, &mut locked) };
         let guard = if locked != 0 {
             Some(self)

@@ -49,7 +49,9 @@ static inline void swap_stop(struct swap *s)
 		write_str(zram_file(path, sizeof(path), s, "reset"), "1");
 	if (s->added)
 		write_ulong(ZRAM_CONTROL "hot_remove", s->id);
-	s->on = s->sized = s->added = false;
+	s->on = false;
+	s->sized = false;
+	s->added = false;
 }
 
 /* What mkswap writes. */

@@ -404,7 +404,8 @@ TEST_F(mlock_why, exit_status)
 TEST_F(mlock_why, user)
 {
 	EXPECT_EQ(0, run("-u", "65534", "--", own_path, "do", "nothing", NULL));
-	EXPECT_EQ(125, WEXITSTATUS(run("-u", "no-such-user", "--", own_path, "do", "nothing", NULL)));
+	EXPECT_EQ(125, WEXITSTATUS(run("-u", "no-such-user", "--", own_path, "do", "nothing",
+				       NULL)));
 	EXPECT_NE(NULL, strstr(output, "there is no user 'no-such-user'"));
 }
 
@@ -452,7 +453,8 @@ TEST_F(mlock_why, watch)
 		ASSERT_EQ(pid, waitpid(pid, &status, 0));
 		EXPECT_EQ(0, status);
 		EXPECT_EQ(1, lines());
-		EXPECT_NE(NULL, strstr(output, "): mlockall() = EINVAL: the flags must have MCL_CURRENT, MCL_FUTURE or both"));
+		EXPECT_NE(NULL, strstr(output, "): mlockall() = EINVAL: the flags must have "
+					       "MCL_CURRENT, MCL_FUTURE or both"));
 	}
 }
 
