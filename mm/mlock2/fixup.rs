@@ -65,9 +65,9 @@ fn mode_of(flags: VmaFlags) -> Mode {
 /// nothing is counted. So are vmas that have the flags already, and secret memory, which is locked
 /// for good.
 ///
-/// Returns from which address (bytes) on the range is to be populated afterwards: all before that is
-/// there, or is to be locked on fault or unlocked. Whether it is there is only looked for if the vma,
-/// as merged, begins at `look_from` or above: if populating is certain to reach `start` then.
+/// Returns from which address (bytes) on the range is to be populated afterwards: all before that
+/// is there, or is to be locked on fault or unlocked. Whether it is there is only looked for if the
+/// vma, as merged, begins at `look_from` or above: if populating is certain to reach `start` then.
 ///
 /// # Errors
 ///

@@ -161,8 +161,8 @@ impl PageWalk {
                 };
 
                 loop {
-                    // How many of those that are collected, from the first on, are populated; and up
-                    // to where.
+                    // How many of those that are collected, from the first on, are populated; and
+                    // up to where.
                     let mut populated = (0, self.populated);
                     found.clear();
                     loop {
@@ -244,8 +244,8 @@ impl<const LOCK: bool> VisitTable for Walk<'_, LOCK> {
     }
 }
 
-// Whether each folio has an event. Asked once for all that were collected: to ask for each would cost
-// more than an instruction, for what is in registers would be read anew.
+// Whether each folio has an event. Asked once for all that were collected: to ask for each would
+// cost more than an instruction, for what is in registers would be read anew.
 #[inline(always)]
 fn is_traced<const LOCK: bool>() -> bool {
     if LOCK {

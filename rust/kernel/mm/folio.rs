@@ -200,8 +200,8 @@ impl<'f> Folio<'f> {
     ///
     /// # Safety
     ///
-    /// An lruvec must be locked, and with it the RCU read lock. The folio must be on an LRU list, or
-    /// about to be put on one.
+    /// An lruvec must be locked, and with it the RCU read lock. The folio must be on an LRU list,
+    /// or about to be put on one.
     #[inline(always)]
     unsafe fn has_evictable_mapping(self) -> bool {
         // SAFETY: The folio is valid by the type invariants, and by the contract it is no slab, and
@@ -333,8 +333,8 @@ impl<'f> Folio<'f> {
         }
     }
 
-    /// Returns the flags with `PG_unevictable`, and without `PG_active`, if that is what the rest of
-    /// them and the mapping want, as `folio_evictable()`; else without the former.
+    /// Returns the flags with `PG_unevictable`, and without `PG_active`, if that is what the rest
+    /// of them and the mapping want, as `folio_evictable()`; else without the former.
     ///
     /// # Safety
     ///
@@ -475,9 +475,9 @@ pub enum Mlocked {
 /// # Invariants
 ///
 /// `lruvec` is null, or we hold its lock, and with it the RCU read lock, and interrupts, which were
-/// on, are off. If it is null, then `last` is [`Last::NONE`]. Else that is about folios of this lruvec,
-/// to which all belong that are on a list and have this `memcg_data` and `node`; and so does the
-/// list `last.to`, unless `last.like` is [`NO_LIKE`].
+/// on, are off. If it is null, then `last` is [`Last::NONE`]. Else that is about folios of this
+/// lruvec, to which all belong that are on a list and have this `memcg_data` and `node`; and so
+/// does the list `last.to`, unless `last.like` is [`NO_LIKE`].
 pub struct LruvecGuard<'g> {
     lruvec: *mut bindings::lruvec,
     memcg_data: c_ulong,
@@ -822,8 +822,8 @@ impl LruvecGuard<'_> {
                     folio.has_evictable_mapping() && folio.try_change_flags(&mut old, new)
                 }
             {
-                // SAFETY: The folio was unevictable, and so linked to nothing; it is like the last one,
-                // so that there is a list, the lruvec of which is locked.
+                // SAFETY: The folio was unevictable, and so linked to nothing; it is like the last
+                // one, so that there is a list, the lruvec of which is locked.
                 unsafe { bindings::folio_list_add(folio.as_ptr(), self.last.to) };
                 self.last.add(1);
                 return;
@@ -951,7 +951,8 @@ impl LruvecGuard<'_> {
     unsafe fn add(&mut self, folio: Folio<'_>, set: c_ulong) -> c_ulong {
         let mut old = folio.flags();
         let new = loop {
-            // SAFETY: The caller promises that the lruvec is locked; the folio is put on a list below.
+            // SAFETY: The caller promises that the lruvec is locked; the folio is put on a list
+            // below.
             let new = unsafe { folio.settled(old | set | LRU) };
             // SAFETY: The caller promises that it is up to us; the folio is put on a list below.
             if unsafe { folio.try_change_flags(&mut old, new) } {

@@ -134,8 +134,8 @@ impl<'t> PageTable<'t> {
         address(self.pte, self.last, self.end)
     }
 
-    /// Returns the entry, and the folio that it maps a page of, as `vm_normal_folio()`; `None` if it
-    /// is not present, or at the end.
+    /// Returns the entry, and the folio that it maps a page of, as `vm_normal_folio()`; `None` if
+    /// it is not present, or at the end.
     #[inline(always)]
     fn folio(&self) -> Option<(bindings::pte_t, Folio<'t>)> {
         if self.is_at_end() {
@@ -164,9 +164,9 @@ impl<'t> PageTable<'t> {
     /// the first that is large; without memory of devices. `vm_normal_folio()` says what a folio
     /// is, and may report an entry that is broken on the console.
     ///
-    /// If told to `LOOK`, stops before the first page that has yet to be populated in the given way,
-    /// or is not there: of those before, `follow_page_pte()` with `FOLL_TOUCH` would but mark the
-    /// folio as accessed. A page that is present but must not be written to is to be copied or
+    /// If told to `LOOK`, stops before the first page that has yet to be populated in the given
+    /// way, or is not there: of those before, `follow_page_pte()` with `FOLL_TOUCH` would but mark
+    /// the folio as accessed. A page that is present but must not be written to is to be copied or
     /// unshared first.
     #[inline(always)]
     pub fn collect_small<const N: usize, const LOOK: bool>(
@@ -210,8 +210,8 @@ impl<'t> PageTable<'t> {
 //
 // # Safety
 //
-// `ptent` must be the present entry of `vma` that stands at `pte`, and the lock of its table be held,
-// in which the entry at `last` is the one for `end`.
+// `ptent` must be the present entry of `vma` that stands at `pte`, and the lock of its table be
+// held, in which the entry at `last` is the one for `end`.
 #[cold]
 #[inline(never)]
 unsafe fn vm_normal_folio(
