@@ -2,7 +2,10 @@
 # The guest: PID 1, demonstration and selftests, and the tool that boots them.
 
 GUEST = $(O)/guest
-SELFTESTS = mlock2-tests mlock-random-test on-fault-limit mlock-behaviour mlock-pressure mlock-large mlock-rt mlock-secret mlock-trace mlock-why-test
+# What user space sees of the calls, one subject a program
+BEHAVIOUR = mlock-calls mlock-limits mlock-vmas mlock-populate mlock-special mlock-shm mlock-counters mlock-memcg
+SELFTESTS = mlock2-tests mlock-random-test on-fault-limit $(BEHAVIOUR) \
+	mlock-pressure mlock-large mlock-rt mlock-secret mlock-trace mlock-why-test
 TOOL = $(BUILD)/tool/release/mlock2
 CARGO = cargo --quiet
 

@@ -29,7 +29,7 @@ mutants-kernel: kernel-c-built guest tool diff-programs
 		$(addprefix --test ,$(mutant_tests) $(wildcard tools/testing/mlock2/diff/cases/*.case) $(DIFF_BIN)/mlock2-diff-guest) \
 		--build "$(KMAKE) CC='$(KCC)' O=$(O_MUTANT) $(KIMAGE)" \
 		--stage quick="$(call mutant_boot,quick,120,mlock2-tests mlock2-tests-nobody on-fault-limit,kunit.enable=1)" \
-		--stage behaviour="$(call mutant_boot,behaviour,300,mlock-behaviour)" \
+		--stage behaviour="$(call mutant_boot,behaviour,300,$(BEHAVIOUR))" \
 		--stage trace="$(call mutant_boot,trace,120,mlock-trace)" \
 		--stage diff="$(call compare,mutant,$(O_C),$(O_MUTANT)) $(CASES) --ops $(MUTANT_OPS) --shrink 0" \
 		--stage pressure="$(call mutant_boot,pressure,600,mlock-pressure mlock-random-test)" \
@@ -43,7 +43,7 @@ mutants-debug: kernel-debug-built guest tool stress-program
 	@$(TOOL) mutants --linux $(LINUX) --from $(O)-debug --tree $(O)-debug-mutant --work $(MUTANTS)/debug $(if $(FORCE),--again) \
 		$(addprefix --test ,$(mutant_tests) $(STRESS_BIN)/mlock2-stress) \
 		--build "$(KMAKE) CC='$(KCC)' O=$(O)-debug-mutant $(KIMAGE)" \
-		--stage quick="$(call debug_mutant_boot,quick,mlock2-tests mlock-random-test mlock-behaviour)" \
+		--stage quick="$(call debug_mutant_boot,quick,mlock2-tests mlock-random-test $(BEHAVIOUR))" \
 		--stage stress="$(call stress_boot,$(O)-debug-mutant,$(STRESS)/test.plan)" \
 		--stage pressure="$(call debug_mutant_boot,pressure,mlock-pressure)" \
 		$$($(SURVIVORS))
