@@ -148,6 +148,7 @@ same_results() {
 say 'host tests'
 host tools/testing/mlock2 host-modules
 host tools/mlock2 host-tool
+host tools/testing/mlock2/guest host-guest
 host tools/testing/mlock2/diff host-diff
 host tools/testing/mlock2/stress host-stress
 host tools/testing/mlock2/interleave/kernel host-interleave
