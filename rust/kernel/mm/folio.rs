@@ -197,13 +197,16 @@ impl<'f> Folio<'f> {
     }
 
     /// Returns whether reclaim may take the folio once it is not mlocked.
-    #[inline]
-    fn has_evictable_mapping(self) -> bool {
-        // SAFETY: The folio is valid by the type invariants.
-        unsafe {
-            bindings::folio_test_anon(self.as_ptr())
-                || bindings::folio_mapping_evictable(self.as_ptr())
-        }
+    ///
+    /// # Safety
+    ///
+    /// An lruvec must be locked, and with it the RCU read lock. The folio must be on an LRU list, or
+    /// about to be put on one.
+    #[inline(always)]
+    unsafe fn has_evictable_mapping(self) -> bool {
+        // SAFETY: The folio is valid by the type invariants, and by the contract it is no slab, and
+        // its mapping is not freed.
+        unsafe { bindings::folio_mapping_evictable(self.as_ptr()) }
     }
 
     /// Marks an unevictable folio as accessed, as `folio_mark_accessed()`.
@@ -331,9 +334,14 @@ impl<'f> Folio<'f> {
 
     /// Returns the flags with `PG_unevictable`, and without `PG_active`, if that is what the rest of
     /// them and the mapping want, as `folio_evictable()`; else without the former.
+    ///
+    /// # Safety
+    ///
+    /// As for `has_evictable_mapping()`.
     #[inline(always)]
-    fn settled(self, flags: c_ulong) -> c_ulong {
-        if flags & MLOCKED == 0 && self.has_evictable_mapping() {
+    unsafe fn settled(self, flags: c_ulong) -> c_ulong {
+        // SAFETY: The caller promises it.
+        if flags & MLOCKED == 0 && unsafe { self.has_evictable_mapping() } {
             flags & !UNEVICTABLE
         } else {
             flags & !ACTIVE | UNEVICTABLE
@@ -710,22 +718,25 @@ impl LruvecGuard<'_> {
     #[inline(always)]
     pub fn mlock(&mut self, folio: Folio<'_>, work: impl FnOnce(&mut LruFolio<'_>)) -> bool {
         let old = folio.flags();
-        let mut new = mlocked(old);
 
-        if !self.cull_like_last(folio, old) {
-            let mut flags = self.change(folio, old, 0, MLOCKED);
-            if flags.is_none() {
-                folio.set_mlocked();
-                // It may have been put on a list before that.
-                flags = self.change(folio, folio.flags(), 0, 0);
-            }
-            let Some(flags) = flags else {
-                return false;
-            };
-            new = flags;
+        if self.cull_like_last(folio, old) {
+            let flags = mlocked(old);
+            // INVARIANT: The folio is on a list, which follows from these flags, and we have the
+            // lock.
+            work(&mut LruFolio { folio, flags });
+            return true;
         }
-        // INVARIANT: The folio is on a list, which follows from these flags, and we have the lock.
-        work(&mut LruFolio { folio, flags: new });
+        let mut flags = self.change(folio, old, 0, MLOCKED);
+        if flags.is_none() {
+            folio.set_mlocked();
+            // It may have been put on a list before that.
+            flags = self.change(folio, folio.flags(), 0, 0);
+        }
+        let Some(flags) = flags else {
+            return false;
+        };
+        // INVARIANT: As above.
+        work(&mut LruFolio { folio, flags });
         true
     }
 
@@ -770,9 +781,9 @@ impl LruvecGuard<'_> {
         {
             return false;
         }
+        self.last.add(1);
         // SAFETY: The folio was on a list of the lruvec, as the last one was.
         unsafe { folio.del_and_cull() };
-        self.last.add(1);
         true
     }
 
@@ -795,9 +806,10 @@ impl LruvecGuard<'_> {
             // lock.
             mlocked = work(&mut LruFolio { folio, flags: old });
             if mlocked == Mlocked::Cleared
-                && folio.has_evictable_mapping()
                 // SAFETY: `PG_lru` is set and the lruvec locked; the folio is moved below.
-                && unsafe { folio.try_change_flags(&mut old, new) }
+                && unsafe {
+                    folio.has_evictable_mapping() && folio.try_change_flags(&mut old, new)
+                }
             {
                 // SAFETY: The folio was unevictable, and so linked to nothing; the lruvec is locked.
                 unsafe { bindings::lruvec_list_add(self.lruvec, folio.as_ptr(), self.last.to) };
@@ -866,7 +878,8 @@ impl LruvecGuard<'_> {
             let mut new = old & !clear | set;
             // A munlock culls nothing, as in the C: `SHM_LOCK` leaves that to reclaim.
             if clear == 0 || old & UNEVICTABLE != 0 {
-                new = folio.settled(new);
+                // SAFETY: `PG_lru` is set and the lruvec locked.
+                new = unsafe { folio.settled(new) };
             }
             if old & GEN != 0 && new & UNEVICTABLE != 0 {
                 // Never with `clear`: a folio in a generation is not unevictable.
@@ -925,7 +938,8 @@ impl LruvecGuard<'_> {
     unsafe fn add(&mut self, folio: Folio<'_>, set: c_ulong) -> c_ulong {
         let mut old = folio.flags();
         let new = loop {
-            let new = folio.settled(old | set | LRU);
+            // SAFETY: The caller promises that the lruvec is locked; the folio is put on a list below.
+            let new = unsafe { folio.settled(old | set | LRU) };
             // SAFETY: The caller promises that it is up to us; the folio is put on a list below.
             if unsafe { folio.try_change_flags(&mut old, new) } {
                 break new;

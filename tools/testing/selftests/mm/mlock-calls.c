@@ -828,8 +828,7 @@ TEST_F(mlock_calls, exec_clears_locks_charge_and_default)
 
 		if (!pid) {
 			ASSERT_EQ(0, do_mlockall(flags[i]));
-			execl("/proc/self/exe", "mlock-behaviour", AFTER_EXEC,
-			      NULL);
+			execl("/proc/self/exe", "mlock-calls", AFTER_EXEC, NULL);
 			_exit(99);
 		}
 		REAP(pid);

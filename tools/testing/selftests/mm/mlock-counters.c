@@ -204,7 +204,7 @@ TEST_F(mlock_counters, exec_gives_back_what_was_locked)
 
 	if (!pid) {
 		ASSERT_EQ(0, do_mlockall(MCL_CURRENT | MCL_FUTURE));
-		execl("/proc/self/exe", "mlock-behaviour", AFTER_EXEC, NULL);
+		execl("/proc/self/exe", "mlock-counters", AFTER_EXEC, NULL);
 		_exit(99);
 	}
 	REAP(pid);

@@ -47,7 +47,7 @@ pub fn hex(text: &[u8]) -> u64 {
 }
 
 /// The words of pagemap, or of kpageflags.
-pub fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
+pub fn words(bytes: &[u8]) -> impl Iterator<Item = u64> + Clone {
     bytes.chunks_exact(8).map(|chunk| {
         let mut word = [0; 8];
         word.copy_from_slice(chunk);

@@ -144,12 +144,8 @@ pub unsafe fn folio_put(folio: *mut folio) {
     model::put(folio);
 }
 
-pub unsafe fn folio_test_anon(folio: *const folio) -> bool {
-    model::live(folio).mapping.get() == world::Mapping::Anon
-}
-
-pub unsafe fn folio_mapping_evictable(folio: *mut folio) -> bool {
-    model::mapping_evictable(folio)
+pub unsafe fn folio_mapping_evictable(folio: *const folio) -> bool {
+    model::live(folio).mapping.get() == world::Mapping::Anon || model::mapping_evictable(folio)
 }
 
 pub unsafe fn folio_memcg_data(folio: *const folio) -> c_ulong {
@@ -297,8 +293,6 @@ pub unsafe fn vma_iter_init(vmi: *mut vma_iterator, mm: *mut mm_struct, _addr: u
         });
     }
 }
-
-pub unsafe fn vma_iter_set(_vmi: *mut vma_iterator, _addr: usize) {}
 
 pub unsafe fn vma_iter_load(vmi: *mut vma_iterator) -> *mut vm_area_struct {
     // SAFETY: The caller's.
@@ -453,8 +447,17 @@ fn value(pte: pte_t) -> Pte {
     unsafe { pte.0.assume_init() }
 }
 
+pub unsafe fn pte_present(pte: pte_t) -> bool {
+    value(pte).is_present()
+}
+
+/// None is plain, so that the vma is looked at, and with it the lock.
+pub unsafe fn pte_plain_folio(_pte: pte_t, _folio: &mut *mut folio) -> bool {
+    false
+}
+
 /// The folio that a table maps, if the caller has the table's lock.
-pub unsafe fn pte_normal_folio(vma: *mut vm_area_struct, _addr: usize, pte: pte_t) -> *mut folio {
+pub unsafe fn vm_normal_folio(vma: *mut vm_area_struct, _addr: usize, pte: pte_t) -> *mut folio {
     // SAFETY: One of the world's.
     if unsafe { (*vma).ptl.owner.get() } != sched::me() {
         fail("a page table is looked at without its lock");

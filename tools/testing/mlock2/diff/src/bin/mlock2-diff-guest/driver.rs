@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io;
+use std::iter::zip;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
@@ -27,7 +28,7 @@ use crate::control::{
     BEGIN, CANNOT_FAIL, Control, DONE, IDLE, MINCORE, NONE_FAILED, ONE_FAILED, RANGES,
 };
 use crate::inject;
-use crate::observe::{Counters, Hash, Reader, Sink, Words, drain, is_in_arena};
+use crate::observe::{Counters, Hash, Reader, Sink, Words, drain, is_before, is_in_arena};
 use crate::tally::Tally;
 use crate::worker;
 
@@ -329,7 +330,6 @@ impl Driver {
         drain()?;
         self.base = self.reader.counters(&CGROUP)?;
         self.tally.start();
-        self.reader.forget();
         self.seen = Default::default();
         self.start()?;
 
@@ -452,6 +452,7 @@ impl Driver {
                     libc::kill(*pid, libc::SIGKILL);
                     while libc::waitpid(*pid, std::ptr::null_mut(), 0) < 0 {}
                 }
+                self.reader.forget(*pid);
                 *pid = 0;
             }
         }
@@ -467,9 +468,17 @@ impl Driver {
 
     /// Waits until a process has done what it was asked for, or has ended.
     fn wait(&mut self, process: usize) -> Result<Ended> {
+        const SLEEP: Duration = Duration::from_millis(100);
+
         let slot = &self.control.slots[process];
-        let start = Instant::now();
-        loop {
+        let mut slept = Duration::ZERO;
+        while slept < OP_LIMIT {
+            let turn = slot.turn.load(Relaxed);
+            if turn != DONE {
+                // That a child has ended interrupts it, or has done so before.
+                slot.wait_while(turn, Some(SLEEP));
+                slept += SLEEP;
+            }
             if slot.is(DONE) {
                 slot.turn.store(IDLE, Relaxed);
                 return Ok(Ended::Done(slot.ret.load(Relaxed)));
@@ -478,18 +487,13 @@ impl Driver {
             // SAFETY: A child of ours; `status` is ours to write to.
             let gone = unsafe { libc::waitpid(self.pids[process], &mut status, libc::WNOHANG) };
             if gone == self.pids[process] {
+                self.reader.forget(gone);
                 self.pids[process] = 0;
                 slot.turn.store(IDLE, Relaxed);
                 return Ok(Ended::Died(status));
             }
-            if start.elapsed() > OP_LIMIT {
-                bail!("it does not come to its end");
-            }
-            let turn = slot.turn.load(Relaxed);
-            if turn != DONE {
-                slot.wait_while(turn, Some(Duration::from_millis(100)));
-            }
         }
+        bail!("it does not come to its end");
     }
 
     fn op(&mut self, index: usize, op: &Op, all: &mut Hash) -> Result<()> {
@@ -534,6 +538,9 @@ impl Driver {
             if let Ended::Died(_) = self.wait(new)? {
                 writeln!(self.said, "died {}: the child of {op}", self.name)?;
             }
+        }
+        if op.call == Call::Exec {
+            self.reader.forget(self.pids[op.process]);
         }
         self.tally.op(op, ret);
         all.line(&ret.to_ne_bytes());
@@ -583,11 +590,17 @@ impl Driver {
 
     fn in_core(&mut self, process: usize, vmas: &[Vma], sink: &mut dyn Sink) -> Result<()> {
         let vmas = &vmas[..vmas.len().min(RANGES)];
-        for (range, vma) in self.control.ranges.iter().zip(vmas) {
-            range[0].store(vma.start, Relaxed);
-            range[1].store(vma.end, Relaxed);
+        let mut ranges = 0;
+        for (range, vmas) in zip(&self.control.ranges, vmas.chunk_by(is_before)) {
+            if let [first, ..] = vmas
+                && let [.., last] = vmas
+            {
+                range[0].store(first.start, Relaxed);
+                range[1].store(last.end, Relaxed);
+                ranges += 1;
+            }
         }
-        self.control.range_count.store(vmas.len() as u32, Relaxed);
+        self.control.range_count.store(ranges, Relaxed);
         self.control.ask_for(process, MINCORE, &[0; 6]);
         let Ended::Done(failed) = self.wait(process)? else {
             bail!("process {process} died of mincore()");

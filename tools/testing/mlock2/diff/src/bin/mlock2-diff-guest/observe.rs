@@ -31,6 +31,7 @@
 //! - memory.stat is made to be up to date; see `stir()`.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry::{Occupied, Vacant};
 use std::fs::File;
 use std::hash::Hasher;
 use std::io::{Read, Result, Write};
@@ -70,12 +71,34 @@ impl Sink for Words {
     }
 }
 
-/// Reads files without allocating each time.
+/// Reads files without opening them, and without allocating, each time: a system call is what
+/// takes longest here.
 #[derive(Default)]
 pub struct Reader {
     buffer: Vec<u8>,
+    /// By the process.
+    files: BTreeMap<i32, Files>,
     /// By the process, and the start of the vma.
     known: BTreeMap<(i32, u64), Entry>,
+}
+
+/// What /proc has of a process. Two of them stay with the memory that the process had when they
+/// were opened, so that an exec needs new ones.
+struct Files {
+    status: File,
+    smaps: File,
+    pagemap: File,
+}
+
+impl Files {
+    fn open(pid: i32) -> Result<Self> {
+        let open = |name| File::open(format!("/proc/{pid}/{name}"));
+        Ok(Self {
+            status: open("status")?,
+            smaps: open("smaps")?,
+            pagemap: open("pagemap")?,
+        })
+    }
 }
 
 /// What smaps says of one vma: as it stands there, and without what does not count.
@@ -94,9 +117,20 @@ impl Reader {
         Ok(&self.buffer)
     }
 
+    fn files(files: &mut BTreeMap<i32, Files>, pid: i32) -> Result<&Files> {
+        Ok(match files.entry(pid) {
+            Occupied(entry) => entry.into_mut(),
+            Vacant(entry) => entry.insert(Files::open(pid)?),
+        })
+    }
+
     /// The lines on memory of /proc/PID/status. Returns VmLck in bytes.
     pub fn status(&mut self, pid: i32, sink: &mut dyn Sink) -> Result<u64> {
-        let text = self.read(&format!("/proc/{pid}/status"))?;
+        let file = &Self::files(&mut self.files, pid)?.status;
+        // It comes as one piece, of a kilobyte or two.
+        self.buffer.resize(8 << 10, 0);
+        let len = file.read_at(&mut self.buffer, 0)?;
+        let text = &self.buffer[..len];
         let mut charged = 0;
         for line in text.split(|&b| b == b'\n') {
             if line.starts_with(b"Vm") || line.starts_with(b"Rss") || line.starts_with(b"Huge") {
@@ -113,7 +147,7 @@ impl Reader {
     pub fn smaps(&mut self, pid: i32, sink: &mut dyn Sink, vmas: &mut Vec<Vma>) -> Result<()> {
         vmas.clear();
         let mut known = std::mem::take(&mut self.known);
-        let mut text = self.read(&format!("/proc/{pid}/smaps"))?;
+        let mut text = whole(&Self::files(&mut self.files, pid)?.smaps, &mut self.buffer)?;
         while let Some(dash) = text.iter().position(|&b| b == b'-') {
             // Most vmas are what they were when we looked last: they need not be taken apart.
             let entry = known.entry((pid, hex(&text[..dash]))).or_default();
@@ -130,22 +164,27 @@ impl Reader {
         Ok(())
     }
 
-    /// Forgets the processes that there were.
-    pub fn forget(&mut self) {
-        self.known.clear();
+    /// Forgets a process: it has ended, or runs another program.
+    pub fn forget(&mut self, pid: i32) {
+        self.files.remove(&pid);
+        self.known.retain(|key, _| key.0 != pid);
     }
 
     /// All pages, as /proc/PID/pagemap has them: present or swapped, of a file, mapped once, guards,
     /// soft-dirty. Not where they are.
     pub fn pagemap(&mut self, pid: i32, vmas: &[Vma], sink: &mut dyn Sink) -> Result<()> {
-        let file = File::open(format!("/proc/{pid}/pagemap"))?;
-        for vma in vmas {
-            let mut line = format!("pages {:x}", vma.start).into_bytes();
-            runs(
-                pagemap(&file, &mut self.buffer, vma)?.map(|entry| entry >> 55),
-                &mut line,
-            );
-            sink.line(&line);
+        let file = &Self::files(&mut self.files, pid)?.pagemap;
+        for vmas in vmas.chunk_by(is_near) {
+            let start = vmas.first().map_or(0, |vma| vma.start);
+            let end = vmas.last().map_or(0, |vma| vma.end);
+            let entries = pagemap(file, &mut self.buffer, start, end)?;
+            for vma in vmas {
+                let mut line = format!("pages {:x}", vma.start).into_bytes();
+                let entries = entries.clone().skip(pages(start, vma.start));
+                let entries = entries.take(pages(vma.start, vma.end));
+                runs(entries.map(|entry| entry >> 55), &mut line);
+                sink.line(&line);
+            }
         }
         Ok(())
     }
@@ -155,13 +194,13 @@ impl Reader {
         // In place of KPF_LOCKED, which comes and goes: that there is a page.
         const PAGE_IS_THERE: u64 = 1 << 0;
 
-        let file = File::open(format!("/proc/{pid}/pagemap"))?;
+        let file = &Self::files(&mut self.files, pid)?.pagemap;
         let flags = File::open("/proc/kpageflags")?;
         for vma in vmas {
             let mut line = format!("frames {:x}", vma.start).into_bytes();
             let mut all = Vec::new();
             let mut ahead: (u64, Vec<u64>) = (0, Vec::new());
-            for entry in pagemap(&file, &mut self.buffer, vma)? {
+            for entry in pagemap(file, &mut self.buffer, vma.start, vma.end)? {
                 if entry & PRESENT == 0 {
                     all.push(0);
                     continue;
@@ -291,6 +330,17 @@ pub fn is_in_arena(vma: &Vma) -> bool {
     vma.start >= ARENA && vma.end <= ARENA_END
 }
 
+/// Whether there is no gap between a vma and the next one.
+pub fn is_before(vma: &Vma, next: &Vma) -> bool {
+    vma.end == next.start
+}
+
+/// Whether what is between may be read as well, to save a system call.
+fn is_near(vma: &Vma, next: &Vma) -> bool {
+    const NEAR: u64 = 64;
+    next.start.saturating_sub(vma.end) <= NEAR * PAGE
+}
+
 /// What is above is the kernel's.
 const VSYSCALL: u64 = 1 << 63;
 
@@ -337,14 +387,32 @@ fn header(line: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// All of a file that has no size.
+fn whole<'a>(file: &File, buffer: &'a mut Vec<u8>) -> Result<&'a [u8]> {
+    const SOME: usize = 16 << 10;
+    let mut len = 0;
+    loop {
+        buffer.resize(buffer.len().max(len + SOME), 0);
+        match file.read_at(&mut buffer[len..], len as u64)? {
+            0 => return Ok(&buffer[..len]),
+            read => len += read,
+        }
+    }
+}
+
+fn pages(start: u64, end: u64) -> usize {
+    ((end - start) / PAGE) as usize
+}
+
+/// The entries of a range.
 fn pagemap<'a>(
     file: &File,
     buffer: &'a mut Vec<u8>,
-    vma: &Vma,
-) -> Result<impl Iterator<Item = u64> + 'a> {
-    let len = ((vma.end - vma.start) / PAGE * 8) as usize;
-    buffer.resize(len, 0);
-    file.read_exact_at(buffer, vma.start / PAGE * 8)?;
+    start: u64,
+    end: u64,
+) -> Result<impl Iterator<Item = u64> + Clone + use<'a>> {
+    buffer.resize(pages(start, end) * 8, 0);
+    file.read_exact_at(buffer, start / PAGE * 8)?;
     Ok(words(buffer))
 }
 
