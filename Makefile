@@ -51,7 +51,7 @@ KIND ?=
 # FAIR=1: the C twin with tools/mlock2/fair/ in place of the Rust kernel
 FAIR ?=
 # With the checks go allocations that fail.
-CHECKS = debug kcsan rt
+CHECKS = debug kcsan rt coverage
 ifneq ($(or $(filter-out $(KINDS),$(KIND)),$(word 2,$(KIND))),)
 $(error KIND=$(KIND) is no kind of kernel for ARCH=$(ARCH); there are: $(KINDS))
 endif
@@ -109,7 +109,8 @@ help:
 	@echo 'make interleave every interleaving of the page part with the rest of mm, in Rust and in C, on the host'
 	@echo 'make spin       the protocol of the batches on one page, checked by spin'
 	@echo 'make mutants    mistakes put into the code one by one; does a test notice? (1 to 2 hours; MUTANT="walk-* batch-*" selects)'
-	@echo 'make test-long  all of these at full length, other kinds of kernels, and a report (many hours; STEPS="rt rt-diff" selects)'
+	@echo 'make test-long  all of these at full length, other kinds of kernels, and a report (many hours; STEPS="rt rt-diff" selects;'
+	@echo '                it goes on where it was cut off; test-long-status: how far that is)'
 	@echo 'make test-configs  compile mm/ in other configurations (an hour; CONFIGS="up rt" selects)'
 	@echo 'make shell      a shell in that kernel, with the files of this machine'
 	@echo 'make kernel     build the kernel with CONFIG_MLOCK2=y in build/$(ARCH)'
@@ -439,11 +440,14 @@ TEST_ARCHS ?= arm64 mips64el riscv64 um mips64 powerpc64le s390 arm loongarch64
 test-arch:
 	@tools/mlock2/test-arch.sh $(TEST_ARCHS)
 
-# Hours
+# Hours. It goes on where it was cut off, for the same code.
 STEPS ?=
-.PHONY: test-long
+TEST_LONG = LINUX=$(LINUX) O=$(O) TEST_ARCHS='$(TEST_ARCHS)' tools/mlock2/test-long.sh
+.PHONY: test-long test-long-status
 test-long: linux
-	@O=$(O) tools/mlock2/test-long.sh $(STEPS)
+	@$(TEST_LONG) $(STEPS)
+test-long-status: linux
+	@$(TEST_LONG) --status
 
 #
 # Instructions for each operation, in C, in the best C, and in Rust
@@ -588,6 +592,8 @@ diff-seeds-built: kernel$(KIND:%=-%)-c-built kernel-tested guest tool diff-progr
 # Every allocation fails once; the kernel needs fault injection for that.
 INJECT_RANDOM ?= 20
 INJECT_CASES = tools/testing/mlock2/diff/cases-inject
+# which directories of cases come before the random scenarios of SEED
+INJECT_GROUPS ?= short more
 
 # inject(name, build tree)
 inject = $(call compare,$(1),$(call right,$(2)),$(call tested,$(2)),slab_debug=F cgroup.memory=nokmem) --ops 0
@@ -596,7 +602,7 @@ inject = $(call compare,$(1),$(call right,$(2)),$(call tested,$(2)),slab_debug=F
 inject: linux
 	@$(MAKE) inject-built KIND=$(or $(KIND),debug)
 inject-built: kernel$(KIND:%=-%)-c-built guest tool diff-programs
-	@eval "$(call inject,$(notdir $(O_KIND))-inject,$(O_KIND)) $(addprefix --cases $(INJECT_CASES)/,short more) --inject $(INJECT_RANDOM)"
+	@eval "$(call inject,$(notdir $(O_KIND))-inject,$(O_KIND)) $(addprefix --cases $(INJECT_CASES)/,$(INJECT_GROUPS)) --inject $(INJECT_RANDOM) --seed $(SEED)"
 
 #
 # Mistakes on purpose, and which test notices
@@ -616,7 +622,12 @@ mutant_boot = $(call boot,$(O_MUTANT),$(GUEST)/test.plan,run/$(1),oops=panic $(4
 .PHONY: mutants mutants-built mutants-pure mutants-kernel mutants-debug
 mutants: linux
 	@$(MAKE) mutants-built
-mutants-built: mutants-pure mutants-interleave-built
+mutants-built: mutants-pure mutants-interleave-built mutants-booted-built
+# Those that a kernel has to be booted for
+.PHONY: mutants-booted mutants-booted-built
+mutants-booted: linux
+	@$(MAKE) mutants-booted-built
+mutants-booted-built:
 	@$(MAKE) mutants-kernel
 	@survivors=$$($(SURVIVORS)) || { echo 'mutants: error: one is broken, see above' >&2; exit 1; }; \
 	[ -z "$$survivors" ] || $(MAKE) mutants-debug
@@ -637,7 +648,8 @@ mutants-kernel: kernel-c-built guest tool diff-programs
 		$(wildcard $(MUTANT:%=tools/testing/mlock2/mutants/%.diff)) || [ $$? = 1 ]
 
 # Those that nothing of that notices, with all checks, and under load
-SURVIVORS = awk -F'\t' 'NR > 1 && $$1 != "(none)" { if ($$2 == "survived") print "tools/testing/mlock2/mutants/" $$1 ".diff"; else if ($$2 != "killed") exit 1 }' \
+SURVIVORS = awk -F'\t' -v of=' $(wildcard $(MUTANT:%=tools/testing/mlock2/mutants/%.diff)) ' \
+	'{ patch = "tools/testing/mlock2/mutants/" $$1 ".diff" } index(of, " " patch " ") { if ($$2 == "survived") print patch; else if ($$2 != "killed") exit 1 }' \
 	$(MUTANTS)/results.tsv
 debug_mutant_boot = $(call boot,$(O)-debug-mutant,tools/mlock2/guest/test.plan,run/$(1),kunit.enable=1) $(SLOW) $(addprefix --only ,$(2))
 mutants-debug: kernel-debug-built guest tool stress-program
@@ -745,6 +757,8 @@ test-configs: linux
 test-configs-built:
 	@LINUX=$(LINUX) KEEP='$(KEEP)' ALWAYS='$(if $(filter y,$(INLINE_HELPERS)),$(KINLINE:%=%=y))' \
 		tools/mlock2/configs.sh "$(KMAKE) CC='$(KCC)'" $(CONFIGS)
+
+include tools/mlock2/make/coverage.mk
 
 .PHONY: clean distclean
 clean:

@@ -151,6 +151,7 @@ host tools/mlock2 host-tool
 host tools/testing/mlock2/diff host-diff
 host tools/testing/mlock2/stress host-stress
 host tools/testing/mlock2/interleave/kernel host-interleave
+ktap host test-long "'$TOP/tools/mlock2/test-long-test.sh'"
 say 'the numbers of all architectures'
 ktap host uapi "'$TOOL' uapi --linux '$LINUX' --cc '${KCC##* }'"
 say 'every interleaving, in Rust and in C'
