@@ -55,7 +55,7 @@ CHECKS = debug kcsan rt coverage
 ifneq ($(or $(filter-out $(KINDS),$(KIND)),$(word 2,$(KIND))),)
 $(error KIND=$(KIND) is no kind of kernel for ARCH=$(ARCH); there are: $(KINDS))
 endif
-ifneq ($(and $(KIND),$(filter-out kernel% selftest% diff% inject% stress%,$(MAKECMDGOALS))),)
+ifneq ($(and $(KIND),$(filter-out kernel% selftest% diff% inject% stress% coverage%,$(MAKECMDGOALS))),)
 $(error KIND=$(KIND) is for kernel, selftest, diff, inject, stress and stress-ng)
 endif
 ifneq ($(and $(FAIR),$(filter-out selftest% diff% stress%,$(MAKECMDGOALS))),)
@@ -67,7 +67,7 @@ endif
 ifneq ($(and $(filter 16k 64k,$(KIND)),$(filter stress%,$(MAKECMDGOALS))),)
 $(error $(MAKECMDGOALS) is for pages of 4 KiB, so not for KIND=$(KIND))
 endif
-ifneq ($(and $(filter-out x86_64,$(ARCH)),$(filter bench% profile% shell% stress-ng% mutants%,$(MAKECMDGOALS))),)
+ifneq ($(and $(filter-out x86_64,$(ARCH)),$(filter bench% coverage% profile% shell% stress-ng% mutants%,$(MAKECMDGOALS))),)
 $(error $(MAKECMDGOALS) is for ARCH=x86_64 only)
 endif
 
@@ -109,6 +109,7 @@ help:
 	@echo 'make interleave every interleaving of the page part with the rest of mm, in Rust and in C, on the host'
 	@echo 'make spin       the protocol of the batches on one page, checked by spin'
 	@echo 'make mutants    mistakes put into the code one by one; does a test notice? (1 to 2 hours; MUTANT="walk-* batch-*" selects)'
+	@echo 'make coverage   the lines of the Rust that no test executes'
 	@echo 'make test-long  all of these at full length, other kinds of kernels, and a report (many hours; STEPS="rt rt-diff" selects;'
 	@echo '                it goes on where it was cut off; test-long-status: how far that is)'
 	@echo 'make test-configs  compile mm/ in other configurations (an hour; CONFIGS="up rt" selects)'
@@ -266,7 +267,7 @@ $(foreach kind,$(KINDS),$(eval $(call KERNEL,-$(kind),$(KCONFIGS) $(if $(filter 
 #
 
 GUEST = $(O)/guest
-SELFTESTS = mlock2-tests mlock-random-test on-fault-limit mlock-behaviour mlock-pressure mlock-large mlock-rt mlock-secret mlock-trace mlock-why-test
+SELFTESTS = mlock2-tests mlock-random-test on-fault-limit mlock-behaviour mlock-pressure mlock-large mlock-lru-gen mlock-rt mlock-secret mlock-trace mlock-why-test
 TOOL = $(BUILD)/tool/release/mlock2
 CARGO = cargo --quiet
 
@@ -360,7 +361,8 @@ machine = $(TOOL) boot --image $(1)/$(KIMAGE_FILE) --gen-init-cpio $(1)/usr/gen_
 TRACED = $(filter-out %-c %-fair,$(filter $(BUILD)/x86_64%,$(1)))
 # boot(build tree, plan, name of this boot, more kernel parameters)
 boot = $(call machine,$(1),,$(KNODES) $(4)) $(if $(ABSENT),--absent '$(ABSENT)') \
-	$(if $(call TRACED,$(1)),,--absent 'no trace events of mlock') --accel $(ACCEL) \
+	$(if $(call TRACED,$(1)),,--absent 'no trace events of mlock') \
+	$(if $(filter %-lru_gen %-lru_gen-c %-coverage,$(1)),,--absent 'no multi-gen LRU') --accel $(ACCEL) \
 	--bin $(GUEST) --file $(GUEST)/mlock-why --plan $(2) --work $(1)/$(3)
 # What a build tree is called in the results, such as "x86_64-debug MLOCK2=n"
 name_of = $(patsubst %-fair,%,$(patsubst %-c,%,$(notdir $(1)))) $(if $(filter %-c %-fair,$(1)),MLOCK2=n,MLOCK2=y)$(if $(filter %-fair,$(1)), FAIR=1)
