@@ -51,11 +51,11 @@ KIND ?=
 # FAIR=1: the C twin with tools/mlock2/fair/ in place of the Rust kernel
 FAIR ?=
 # The kinds with fault injection
-CHECKS = debug kcsan rt
+CHECKS = debug kcsan rt coverage
 ifneq ($(or $(filter-out $(KINDS),$(KIND)),$(word 2,$(KIND))),)
 $(error KIND=$(KIND) is no kind of kernel for ARCH=$(ARCH); there are: $(KINDS))
 endif
-ifneq ($(and $(KIND),$(filter-out kernel% selftest% diff% inject% stress%,$(MAKECMDGOALS))),)
+ifneq ($(and $(KIND),$(filter-out kernel% selftest% diff% inject% stress% coverage%,$(MAKECMDGOALS))),)
 $(error KIND=$(KIND) is for kernel, selftest, diff, inject, stress and stress-ng)
 endif
 ifneq ($(and $(FAIR),$(filter-out selftest% diff% stress%,$(MAKECMDGOALS))),)
@@ -67,7 +67,7 @@ endif
 ifneq ($(and $(filter 16k 64k,$(KIND)),$(filter stress%,$(MAKECMDGOALS))),)
 $(error $(MAKECMDGOALS) is for pages of 4 KiB, so not for KIND=$(KIND))
 endif
-ifneq ($(and $(filter-out x86_64,$(ARCH)),$(filter bench% profile% shell% stress-ng% mutants%,$(MAKECMDGOALS))),)
+ifneq ($(and $(filter-out x86_64,$(ARCH)),$(filter bench% coverage% profile% shell% stress-ng% mutants%,$(MAKECMDGOALS))),)
 $(error $(MAKECMDGOALS) is for ARCH=x86_64 only)
 endif
 
@@ -89,7 +89,8 @@ Build
 More tests
   test-arch       make test for other architectures (TEST_ARCHS="$(TEST_ARCHS)")
   test-long       all goals of this list at full length, other kinds of kernels, and a report
-                  (many hours; STEPS="rt rt-diff" selects)
+                  (many hours; STEPS="rt rt-diff" selects; continues where it was cut off)
+  test-long-status  how far that is
   test-configs    compile mm/ in other configurations (an hour; CONFIGS="up rt" selects)
   diff            random operations on this kernel and on the C one, compared (OPS=50000 SEED=1)
   diff-seeds      diff for many seeds; continues where it stopped (OPS=50000 SEEDS=1-200)
@@ -99,6 +100,7 @@ More tests
   interleave      every interleaving of the page part with the rest of mm, in Rust and in C, on the host
   spin            the protocol of the batches on one page, checked by spin
   mutants         mutation testing (1 to 2 hours; MUTANT="walk-* batch-*" selects)
+  coverage        the lines of the Rust that no test executes
 
 Benchmarks
   bench           instructions per operation in C and in Rust, how they grow, several CPUs
@@ -135,6 +137,7 @@ include tools/mlock2/make/diff.mk
 include tools/mlock2/make/interleave.mk
 include tools/mlock2/make/mutants.mk
 include tools/mlock2/make/stress.mk
+include tools/mlock2/make/coverage.mk
 
 .PHONY: clean distclean
 clean:

@@ -134,6 +134,7 @@ host tools/testing/mlock2/guest host-guest
 host tools/testing/mlock2/diff host-diff
 host tools/testing/mlock2/stress host-stress
 host tools/testing/mlock2/interleave/kernel host-interleave
+ktap host test-long 'test-long goes on where it was cut off' "'$TOP/tools/mlock2/test-long-test.sh'"
 ktap host uapi 'the numbers of all architectures' "'$TOOL' uapi --linux '$LINUX' --cc '${KCC##* }'"
 ktap host interleave 'every interleaving, in Rust and in C' "$INTERLEAVE" '/^not ok/p;/^#/p'
 ktap host mutants-apply 'all mutants apply' mutants_apply '/^ok /!p'

@@ -49,6 +49,8 @@ diff-seeds-built: kernel$(KIND:%=-%)-c-built kernel-tested guest tool diff-progr
 # Every allocation fails once; the kernel needs fault injection for that.
 INJECT_RANDOM ?= 20
 INJECT_CASES = tools/testing/mlock2/diff/cases-inject
+# which directories of cases come before the random scenarios of SEED
+INJECT_GROUPS ?= short more
 
 # inject(name, build tree)
 inject = $(call compare,$(1),$(call right,$(2)),$(call tested,$(2)),slab_debug=F cgroup.memory=nokmem) --ops 0
@@ -57,4 +59,4 @@ inject = $(call compare,$(1),$(call right,$(2)),$(call tested,$(2)),slab_debug=F
 inject: linux
 	@$(MAKE) inject-built KIND=$(or $(KIND),debug)
 inject-built: kernel$(KIND:%=-%)-c-built guest tool diff-programs
-	@eval "$(call inject,$(notdir $(O_KIND))-inject,$(O_KIND)) $(addprefix --cases $(INJECT_CASES)/,short more) --inject $(INJECT_RANDOM)"
+	@eval "$(call inject,$(notdir $(O_KIND))-inject,$(O_KIND)) $(addprefix --cases $(INJECT_CASES)/,$(INJECT_GROUPS)) --inject $(INJECT_RANDOM) --seed $(SEED)"

@@ -5,7 +5,7 @@ GUEST = $(O)/guest
 # What user space sees of the calls, one subject a program
 BEHAVIOUR = mlock-calls mlock-limits mlock-vmas mlock-populate mlock-special mlock-shm mlock-counters mlock-memcg
 SELFTESTS = mlock2-tests mlock-random-test on-fault-limit $(BEHAVIOUR) \
-	mlock-pressure mlock-large mlock-rt mlock-secret mlock-trace mlock-why-test
+	mlock-pressure mlock-large mlock-lru-gen mlock-rt mlock-secret mlock-trace mlock-why-test
 TOOL = $(BUILD)/tool/release/mlock2
 CARGO = cargo --quiet
 
@@ -99,7 +99,8 @@ machine = $(TOOL) boot --image $(1)/$(KIMAGE_FILE) --gen-init-cpio $(1)/usr/gen_
 TRACED = $(filter-out %-c %-fair,$(filter $(BUILD)/x86_64%,$(1)))
 # boot(build tree, plan, name of this boot, more kernel parameters)
 boot = $(call machine,$(1),,$(KNODES) $(4)) $(if $(ABSENT),--absent '$(ABSENT)') \
-	$(if $(call TRACED,$(1)),,--absent 'no trace events of mlock') --accel $(ACCEL) \
+	$(if $(call TRACED,$(1)),,--absent 'no trace events of mlock') \
+	$(if $(filter %-lru_gen %-lru_gen-c %-coverage,$(1)),,--absent 'no multi-gen LRU') --accel $(ACCEL) \
 	--bin $(GUEST) --file $(GUEST)/mlock-why --plan $(2) --work $(1)/$(3)
 # What a build tree is called in the results, such as "x86_64-debug MLOCK2=n"
 name_of = $(patsubst %-fair,%,$(patsubst %-c,%,$(notdir $(1)))) $(if $(filter %-c %-fair,$(1)),MLOCK2=n,MLOCK2=y)$(if $(filter %-fair,$(1)), FAIR=1)

@@ -39,8 +39,11 @@ TEST_ARCHS ?= arm64 mips64el riscv64 um mips64 powerpc64le s390 arm loongarch64
 test-arch:
 	@tools/mlock2/test-arch.sh $(TEST_ARCHS)
 
-# Hours
+# Hours. It goes on where it was cut off, for the same code.
 STEPS ?=
-.PHONY: test-long
+TEST_LONG = LINUX=$(LINUX) O=$(O) TEST_ARCHS='$(TEST_ARCHS)' tools/mlock2/test-long.sh
+.PHONY: test-long test-long-status
 test-long: linux
-	@O=$(O) tools/mlock2/test-long.sh $(STEPS)
+	@$(TEST_LONG) $(STEPS)
+test-long-status: linux
+	@$(TEST_LONG) --status
