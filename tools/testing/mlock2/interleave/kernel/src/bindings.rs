@@ -36,13 +36,13 @@ pub const lru_list_LRU_INACTIVE_FILE: lru_list = 2;
 pub const lru_list_LRU_UNEVICTABLE: lru_list = world::LRU_UNEVICTABLE as lru_list;
 pub const LRU_ACTIVE: lru_list = 1;
 
-// One node, one zone, no generations.
+// One node, one zone.
 pub type zone_type = c_uint;
 pub const FOLIO_NODE_SHIFT: c_ulong = 62;
 pub const FOLIO_NODE_MASK: c_ulong = 1;
 pub const FOLIO_ZONE_SHIFT: c_ulong = 60;
 pub const FOLIO_ZONE_MASK: c_ulong = 3;
-pub const FOLIO_GEN_MASK: c_ulong = 7 << 56;
+pub const FOLIO_GEN_MASK: c_ulong = world::GEN;
 
 pub type zone_stat_item = c_uint;
 pub const zone_stat_item_NR_MLOCK: zone_stat_item = 9;
@@ -177,12 +177,16 @@ pub unsafe fn folio_matches_lruvec(folio: *mut folio, lruvec: *mut lruvec) -> bo
     model::lruvec_matches(folio, lruvec)
 }
 
-pub unsafe fn lruvec_gen_add(_lruvec: *mut lruvec, _folio: *mut folio) -> bool {
-    false
+pub unsafe fn lruvec_gen_add(lruvec: *mut lruvec, folio: *mut folio) -> bool {
+    // SAFETY: It is one of the world's.
+    model::gen_add(unsafe { &*lruvec }, folio)
 }
 
-pub unsafe fn lruvec_gen_del(_lruvec: *mut lruvec, _folio: *mut folio) {
-    fail("there are no generations");
+pub unsafe fn lruvec_gen_del(lruvec: *mut lruvec, folio: *mut folio) {
+    // SAFETY: It is one of the world's.
+    if !model::gen_del(unsafe { &*lruvec }, folio, false) {
+        fail("a folio is taken out of a generation that it is not in");
+    }
 }
 
 /// Nobody looks behind it: the number of the list, plus one.
