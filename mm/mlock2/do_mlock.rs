@@ -7,7 +7,10 @@
 
 use super::{
     fixup, memlock,
-    range::PageRange,
+    range::{
+        PageRange,
+        Unpopulated, //
+    },
     request::{
         LockAll,
         LockMode, //
@@ -149,19 +152,19 @@ fn lock_range(addr: usize, len: usize, mode: LockMode) -> Result {
     let unpopulated = fixup::apply_vma_lock_flags(&mut mm, &range, mode)?;
     drop(mm);
 
-    match unpopulated {
-        Some(part) => match populate(current, part.start(), part.len()) {
-            Ok(()) => Ok(()),
-            Err(error) => Err(populate_failed(&range, &part, mode, error)),
-        },
+    if unpopulated.is_empty() {
         // C populates the whole range in any case, and finds nothing to do.
-        None => Ok(()),
+        return Ok(());
+    }
+    match populate(current, unpopulated.start(), unpopulated.len()) {
+        Ok(()) => Ok(()),
+        Err(error) => Err(populate_failed(&range, unpopulated, mode, error)),
     }
 }
 
 // `part` of the range could not be populated.
 #[inline(always)]
-fn populate_failed(range: &PageRange, part: &PageRange, mode: LockMode, error: Error) -> Error {
+fn populate_failed(range: &PageRange, part: Unpopulated, mode: LockMode, error: Error) -> Error {
     let posix = posix_error(error);
 
     if mlock_trace::is_refused_traced() {
@@ -256,20 +259,25 @@ pub(crate) fn mlockall(flags: i32) -> Result {
         let request = of_all(Caller::MLOCKALL);
         return Err(mlock_trace::refused(request, EPERM, Refusal::LimitZero));
     }
+    lock_all(request)
+}
 
+// Apart, as `lock_range()`.
+#[inline(never)]
+fn lock_all(request: LockAll) -> Result {
     let current = current!();
     let limit = memlock::current_limit();
 
     let mut mm = lock_mm_for_all(current, Caller::MLOCKALL)?;
-    if request.current.is_some() {
+    if request.current().is_some() {
         memlock::check_all(&mm, limit)?;
     }
-    let unpopulated = apply_to_all(&mut mm, request, flags);
+    let unpopulated = apply_to_all(&mut mm, request);
     drop(mm);
 
-    if let Some(range) = unpopulated {
+    if !unpopulated.is_empty() {
         // The vmas are locked, whether or not all of their pages can be had now.
-        populate_ignoring_errors(current, range.start(), range.len());
+        populate_ignoring_errors(current, unpopulated.start(), unpopulated.len());
     }
     Ok(())
 }
@@ -284,15 +292,15 @@ pub(crate) fn munlockall() -> Result {
     let current = current!();
     let mut mm = lock_mm_for_all(current, Caller::MUNLOCKALL)?;
 
-    apply_to_all(&mut mm, LockAll::UNLOCK, 0);
+    apply_to_all(&mut mm, LockAll::UNLOCK);
     Ok(())
 }
 
 // With the event of mlockall(2) and munlockall(2).
 #[inline(always)]
-fn apply_to_all(mm: &mut MmapWriteGuard<'_>, request: LockAll, flags: i32) -> Option<PageRange> {
+fn apply_to_all(mm: &mut MmapWriteGuard<'_>, request: LockAll) -> Unpopulated {
     if mlock_trace::is_all_traced() {
-        apply_to_all_traced(mm, request, flags)
+        apply_to_all_traced(mm, request)
     } else {
         fixup::apply_mlockall_flags(mm, request)
     }
@@ -301,16 +309,12 @@ fn apply_to_all(mm: &mut MmapWriteGuard<'_>, request: LockAll, flags: i32) -> Op
 // Apart, since it remembers what was charged before.
 #[cold]
 #[inline(never)]
-fn apply_to_all_traced(
-    mm: &mut MmapWriteGuard<'_>,
-    request: LockAll,
-    flags: i32,
-) -> Option<PageRange> {
+fn apply_to_all_traced(mm: &mut MmapWriteGuard<'_>, request: LockAll) -> Unpopulated {
     let before = mm.locked_vm();
     let unpopulated = fixup::apply_mlockall_flags(mm, request);
     // The total of a process fits in an isize.
     let charged = mm.locked_vm().wrapping_sub(before) as isize;
 
-    mlock_trace::all_changed(flags, fixup::count_locked_vmas(mm), charged);
+    mlock_trace::all_changed(request.flags(), fixup::count_locked_vmas(mm), charged);
     unpopulated
 }

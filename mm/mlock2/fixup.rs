@@ -12,7 +12,8 @@ use super::{
     },
     range::{
         PageCount,
-        PageRange, //
+        PageRange,
+        Unpopulated, //
     },
     request::{
         LockAll,
@@ -64,9 +65,9 @@ fn mode_of(flags: VmaFlags) -> Mode {
 /// nothing is counted. So are vmas that have the flags already, and secret memory, which is locked
 /// for good.
 ///
-/// Returns whether there is nothing to populate afterwards: the range is not locked, or it is
-/// locked on fault, or all of it is there already. The last is only looked for if the vma, as
-/// merged, begins at `look_from` or above: if populating is certain to reach `start` then.
+/// Returns from which address (bytes) on the range is to be populated afterwards: all before that
+/// is there, or is to be locked on fault or unlocked. Whether it is there is only looked for if the
+/// vma, as merged, begins at `look_from` or above: if populating is certain to reach `start` then.
 ///
 /// # Errors
 ///
@@ -80,11 +81,11 @@ fn mlock_fixup(
     lock: VmaFlags,
     look_from: usize,
     walk: &mut PageWalk,
-) -> Result<bool> {
+) -> Result<usize> {
     let old = vma.vma_flags();
 
     if old == old.with_lock(lock) {
-        return Ok(lock != VmaFlags::LOCKED);
+        return Ok(if lock == VmaFlags::LOCKED { start } else { end });
     }
     change_lock_flags(vma, start, end, old, lock, look_from, walk)
 }
@@ -127,9 +128,10 @@ fn change_lock_flags(
     lock: VmaFlags,
     look_from: usize,
     walk: &mut PageWalk,
-) -> Result<bool> {
+) -> Result<usize> {
     let Some(vma) = vma.lockable() else {
-        return Ok(false);
+        // It is populated all the same, be it to be locked on fault.
+        return Ok(start);
     };
     let mut vma = vma.modify_flags(start, end, lock)?;
     if mlock_trace::is_vma_traced() {
@@ -138,7 +140,6 @@ fn change_lock_flags(
 
     let was_locked = old.contains(VmaFlags::LOCKED);
     let is_locked = lock.contains(VmaFlags::LOCKED);
-    let not_to_populate = lock != VmaFlags::LOCKED;
 
     if was_locked != is_locked {
         vma.add_locked_vm(charge(start, end, is_locked));
@@ -150,32 +151,15 @@ fn change_lock_flags(
     }
     // Where only the mode changes, what is present is marked already, and marking a folio twice
     // would keep it unevictable after the vma is unlocked.
+    let to_populate = if lock == VmaFlags::LOCKED { start } else { end };
     let Err(vma) = vma.set_lock_flags() else {
-        return Ok(not_to_populate);
+        return Ok(to_populate);
     };
     let look = vma.start() >= look_from;
     // It is all right if reclaim unmaps a page right after the flags are set: populating brings it
     // back.
     let populated = vma.publish_lock_flags(|vma| walk.mlock_vma_pages_range(vma, look));
-    Ok(populated || not_to_populate)
-}
-
-/// Adds to what is to be populated: `start..end` (bytes) unless it is `populated`; and what the vma
-/// was merged with up to `merged_end`, which had its flags before, so that nobody looked at it.
-fn add_unpopulated(
-    unpopulated: Option<PageRange>,
-    populated: bool,
-    start: usize,
-    end: usize,
-    merged_end: usize,
-) -> Option<PageRange> {
-    let from = if populated { end } else { start };
-
-    if from < merged_end {
-        Some(PageRange::spanning(unpopulated, from, merged_end))
-    } else {
-        unpopulated
-    }
+    Ok(populated.max(to_populate))
 }
 
 // Why no vma could be made that begins at `at` (bytes), or ends in the vma there.
@@ -196,7 +180,7 @@ fn hole(start: usize, end: usize, mode: LockMode, at: usize) -> Error {
 
 /// Locks or unlocks a range that may span vmas. The C function of the same name.
 ///
-/// Returns the part of the range that is to be populated, if the mode is to lock it.
+/// Returns the part of the range that is to be populated.
 ///
 /// # Errors
 ///
@@ -208,7 +192,7 @@ pub(crate) fn apply_vma_lock_flags(
     mm: &mut MmapWriteGuard<'_>,
     range: &PageRange,
     mode: LockMode,
-) -> Result<Option<PageRange>> {
+) -> Result<Unpopulated> {
     let Some(end) = range.end() else {
         if mlock_trace::is_refused_traced() {
             trace_range_refused(*range, mode, EINVAL, Refusal::RangeWraps);
@@ -216,20 +200,22 @@ pub(crate) fn apply_vma_lock_flags(
         return Err(EINVAL);
     };
     if end == range.start() {
-        return Ok(None);
+        return Ok(Unpopulated::NOTHING);
     }
 
     let lock = lock_flags(mode);
-    let mut vmas = mm.vmas_mut();
-    if !vmas.seek(range.start()) {
+    let mut vmas = mm.vmas_mut(range.start());
+    if !vmas.load() {
         let at = range.start();
         return Err(range_refused(at, end, mode, ENOMEM, at, |at| {
             Refusal::NotMapped { at }
         }));
     }
     let mut next = range.start();
-    let mut unpopulated = None;
+    let mut unpopulated = Unpopulated::NOTHING;
     let mut walk = PageWalk::new();
+    // Populating starts at the range, wherever its first vma does.
+    let mut look_from = 0;
 
     while let Some(vma) = vmas.next_below(end) {
         // The first vma contains the start; each later one must begin where the last one ended.
@@ -238,12 +224,13 @@ pub(crate) fn apply_vma_lock_flags(
         }
         let vma_end = vma.end().min(end);
         let start = next;
-        // Only if there is one vma: a later one may fail the call, which then populates nothing.
-        let look = start == range.start() && vma_end == end;
-        // Populating starts there, wherever the vma does.
-        let look_from = if look { 0 } else { usize::MAX };
-        let populated = match mlock_fixup(vma, start, vma_end, lock, look_from, &mut walk) {
-            Ok(populated) => populated,
+        if vma_end < end {
+            // Look only if there is one vma: a later one may fail the call, which then populates
+            // nothing.
+            look_from = usize::MAX;
+        }
+        let from = match mlock_fixup(vma, start, vma_end, lock, look_from, &mut walk) {
+            Ok(from) => from,
             Err(error) => {
                 if mlock_trace::is_refused_traced() {
                     trace_range_refused(*range, mode, error, not_split(mm, start));
@@ -251,9 +238,10 @@ pub(crate) fn apply_vma_lock_flags(
                 return Err(error);
             }
         };
-        // Not `vma_end`: the vma may have been merged with one that reaches further.
+        // Not `vma_end`: the vma may have been merged with one that reaches further, which had its
+        // flags before, so that nobody looked at it.
         next = vmas.end();
-        unpopulated = add_unpopulated(unpopulated, populated, start, vma_end, next.min(end));
+        unpopulated.add(from, next.min(end));
         // Saves a lookup in the maple tree.
         if next >= end {
             break;
@@ -301,25 +289,30 @@ pub(crate) fn count_locked_vmas(mm: &MmapWriteGuard<'_>) -> usize {
 /// Locks or unlocks every vma, and says how later ones start out. The C function of the same name.
 ///
 /// A vma that cannot be changed stays as it is: mlockall(2) does not fail for it. Returns what is
-/// to be populated, if the mode is to lock them.
-pub(crate) fn apply_mlockall_flags(
-    mm: &mut MmapWriteGuard<'_>,
-    request: LockAll,
-) -> Option<PageRange> {
-    mm.set_def_lock_flags(lock_flags(request.future));
+/// to be populated.
+#[inline(always)]
+pub(crate) fn apply_mlockall_flags(mm: &mut MmapWriteGuard<'_>, request: LockAll) -> Unpopulated {
+    mm.set_def_lock_flags(lock_flags(request.future()));
 
-    let lock = lock_flags(request.current?);
+    match request.current() {
+        Some(mode) => apply_to_vmas(mm, lock_flags(mode)),
+        None => Unpopulated::NOTHING,
+    }
+}
 
-    let mut unpopulated: Option<PageRange> = None;
+// Apart, so that what only looks to the future does not save the registers that this needs.
+#[inline(never)]
+fn apply_to_vmas(mm: &mut MmapWriteGuard<'_>, lock: VmaFlags) -> Unpopulated {
+    let mut unpopulated = Unpopulated::NOTHING;
     let mut walk = PageWalk::new();
-    let mut vmas = mm.vmas_mut();
+    let mut vmas = mm.vmas_mut(0);
     while let Some(vma) = vmas.next() {
         let (start, end) = (vma.start(), vma.end());
         // After an error, populating goes on with the next vma: so it reaches every vma, but not
         // surely what was merged with one in which something before it is to be populated.
-        let look_from = unpopulated.as_ref().map_or(0, PageRange::saturating_end);
-        let populated = mlock_fixup(vma, start, end, lock, look_from, &mut walk) == Ok(true);
-        unpopulated = add_unpopulated(unpopulated, populated, start, end, vmas.end().max(end));
+        let look_from = unpopulated.end();
+        let from = mlock_fixup(vma, start, end, lock, look_from, &mut walk).unwrap_or(start);
+        unpopulated.add(from, vmas.end().max(end));
         cond_resched();
     }
     unpopulated

@@ -142,7 +142,13 @@ pub(crate) fn can_do_mlock() -> bool {
 /// `bytes` is how much is to be locked, or 0. May be called in task context.
 #[inline]
 pub(crate) fn can_do_mlock_for(caller: Caller, bytes: usize) -> bool {
-    if can_do_mlock() {
+    !current_limit().is_zero() || may_exceed_zero(caller, bytes)
+}
+
+// Apart, so that the usual answer saves no registers.
+#[inline(never)]
+fn may_exceed_zero(caller: Caller, bytes: usize) -> bool {
+    if capable(Capability::IPC_LOCK) {
         return true;
     }
     if mlock_trace::is_refused_traced() {

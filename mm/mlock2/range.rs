@@ -116,21 +116,50 @@ impl PageRange {
     pub(crate) const fn saturating_end(&self) -> usize {
         self.start.saturating_add(self.len)
     }
+}
 
-    /// From the start of `first`, if there is one, else from `start`, to `end`; in bytes, rounded
-    /// down to whole pages. Empty if that is not above the start.
-    #[inline]
-    pub(crate) const fn spanning(first: Option<Self>, start: usize, end: usize) -> Self {
-        let start = match first {
-            Some(range) => range.start,
-            None => start,
-        };
+/// What is to be populated: `start..end` (bytes, page aligned), which may be empty.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unpopulated {
+    start: usize,
+    end: usize,
+}
 
-        // INVARIANT: Both are masked.
-        let start = start & !OFFSET_MASK;
-        Self {
-            start,
-            len: end.saturating_sub(start) & !OFFSET_MASK,
+impl Unpopulated {
+    pub(crate) const NOTHING: Self = Self { start: 0, end: 0 };
+
+    /// Whether nothing is.
+    #[inline(always)]
+    pub(crate) fn is_empty(self) -> bool {
+        self.end == 0
+    }
+
+    /// The first address, in bytes.
+    #[inline(always)]
+    pub(crate) fn start(self) -> usize {
+        self.start
+    }
+
+    /// The first address after it, in bytes; 0 if it is empty.
+    #[inline(always)]
+    pub(crate) fn end(self) -> usize {
+        self.end
+    }
+
+    /// The length in bytes.
+    #[inline(always)]
+    pub(crate) fn len(self) -> usize {
+        self.end.wrapping_sub(self.start)
+    }
+
+    /// Adds `start..end`, which is above what there is, if that is not empty.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, start: usize, end: usize) {
+        if start < end {
+            if self.is_empty() {
+                self.start = start;
+            }
+            self.end = end;
         }
     }
 }

@@ -41,48 +41,71 @@ impl LockMode {
 }
 
 /// What mlockall(2) or munlockall(2) is to do.
+///
+/// # Invariants
+///
+/// These are flags that mlockall(2) takes, or 0, which stands for munlockall(2), as in
+/// `apply_mlockall_flags()` of the C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LockAll {
-    /// What becomes of the vmas that there are; `None` leaves them alone.
-    pub(crate) current: Option<LockMode>,
-    /// How the vmas to come start out.
-    pub(crate) future: LockMode,
-}
+pub(crate) struct LockAll(i32);
 
 impl LockAll {
     /// What munlockall(2) asks for.
-    pub(crate) const UNLOCK: Self = Self {
-        current: Some(LockMode::Unlocked),
-        future: LockMode::Unlocked,
-    };
+    // INVARIANT: It is 0.
+    pub(crate) const UNLOCK: Self = Self(0);
 
-    /// Parses the `flags` of mlockall(2).
-    ///
-    /// A call without `MCL_FUTURE` makes later vmas start unlocked, whatever an earlier call said:
-    /// the calls do not add up.
+    /// Takes the `flags` of mlockall(2).
     ///
     /// `None`, which is `EINVAL`, for an unknown flag, and unless `MCL_CURRENT`, `MCL_FUTURE` or
     /// both are given.
+    #[inline]
     pub(crate) fn from_mlockall_flags(flags: i32) -> Option<Self> {
         if flags & !(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0
             || flags & (MCL_CURRENT | MCL_FUTURE) == 0
         {
             return None;
         }
+        // INVARIANT: We just looked.
+        Some(Self(flags))
+    }
 
-        let mode = if flags & MCL_ONFAULT != 0 {
+    /// The flags.
+    #[inline]
+    pub(crate) fn flags(self) -> i32 {
+        self.0
+    }
+
+    #[inline]
+    fn mode(self) -> LockMode {
+        if self.0 & MCL_ONFAULT != 0 {
             LockMode::OnFault
         } else {
             LockMode::Locked
-        };
+        }
+    }
 
-        Some(Self {
-            current: (flags & MCL_CURRENT != 0).then_some(mode),
-            future: if flags & MCL_FUTURE != 0 {
-                mode
-            } else {
-                LockMode::Unlocked
-            },
-        })
+    /// What becomes of the vmas that there are; `None` leaves them alone.
+    #[inline]
+    pub(crate) fn current(self) -> Option<LockMode> {
+        if self.0 & MCL_CURRENT != 0 {
+            Some(self.mode())
+        } else if self.0 & MCL_FUTURE != 0 {
+            None
+        } else {
+            Some(LockMode::Unlocked)
+        }
+    }
+
+    /// How the vmas to come start out.
+    ///
+    /// A call without `MCL_FUTURE` makes later vmas start unlocked, whatever an earlier call said:
+    /// the calls do not add up.
+    #[inline]
+    pub(crate) fn future(self) -> LockMode {
+        if self.0 & MCL_FUTURE != 0 {
+            self.mode()
+        } else {
+            LockMode::Unlocked
+        }
     }
 }

@@ -201,8 +201,8 @@ mod cases {
             // It must not fail the test, since the mmap lock is held.
             let mut publish = |lock| -> Result<(bool, bool)> {
                 let mut guard = mm.mmap_write_lock_killable()?;
-                let mut vmas = guard.vmas_mut();
-                if !vmas.seek(addr) {
+                let mut vmas = guard.vmas_mut(addr);
+                if !vmas.load() {
                     return Err(EINVAL);
                 }
                 let vma = vmas.next_below(addr + LEN).ok_or(EINVAL)?;
@@ -249,8 +249,8 @@ mod cases {
 
             for (start, end) in bad {
                 let mut guard = mm.mmap_write_lock_killable()?;
-                let mut vmas = guard.vmas_mut();
-                assert!(vmas.seek(addr));
+                let mut vmas = guard.vmas_mut(addr);
+                assert!(vmas.load());
                 let vma = vmas.next_below(addr + LEN).ok_or(EINVAL)?;
                 let vma = vma.lockable().ok_or(EINVAL)?;
                 let result = vma.modify_flags(start, end, VmaFlags::LOCKED);

@@ -10,10 +10,7 @@
 //! but the last are taken before a folio is moved; what is slow is done before the lruvec lock,
 //! which turns off interrupts.
 
-use super::{
-    batch,
-    range::PAGE_SIZE, //
-};
+use super::batch;
 use kernel::mm::{
     folio::{
         Folio,
@@ -80,7 +77,7 @@ impl PageWalk {
     /// Locks the pages that are present in the part of a vma that was modified, or unlocks them, as
     /// its `VMA_LOCKED_BIT` says. The C function of the same name.
     ///
-    /// Returns whether there is nothing to populate: the range is unlocked, or all of its pages are
+    /// Returns up to which address (bytes) there is nothing to populate: all pages before that are
     /// present, locked, and in the state in which populating would leave them. It stays so: the
     /// page table's lock was held, so reclaim had unmapped a page before we came by, or sees the
     /// vma's new flags and leaves it alone. What another thread does to the vma once the mmap lock
@@ -88,11 +85,16 @@ impl PageWalk {
     ///
     /// Looks for that only if told to `look`, and then marks folios as accessed, as populating
     /// does. So populating must be certain to reach the start. From the first page on that is not
-    /// populated nothing is marked, since populating that one may fail.
+    /// populated nothing is marked, since populating that one may fail. If it does not look, or
+    /// unlocks, that is the start.
     ///
     /// Sleeps.
     #[inline(always)]
-    pub(crate) fn mlock_vma_pages_range(&mut self, vma: &mut PublishedVma<'_>, look: bool) -> bool {
+    pub(crate) fn mlock_vma_pages_range(
+        &mut self,
+        vma: &mut PublishedVma<'_>,
+        look: bool,
+    ) -> usize {
         // Folios that wait in this CPU's batches have to be on the LRU lists to be moved: once, for
         // the first vma that has any, and with that vma locked. What is faulted in between two vmas
         // of one call is like what waits on other CPUs: it comes to the list that PG_mlocked says
@@ -105,7 +107,7 @@ impl PageWalk {
 
         if !vma.vma_flags().contains(VmaFlags::LOCKED) {
             vma.walk_tables(Walk::<false>(self));
-            return true;
+            return vma.start();
         }
         self.populate = if look {
             vma.populate()
@@ -114,7 +116,7 @@ impl PageWalk {
         };
         self.populated = vma.start();
         vma.walk_tables(Walk::<true>(self));
-        self.populated == vma.end()
+        self.populated
     }
 
     /// Locks or unlocks what one page table maps. The C function of the same name.
@@ -128,8 +130,6 @@ impl PageWalk {
         context: &mut TaskContext<'_>,
     ) {
         let mut left = false;
-        let look = LOCK && self.populate != Populate::Other;
-        let write = self.populate == Populate::Write;
 
         match table {
             Table::Huge(entry) => match entry.folio() {
@@ -140,7 +140,11 @@ impl PageWalk {
                         left = batch::lock_drained(context)
                             .with_lruvec(|batch, lruvec| mark::<LOCK>(folio, lruvec, batch));
                     }
-                    if look && entry.start() == self.populated && entry.is_populated(write) {
+                    if LOCK
+                        && self.populate != Populate::Other
+                        && entry.start() == self.populated
+                        && entry.is_populated(self.populate == Populate::Write)
+                    {
                         self.populated = entry.end();
                     }
                 }
@@ -148,36 +152,46 @@ impl PageWalk {
             },
             Table::Pages(mut table) => {
                 let mut found = ArrayVec::<_, HOLD>::new();
-                // From where on it is to be seen whether the pages are populated.
-                let mut next = if look { self.populated } else { NOWHERE };
+                // How the pages have to be populated from here on, if it is still to be seen
+                // whether they are.
+                let mut look = if LOCK && table.addr() == self.populated {
+                    self.populate
+                } else {
+                    Populate::Other
+                };
 
                 loop {
-                    // How many of them, from the first on, are.
-                    let mut populated = 0usize;
+                    // How many of those that are collected, from the first on, are populated; and
+                    // up to where.
+                    let mut populated = (0, self.populated);
                     found.clear();
                     loop {
-                        table.collect_small::<HOLD, LOCK>(
-                            &mut found,
-                            &mut next,
-                            &mut populated,
-                            write,
-                        );
-                        if found.is_full() {
+                        table.collect_small::<HOLD, LOCK>(&mut found, look);
+                        if found.is_full() || table.is_at_end() {
                             break;
                         }
-                        let Some(page) = table.find() else {
-                            break;
+                        let here = (found.len(), table.addr());
+                        let Some(page) = table.large() else {
+                            (populated, look) = (here, Populate::Other);
+                            continue;
                         };
                         let folio = page.folio();
                         let step = page.batch();
-                        if allow_mlock_munlock(&page, step, LOCK) && !folio.is_zone_device() {
+                        let take =
+                            allow_mlock_munlock(&page, step, LOCK) && !folio.is_zone_device();
+                        if LOCK
+                            && look != Populate::Other
+                            && !(take && page.is_batch_populated(step, look == Populate::Write))
+                        {
+                            (populated, look) = (here, Populate::Other);
+                        }
+                        if take {
                             found.push(folio);
-                            if page.addr() == next && page.is_batch_populated(step, write) {
-                                next = next.wrapping_add(bytes(folio));
-                                populated = populated.wrapping_add(1);
-                            }
                         }
                         page.skip(step);
+                    }
+                    if LOCK && look != Populate::Other {
+                        populated = (found.len(), table.addr());
                     }
                     if found.is_empty() {
                         break;
@@ -185,30 +199,25 @@ impl PageWalk {
                     if is_traced::<LOCK>() {
                         batch::mark_traced::<LOCK>(found.iter().as_slice(), context);
                         // Populating looks at them.
-                        next = NOWHERE;
+                        look = Populate::Other;
                         continue;
                     }
                     // What other tasks have left in this CPU's batch came before us: an mlock that
                     // waits there must not find that we have taken off its mlock_count. Nor may
                     // one come in between, which is why the batch stays locked.
                     batch::lock_drained(context).with_lruvec(|batch, lruvec| {
-                        for &folio in found.iter() {
+                        for (i, &folio) in found.iter().enumerate() {
                             if mark::<LOCK>(folio, lruvec, batch) {
                                 left = true;
                             }
-                            if LOCK && populated != 0 {
-                                if folio.mark_accessed_unevictable() {
-                                    populated = populated.wrapping_sub(1);
-                                } else {
-                                    populated = 0;
-                                    next = NOWHERE;
-                                }
+                            if LOCK && i < populated.0 && !folio.mark_accessed_unevictable() {
+                                populated = (0, self.populated);
+                                look = Populate::Other;
                             }
                         }
                     });
-                    // Where marking has failed, it stays before what was collected.
-                    if next != NOWHERE {
-                        self.populated = next;
+                    if LOCK {
+                        self.populated = populated.1;
                     }
                     if table.is_at_end() {
                         break;
@@ -234,15 +243,6 @@ impl<const LOCK: bool> VisitTable for Walk<'_, LOCK> {
         self.0.mlock_pte_range::<LOCK>(table, context);
     }
 }
-
-/// The size of a folio.
-#[inline(always)]
-fn bytes(folio: Folio<'_>) -> usize {
-    folio.nr_pages().wrapping_mul(PAGE_SIZE)
-}
-
-/// No address of a page.
-const NOWHERE: usize = usize::MAX;
 
 // Whether each folio has an event. Asked once for all that were collected: to ask for each would
 // cost more than an instruction, for what is in registers would be read anew.

@@ -146,16 +146,23 @@ __rust_helper void rust_helper_lruvec_gen_del(struct lruvec *lruvec,
 	lru_gen_del_folio(lruvec, folio, false);
 }
 
-__rust_helper void rust_helper_lruvec_list_add(struct lruvec *lruvec,
-					       struct folio *folio,
-					       enum lru_list lru)
+__rust_helper struct list_head *
+rust_helper_lruvec_list(struct lruvec *lruvec, enum lru_list lru)
 {
-	list_add(&folio->lru, &lruvec->lists[lru]);
+	return &lruvec->lists[lru];
 }
 
+__rust_helper void rust_helper_folio_list_add(struct folio *folio,
+					      struct list_head *list)
+{
+	list_add(&folio->lru, list);
+}
+
+/* list_del(), but for the poison that mlock_count would take the place of */
 __rust_helper void rust_helper_folio_list_del(struct folio *folio)
 {
-	list_del(&folio->lru);
+	__list_del_entry(&folio->lru);
+	folio->lru.next = LIST_POISON1;
 }
 
 __rust_helper void rust_helper_update_lru_size(struct lruvec *lruvec,
@@ -196,20 +203,18 @@ rust_helper_folio_memcg_data(const struct folio *folio)
 #endif
 }
 
-/* folio_evictable() but for PG_mlocked */
-__rust_helper bool rust_helper_folio_mapping_evictable(struct folio *folio)
+/*
+ * folio_evictable() but for PG_mlocked, and for those on LRU lists, in an RCU
+ * read-side critical section. The swap cache, which folio_mapping() would find,
+ * is evictable; without a mapping of their own, those in it are as well.
+ */
+__rust_helper bool
+rust_helper_folio_mapping_evictable(const struct folio *folio)
 {
-	bool ret;
+	struct address_space *mapping = READ_ONCE(folio->mapping);
 
-	rcu_read_lock();
-	ret = !mapping_unevictable(folio_mapping(folio));
-	rcu_read_unlock();
-	return ret;
-}
-
-__rust_helper bool rust_helper_folio_test_anon(const struct folio *folio)
-{
-	return folio_test_anon(folio);
+	return (unsigned long)mapping & FOLIO_MAPPING_FLAGS ||
+	       !mapping_unevictable(mapping);
 }
 
 __rust_helper bool rust_helper_folio_within_range(struct folio *folio,
@@ -262,20 +267,22 @@ __rust_helper pte_t rust_helper_ptep_get(pte_t *pte)
 	return ptep_get(pte);
 }
 
-/*
- * vm_normal_folio() of a present entry. Where a bit in the entry says that it
- * is special, one that is not needs no look at the vma, and no call.
- */
-__rust_helper struct folio *
-rust_helper_pte_normal_folio(struct vm_area_struct *vma, unsigned long addr,
-			     pte_t pte)
+__rust_helper bool rust_helper_pte_present(pte_t pte)
 {
-	if (!pte_present(pte))
-		return NULL;
-	if (IS_ENABLED(CONFIG_ARCH_HAS_PTE_SPECIAL) && !pte_special(pte) &&
-	    pte_pfn(pte) <= highest_memmap_pfn)
-		return page_folio(pte_page(pte));
-	return vm_normal_folio(vma, addr, pte);
+	return pte_present(pte);
+}
+
+/*
+ * vm_normal_folio() of a present entry, where that needs no look at the vma:
+ * where a bit in the entry would say that it is special. Whether it is so.
+ */
+__rust_helper bool rust_helper_pte_plain_folio(pte_t pte, struct folio **folio)
+{
+	if (!IS_ENABLED(CONFIG_ARCH_HAS_PTE_SPECIAL) || pte_special(pte) ||
+	    pte_pfn(pte) > highest_memmap_pfn)
+		return false;
+	*folio = page_folio(pte_page(pte));
+	return true;
 }
 
 /* The same for a huge entry */

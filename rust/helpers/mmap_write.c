@@ -36,12 +36,6 @@ __rust_helper void rust_helper_vma_iter_init(struct vma_iterator *vmi,
 	vma_iter_init(vmi, mm, addr);
 }
 
-__rust_helper void rust_helper_vma_iter_set(struct vma_iterator *vmi,
-					    unsigned long addr)
-{
-	vma_iter_set(vmi, addr);
-}
-
 __rust_helper struct vm_area_struct *
 rust_helper_vma_iter_load(struct vma_iterator *vmi)
 {

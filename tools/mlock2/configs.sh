@@ -7,14 +7,16 @@
 # it compiles, unless KEEP=1.
 #
 #   configs.sh KMAKE [NAME...]
-# where KMAKE runs make in the kernel source, and NAME selects from the matrix.
+#   configs.sh --list
+# where KMAKE runs make in the kernel source, and NAME selects from the matrix;
+# --list prints the names.
 # GOALS=... makes something else, such as vmlinux; ALWAYS has options that all
 # of them are to have besides.
 set -euo pipefail
 
 kmake=${1:?usage: configs.sh KMAKE [NAME...]}
 shift
-BUILD=${BUILD:?} LINUX=${LINUX:?} KEEP=${KEEP:-}
+BUILD=${BUILD:?} LINUX=${LINUX-} KEEP=${KEEP:-}
 TOP=$(cd "$(dirname "$0")/../.." && pwd)
 OUT=$BUILD/configs
 GOALS=${GOALS:-mm/}
@@ -76,7 +78,9 @@ configure() {
 	[ -z "$bad" ] || { printf 'config: error: Kconfig does not allow%s\n' "$bad"; return 1; }
 }
 
-names=$(awk '{ print $1 }' <<<"$matrix")
+names=$(awk 'NF { print $1 }' <<<"$matrix")
+[ "$kmake" != --list ] || { printf '%s\n' "$names"; exit; }
+: "${LINUX:?}"
 for name in "$@"; do
 	grep -qx -- "$name" <<<"$names" || { printf 'configs: error: no configuration %s; there are:\n%s\n' "$name" "$names" >&2; exit 2; }
 done

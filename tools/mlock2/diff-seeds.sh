@@ -4,9 +4,8 @@
 # Compares the two kernels for one seed after the other; 'make diff-seeds' calls
 # this. $OUT/results has a line for each seed that is done: the hash of the code,
 # how many operations were asked for, the seed, how many were done, and how many
-# sequences differ. Started again, it skips what is done for the same
-# code, all of the source but its documentation. What differs does not keep the
-# rest from running, but fails the whole.
+# sequences differ. Started again, it skips what is done for the same code. What
+# differs does not keep the rest from running, but fails the whole.
 #
 #   diff-seeds.sh SEED|FIRST-LAST...
 set -euo pipefail
@@ -20,7 +19,7 @@ for range; do
 done
 [ ${#seeds[@]} -gt 0 ] || { echo 'diff-seeds: error: SEEDS has none' >&2; exit 2; }
 
-code=$(git -C "$LINUX" ls-tree -r HEAD | grep -v '	Documentation/' | git hash-object --stdin)
+code=$("$(dirname "$0")/code-hash.sh" "$LINUX")
 mkdir -p "$OUT"
 touch "$OUT/results"
 

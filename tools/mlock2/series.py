@@ -311,7 +311,7 @@ def fill(text):
         page = (TOP / path).read_text()
         if what == "table":
             return table(page, name, path)
-        section = re.search(rf"^{re.escape(name)}\n[=-]+\n\n(.*?)(?=^\S.*\n[=-]{{4,}}\n|\Z)", page, flags=re.M | re.S)
+        section = re.search(rf"^{re.escape(name)}\n[=-]+\n\n(.*?)(?=^\S[^\n]*\n[=-]{{4,}}\n|\Z)", page, flags=re.M | re.S)
         if not section:
             die(f"cover: {path} has no section '{name}'")
         return section.group(1).strip()
@@ -321,7 +321,7 @@ def fill(text):
 
 def table(page, name, path):
     """A table of the page of results, with the command that made it."""
-    section = re.search(rf"^{re.escape(name)}\n=+\n\n(.*?)(?=^\S.*\n=+\n|\Z)", page, flags=re.M | re.S)
+    section = re.search(rf"^{re.escape(name)}\n=+\n\n(.*?)(?=^\S[^\n]*\n=+\n|\Z)", page, flags=re.M | re.S)
     if not section:
         die(f"cover: {path} has no section '{name}': 'make results' writes it")
     made = re.search(r"^``(.*)``, (.*)\.$", section.group(1), flags=re.M)

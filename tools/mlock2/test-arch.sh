@@ -13,12 +13,14 @@ BUILD=${BUILD:?}
 TOP=$(cd "$(dirname "$0")/../.." && pwd)
 OUT=$BUILD/test-arch
 mkdir -p "$OUT"
+# shellcheck source-path=SCRIPTDIR
+. "$TOP/tools/mlock2/steps.sh"
 
 # cases RESULTS ABI: what the programs of one ABI came to
 cases() {
 	awk -F'\t' -v abi="${2:+-$2}" '
 		BEGIN {
-			n = split("mlock2-tests mlock2-tests-nobody mlock-random-test on-fault-limit mlock-behaviour mlock-pressure mlock-large", names, " ")
+			n = split("mlock2-tests mlock2-tests-nobody mlock-random-test on-fault-limit mlock-calls mlock-limits mlock-vmas mlock-populate mlock-special mlock-shm mlock-counters mlock-memcg mlock-pressure mlock-large", names, " ")
 			for (i = 1; i <= n; i++) want[names[i] abi] = 1
 		}
 		$2 in want { passed += $4; failed += $5; skipped += $6; delete want[$2] }
@@ -52,12 +54,11 @@ rows() {
 
 failed=0
 for arch; do
-	printf '\n=== %s\n' "$arch"
 	# Nothing of an earlier run may stand for this one.
 	rm -rf "$OUT/$arch.rows" "$BUILD/test-$arch" "$BUILD/$arch/test"
-	result=passed
-	make -C "$TOP" ARCH="$arch" test </dev/null 2>&1 | tee "$OUT/$arch.log" || { result=FAILED; failed=$((failed + 1)); }
-	rows "$arch" "$result" >"$OUT/$arch.rows"
+	step "$arch" "$arch" "make -C '$TOP' ARCH='$arch' test"
+	[ "$step_result" = passed ] || failed=$((failed + 1))
+	rows "$arch" "$step_result" >"$OUT/$arch.rows"
 done
 
 {

@@ -22,43 +22,45 @@ HOST=$OUT/results.tsv
 rm -rf "$OUT" "$O/test" "$O_C/test" "$O-debug/test" "$O-debug/stress"
 mkdir -p "$OUT"
 
-say() { printf '\n=== %s\n' "$*"; }
-# record KERNEL TEST PASSED FAILED SECONDS
-record() { "$TOOL" record --file "$HOST" --kernel "$1" --test "$2" --passed "$3" --failed "$4" --skipped 0 --seconds "$5"; }
+# shellcheck source-path=SCRIPTDIR
+. "$TOP/tools/mlock2/steps.sh"
 
-# host CRATE NAME: cargo test, counted
-host() {
-	local start=$SECONDS status=0 log=$OUT/$2.log passed failed
-	$CARGO test --locked --manifest-path "$TOP/$1/Cargo.toml" --target-dir "$BUILD/$2" >"$log" 2>&1 || status=$?
-	passed=$(awk '/^test result:/ { n += $4 } END { print n + 0 }' "$log")
-	failed=$(awk '/^test result:/ { n += $6 } END { print n + 0 }' "$log")
-	if [ "$status" != 0 ]; then
-		tail -n 40 "$log"
-		[ "$failed" -gt 0 ] || failed=1
-	fi
-	printf '%s: %d passed, %d failed\n' "$2" "$passed" "$failed"
-	record host "$2" "$passed" "$failed" $((SECONDS - start))
+# counted KERNEL COUNT NAME TITLE COMMAND [SHOWN]: a step whose cases COUNT finds
+# in its log, and a row of the results for them. What comes after a ':' in the
+# name is only the log's.
+counted() {
+	local passed failed
+	step "$3" "$4" "$5" "${6-}"
+	read -r passed failed < <("$2" "$(log_of "$3")")
+	[ "$step_result" = passed ] || [ "$failed" != 0 ] || failed=1
+	printf '%s: %d passed, %d failed\n' "$3" "$passed" "$failed"
+	"$TOOL" record --file "$HOST" --kernel "$1" --test "${3%%:*}" --passed "$passed" --failed "$failed" --skipped 0 --seconds "$step_seconds"
+}
+
+# The steps that are commands of this script: they print KTAP.
+
+# ktap_case STATUS NAME
+ktap_case() {
+	ktap_number=$((ktap_number + 1))
+	if [ "$1" = 0 ]; then printf 'ok %d %s\n' "$ktap_number" "$2"; else printf 'not ok %d %s\n' "$ktap_number" "$2"; fi
 }
 
 # The mistakes of 'make mutants' are still mistakes in this code.
 mutants_apply() {
-	local start=$SECONDS patch passed=0 failed=0
+	local patch status ktap_number=0
 	for patch in "$TOP"/tools/testing/mlock2/mutants/*.diff "$TOP"/tools/testing/mlock2/interleave/mutants/*.diff; do
-		if git -C "$LINUX" apply --check "$patch"; then
-			passed=$((passed + 1))
-		else
-			failed=$((failed + 1))
-		fi
+		status=0
+		git -C "$LINUX" apply --check "$patch" || status=1
+		ktap_case "$status" "$(basename "$patch" .diff)"
 	done
-	printf 'mutants: %d apply, %d do not\n' "$passed" "$failed"
-	record host mutants-apply "$passed" "$failed" $((SECONDS - start))
+	printf '1..%d\n' "$ktap_number"
 }
 
 # The code that CONFIG_MLOCK2=n builds is the stock kernel's with the fixes of
 # mm-fixes/: the compiler, called as the build called it, makes the same instructions
 # of the pristine source with these.
 same_code() {
-	local start=$SECONDS stock=$OUT/stock f fix passed=0 failed=0 dirs=(include mm ipc fs/hugetlbfs scripts "arch/$KSRCARCH")
+	local stock=$OUT/stock f fix status ktap_number=0 dirs=(include mm ipc fs/hugetlbfs scripts "arch/$KSRCARCH")
 	# User-Mode Linux takes much from the architecture that it runs on.
 	[ "$KSRCARCH" != um ] || dirs+=(arch/x86)
 	mkdir -p "$stock"
@@ -74,17 +76,15 @@ same_code() {
 			printf '%s.c is not compiled for this kernel\n' "$f"
 			continue
 		fi
+		status=1
 		if compile "$f" "$LINUX" "$stock/$f.ours" && compile "$f" "$stock" "$stock/$f.stock" &&
 			cmp "$stock/$f.ours" "$stock/$f.stock"; then
-			passed=$((passed + 1))
-		else
-			printf '%s.o: CONFIG_MLOCK2=n is not the stock code\n' "$f"
-			failed=$((failed + 1))
+			status=0
 		fi
+		ktap_case "$status" "$f.o: CONFIG_MLOCK2=n is the stock code"
 	done
 	rm -rf "$stock"
-	printf 'the files that are changed: %d the same as stock, %d not\n' "$passed" "$failed"
-	record "$arch MLOCK2=n" stock-code "$passed" "$failed" $((SECONDS - start))
+	printf '1..%d\n' "$ktap_number"
 }
 # compile NAME SOURCE-TREE OUTPUT: the instructions of NAME.c and what they
 # refer to, compiled as the build of $O_C did it, without what comes after the
@@ -103,94 +103,65 @@ compile() {
 	fi
 }
 
-# kunit TREE: KUnit's results stand in the log of the boot.
-kunit() {
-	local start=$SECONDS log=$OUT/kunit-${1##*/}.log status=0 passed failed
-	"$TOP/tools/mlock2/kunit.sh" "$LINUX" "$1/test/console.log" >"$log" 2>&1 || status=$?
-	passed=$(sed -n 's/.*Passed: \([0-9]*\).*/\1/p;s/.*passed: \([0-9]*\).*/\1/p' "$log" | tail -n 1)
-	failed=$(sed -n 's/.*[Ff]ailed: \([0-9]*\).*/\1/p' "$log" | tail -n 1)
-	[ "$status" = 0 ] || tail -n 40 "$log"
-	[ "$status" = 0 ] || [ "${failed:-0}" != 0 ] || failed=1
-	tail -n 2 "$log"
-	record "${1##*/} MLOCK2=y" kunit "${passed:-0}" "${failed:-0}" $((SECONDS - start))
-}
-
-# ktap KERNEL NAME COMMAND [SHOWN]: a command that reports its results on the host,
-# and what of it is shown, for sed
-SHOWN='/^# .*operations$/p;/^\(not \)\?ok /p;/^#   /p'
-ktap() {
-	local start=$SECONDS log=$OUT/$2.log status=0 passed failed planned
-	eval "$3" 2>&1 | tee "$log" | sed -n "${4-$SHOWN}" || status=$?
-	passed=$(grep -c '^ok ' "$log" || true)
-	failed=$(grep -c '^not ok ' "$log" || true)
-	# What was announced and has no result did not pass.
-	planned=$(sed -n 's/^1\.\.//p' "$log" | head -n 1)
-	[ $((passed + failed)) = "${planned:-none}" ] || status=1
-	if [ "$status" != 0 ] && [ "$failed" = 0 ]; then
-		tail -n 10 "$log"
-		failed=1
-	fi
-	record "$1" "$2" "$passed" "$failed" $((SECONDS - start))
-}
-
 # Both kernels must have given the same answer to every case.
 same_results() {
-	local start=$SECONDS ok=1
+	local ktap_number=0 status=0
 	# The C has no trace events of mlock.
-	cases() { (cd "$1/test" && grep -HE '^[[:space:]]*(not )?ok ' -- *.log | grep -vE '^(console|mlock-(trace|why-test).*)\.log:') >"$2" || true; }
-	cases "$O" "$OUT/cases" && cases "$O_C" "$OUT/cases-c"
-	diff "$OUT/cases" "$OUT/cases-c" >"$OUT/same.log" || ok=0
-	[ -s "$OUT/cases" ] || { ok=0; echo 'no case has a result' >"$OUT/same.log"; }
-	[ "$ok" = 1 ] || cat "$OUT/same.log"
-	record "$arch" same-results "$ok" $((1 - ok)) $((SECONDS - start))
+	answers() { (cd "$1/test" && grep -HE '^[[:space:]]*(not )?ok ' -- *.log | grep -vE '^(console|mlock-(trace|why-test).*)\.log:') >"$2" || true; }
+	answers "$O" "$OUT/cases"
+	answers "$O_C" "$OUT/cases-c"
+	diff "$OUT/cases" "$OUT/cases-c" || status=1
+	[ -s "$OUT/cases" ] || { status=1; echo 'no case has a result'; }
+	ktap_case "$status" 'both kernels give the same answers'
+	echo '1..1'
 }
 
-say 'host tests'
+# The kinds of steps
+
+# host CRATE NAME: cargo test
+host() { counted host cargo_cases "$2" "$2" "$CARGO test --locked --manifest-path '$TOP/$1/Cargo.toml' --target-dir '$BUILD/$2'" ''; }
+# ktap KERNEL NAME TITLE COMMAND [SHOWN]
+SHOWN='/^# .*operations$/p;/^\(not \)\?ok /p;/^#   /p'
+ktap() { counted "$1" ktap_cases "$2" "$3" "$4" "${5-$SHOWN}"; }
+# boot NAME TITLE COMMAND: its results are in the work directory of the boot.
+boot() { step "$1" "$2" "$3"; }
+# kunit TREE: KUnit's results stand in the log of the boot.
+kunit() { counted "${1##*/} MLOCK2=y" kunit_cases "kunit:${1##*/}" "KUnit, ${1##*/}" "'$TOP/tools/mlock2/kunit.sh' '$LINUX' '$1/test/console.log'" '/complete/p'; }
+
 host tools/testing/mlock2 host-modules
 host tools/mlock2 host-tool
+host tools/testing/mlock2/guest host-guest
 host tools/testing/mlock2/diff host-diff
 host tools/testing/mlock2/stress host-stress
 host tools/testing/mlock2/interleave/kernel host-interleave
-say 'the numbers of all architectures'
-ktap host uapi "'$TOOL' uapi --linux '$LINUX' --cc '${KCC##* }'"
-say 'every interleaving, in Rust and in C'
-ktap host interleave "$INTERLEAVE" '/^not ok/p;/^#/p'
-say "the kernel's own checks of source"
-ktap "$arch" check "'$TOP/tools/mlock2/check.sh'" '/^\(not \)\?ok /p;/^#/p'
-say 'mistakes on purpose'
-mutants_apply
-say 'mistakes that do not compile'
-ktap "$arch MLOCK2=y" compile-fail "'$TOP/tools/testing/mlock2/compile-fail/run.sh' '$O'" '/^ok /!p'
-say 'CONFIG_MLOCK2=n is the stock code, with fixes'
-same_code
+ktap host test-long 'test-long goes on where it was cut off' "'$TOP/tools/mlock2/test-long-test.sh'"
+ktap host uapi 'the numbers of all architectures' "'$TOOL' uapi --linux '$LINUX' --cc '${KCC##* }'"
+ktap host interleave 'every interleaving, in Rust and in C' "$INTERLEAVE" '/^not ok/p;/^#/p'
+ktap "$arch" check "the kernel's own checks of its source" "'$TOP/tools/mlock2/check.sh'" '/^not ok/p;/^#/p'
+ktap host mutants-apply 'all mutants apply' mutants_apply '/^ok /!p'
+ktap "$arch MLOCK2=y" compile-fail 'mistakes that do not compile' "'$TOP/tools/testing/mlock2/compile-fail/run.sh' '$O'" '/^ok /!p'
+ktap "$arch MLOCK2=n" stock-code 'CONFIG_MLOCK2=n is the stock code, with fixes' same_code p
 booted=
 if [ -n "$BOOT" ]; then
-	say 'selftests and KUnit, CONFIG_MLOCK2=y'
-	eval "$BOOT" || true
+	boot boot 'selftests and KUnit, CONFIG_MLOCK2=y' "$BOOT"
 	kunit "$O"
-	say 'selftests, CONFIG_MLOCK2=n'
-	eval "$BOOT_C" || true
-	same_results
+	boot boot-c 'selftests, CONFIG_MLOCK2=n' "$BOOT_C"
+	ktap "$arch" same-results 'both kernels give the same answers' same_results p
 	booted="$O $O_C"
 else
 	printf 'There are no programs for %s to boot into.\n' "$arch"
 fi
 if [ -n "$DIFF" ]; then
-	say 'random operations, compared with CONFIG_MLOCK2=n'
-	ktap "$arch" diff "$DIFF"
+	ktap "$arch" diff 'random operations, compared with CONFIG_MLOCK2=n' "$DIFF"
 fi
 if [ -n "$BOOT_DEBUG" ]; then
-	say 'all checks: selftests and KUnit'
-	eval "$BOOT_DEBUG" || true
+	boot boot-debug 'all checks: selftests and KUnit' "$BOOT_DEBUG"
 	kunit "$O-debug"
-	say 'all checks: random operations, compared with CONFIG_MLOCK2=n'
-	ktap "$arch-debug" diff-debug "$DIFF_DEBUG"
-	say 'all checks: every allocation fails once, compared with CONFIG_MLOCK2=n'
-	ktap "$arch-debug" inject "$INJECT"
-	say 'all checks: under load'
-	eval "$STRESS" || true
+	ktap "$arch-debug" diff-debug 'all checks: random operations, compared with CONFIG_MLOCK2=n' "$DIFF_DEBUG"
+	ktap "$arch-debug" inject 'all checks: every allocation fails once, compared with CONFIG_MLOCK2=n' "$INJECT"
+	boot stress 'all checks: under load' "$STRESS"
 	booted+=" $O-debug"
 fi
-say 'summary'
+printf '\n=== summary\n'
 # shellcheck disable=SC2086
 "$TOOL" report "$HOST" ${booted:+$(printf '%s/test/results.tsv ' $booted)} ${BOOT_DEBUG:+"$O-debug/stress/results.tsv"}

@@ -197,13 +197,16 @@ impl<'f> Folio<'f> {
     }
 
     /// Returns whether reclaim may take the folio once it is not mlocked.
-    #[inline]
-    fn has_evictable_mapping(self) -> bool {
-        // SAFETY: The folio is valid by the type invariants.
-        unsafe {
-            bindings::folio_test_anon(self.as_ptr())
-                || bindings::folio_mapping_evictable(self.as_ptr())
-        }
+    ///
+    /// # Safety
+    ///
+    /// An lruvec must be locked, and with it the RCU read lock. The folio must be on an LRU list,
+    /// or about to be put on one.
+    #[inline(always)]
+    unsafe fn has_evictable_mapping(self) -> bool {
+        // SAFETY: The folio is valid by the type invariants, and by the contract it is no slab, and
+        // its mapping is not freed.
+        unsafe { bindings::folio_mapping_evictable(self.as_ptr()) }
     }
 
     /// Marks an unevictable folio as accessed, as `folio_mark_accessed()`.
@@ -332,9 +335,14 @@ impl<'f> Folio<'f> {
 
     /// Returns the flags with `PG_unevictable`, and without `PG_active`, if that is what the rest
     /// of them and the mapping want, as `folio_evictable()`; else without the former.
+    ///
+    /// # Safety
+    ///
+    /// As for `has_evictable_mapping()`.
     #[inline(always)]
-    fn settled(self, flags: c_ulong) -> c_ulong {
-        if flags & MLOCKED == 0 && self.has_evictable_mapping() {
+    unsafe fn settled(self, flags: c_ulong) -> c_ulong {
+        // SAFETY: The caller promises it.
+        if flags & MLOCKED == 0 && unsafe { self.has_evictable_mapping() } {
             flags & !UNEVICTABLE
         } else {
             flags & !ACTIVE | UNEVICTABLE
@@ -468,7 +476,8 @@ pub enum Mlocked {
 ///
 /// `lruvec` is null, or we hold its lock, and with it the RCU read lock, and interrupts, which were
 /// on, are off. If it is null, then `last` is [`Last::NONE`]. Else that is about folios of this
-/// lruvec, to which all belong that are on a list and have this `memcg_data` and `node`.
+/// lruvec, to which all belong that are on a list and have this `memcg_data` and `node`; and so
+/// does the list `last.to`, unless `last.like` is [`NO_LIKE`].
 pub struct LruvecGuard<'g> {
     lruvec: *mut bindings::lruvec,
     memcg_data: c_ulong,
@@ -494,9 +503,9 @@ struct Last {
     old: c_ulong,
     new: c_ulong,
     // What a small folio has to be like to go the same way as the last two, or `NO_LIKE`; and the
-    // list that it goes to.
+    // list of the lruvec that it goes to.
     like: c_ulong,
-    to: bindings::lru_list,
+    to: *mut bindings::list_head,
     pages: c_long,
 }
 
@@ -519,7 +528,7 @@ impl Last {
         old: 0,
         new: 0,
         like: NO_LIKE,
-        to: bindings::lru_list_LRU_UNEVICTABLE,
+        to: ptr::null_mut(),
         pages: 0,
     };
 
@@ -530,8 +539,12 @@ impl Last {
 
     /// Another small folio has gone the same way: more may follow, if it came from a list or is new
     /// and mlocked. Not inlined, since those that follow do not call it.
+    ///
+    /// # Safety
+    ///
+    /// `lruvec` must be the one that is locked.
     #[inline(never)]
-    fn set_like(&mut self) {
+    unsafe fn set_like(&mut self, lruvec: *mut bindings::lruvec) {
         let moved = if self.old & UNEVICTABLE != 0 {
             munlocked(self.old)
         } else if self.old & (LRU | MLOCKED) != 0 {
@@ -541,7 +554,8 @@ impl Last {
         };
         if (self.new ^ moved) & Self::MASK == 0 {
             self.like = self.old;
-            self.to = lru_of(self.new);
+            // SAFETY: The caller promises that there is one.
+            self.to = unsafe { bindings::lruvec_list(lruvec, lru_of(self.new)) };
         }
     }
 
@@ -574,7 +588,8 @@ impl LruvecGuard<'_> {
     fn note(&mut self, folio: Folio<'_>, old: c_ulong, new: c_ulong) {
         if self.last.is(old, new) {
             if old & HEAD == 0 {
-                self.last.set_like();
+                // SAFETY: The lruvec is locked.
+                unsafe { self.last.set_like(self.lruvec) };
             }
         } else {
             if self.last.pages != 0 {
@@ -713,22 +728,25 @@ impl LruvecGuard<'_> {
     #[inline(always)]
     pub fn mlock(&mut self, folio: Folio<'_>, work: impl FnOnce(&mut LruFolio<'_>)) -> bool {
         let old = folio.flags();
-        let mut new = mlocked(old);
 
-        if !self.cull_like_last(folio, old) {
-            let mut flags = self.change(folio, old, 0, MLOCKED);
-            if flags.is_none() {
-                folio.set_mlocked();
-                // It may have been put on a list before that.
-                flags = self.change(folio, folio.flags(), 0, 0);
-            }
-            let Some(flags) = flags else {
-                return false;
-            };
-            new = flags;
+        if self.cull_like_last(folio, old) {
+            let flags = mlocked(old);
+            // INVARIANT: The folio is on a list, which follows from these flags, and we have the
+            // lock.
+            work(&mut LruFolio { folio, flags });
+            return true;
         }
-        // INVARIANT: The folio is on a list, which follows from these flags, and we have the lock.
-        work(&mut LruFolio { folio, flags: new });
+        let mut flags = self.change(folio, old, 0, MLOCKED);
+        if flags.is_none() {
+            folio.set_mlocked();
+            // It may have been put on a list before that.
+            flags = self.change(folio, folio.flags(), 0, 0);
+        }
+        let Some(flags) = flags else {
+            return false;
+        };
+        // INVARIANT: As above.
+        work(&mut LruFolio { folio, flags });
         true
     }
 
@@ -774,9 +792,9 @@ impl LruvecGuard<'_> {
         {
             return false;
         }
+        self.last.add(1);
         // SAFETY: The folio was on a list of the lruvec, as the last one was.
         unsafe { folio.del_and_cull() };
-        self.last.add(1);
         true
     }
 
@@ -799,13 +817,14 @@ impl LruvecGuard<'_> {
             // lock.
             mlocked = work(&mut LruFolio { folio, flags: old });
             if mlocked == Mlocked::Cleared
-                && folio.has_evictable_mapping()
                 // SAFETY: `PG_lru` is set and the lruvec locked; the folio is moved below.
-                && unsafe { folio.try_change_flags(&mut old, new) }
+                && unsafe {
+                    folio.has_evictable_mapping() && folio.try_change_flags(&mut old, new)
+                }
             {
-                // SAFETY: The folio was unevictable, and so linked to nothing; the lruvec is
-                // locked.
-                unsafe { bindings::lruvec_list_add(self.lruvec, folio.as_ptr(), self.last.to) };
+                // SAFETY: The folio was unevictable, and so linked to nothing; it is like the last
+                // one, so that there is a list, the lruvec of which is locked.
+                unsafe { bindings::folio_list_add(folio.as_ptr(), self.last.to) };
                 self.last.add(1);
                 return;
             }
@@ -872,7 +891,8 @@ impl LruvecGuard<'_> {
             let mut new = old & !clear | set;
             // A munlock culls nothing, as in the C: `SHM_LOCK` leaves that to reclaim.
             if clear == 0 || old & UNEVICTABLE != 0 {
-                new = folio.settled(new);
+                // SAFETY: `PG_lru` is set and the lruvec locked.
+                new = unsafe { folio.settled(new) };
             }
             if old & GEN != 0 && new & UNEVICTABLE != 0 {
                 // Never with `clear`: a folio in a generation is not unevictable.
@@ -931,7 +951,9 @@ impl LruvecGuard<'_> {
     unsafe fn add(&mut self, folio: Folio<'_>, set: c_ulong) -> c_ulong {
         let mut old = folio.flags();
         let new = loop {
-            let new = folio.settled(old | set | LRU);
+            // SAFETY: The caller promises that the lruvec is locked; the folio is put on a list
+            // below.
+            let new = unsafe { folio.settled(old | set | LRU) };
             // SAFETY: The caller promises that it is up to us; the folio is put on a list below.
             if unsafe { folio.try_change_flags(&mut old, new) } {
                 break new;
@@ -964,7 +986,8 @@ impl LruvecGuard<'_> {
                 // That has counted it.
                 new &= !LRU;
             } else {
-                bindings::lruvec_list_add(self.lruvec, folio.as_ptr(), lru_of(new));
+                let list = bindings::lruvec_list(self.lruvec, lru_of(new));
+                bindings::folio_list_add(folio.as_ptr(), list);
             }
         }
         self.note(folio, old, new);

@@ -164,15 +164,15 @@ impl MmapWriteGuard<'_> {
         }
     }
 
-    /// Returns an iterator over all vmas, lowest address first.
+    /// Returns an iterator over the vmas from `addr` (bytes) on, lowest address first.
     #[inline]
-    pub fn vmas_mut(&mut self) -> VmaIter<'_> {
-        // INVARIANT: The write lock is held for as long as `self` is borrowed; there is no vma
-        // before the first.
+    pub fn vmas_mut(&mut self, addr: usize) -> VmaIter<'_> {
+        // INVARIANT: The write lock is held for as long as `self` is borrowed; no vma was found
+        // yet.
         VmaIter {
             mm: self.mm,
             at: Position {
-                vmi: new_vma_iterator(self.mm, 0),
+                vmi: new_vma_iterator(self.mm, addr),
                 prev: ptr::null_mut(),
                 vma: ptr::null_mut(),
             },
@@ -244,8 +244,9 @@ struct Position {
 /// # Invariants
 ///
 /// The write lock of `mm` is held for 'g. `at.vmi` is over its vmas. `at.vma` is null or the vma
-/// that was found last, or what it was merged into or split off from it. `at.prev` is null or a vma
-/// that is not above `at.vma`. Both are in the tree.
+/// that was found last, or what it was merged into or split off from it; before the first is found,
+/// it may be one below that. `at.prev` is null or a vma that is not above `at.vma`. Both are in the
+/// tree.
 pub struct VmaIter<'g> {
     mm: &'g MmWithUser,
     at: Position,
@@ -257,9 +258,7 @@ impl VmaIter<'_> {
     fn step(&mut self, found: *mut bindings::vm_area_struct) -> Option<VmaMut<'_>> {
         // INVARIANT: `found` comes from `vmi`, so it is in the tree; what was found before it is in
         // the tree too, and below it.
-        if !self.at.vma.is_null() {
-            self.at.prev = self.at.vma;
-        }
+        self.at.prev = self.at.vma;
         self.at.vma = found;
         if found.is_null() {
             return None;
@@ -271,25 +270,23 @@ impl VmaIter<'_> {
         })
     }
 
-    /// Makes the vma that contains `addr` (bytes) the next one.
+    /// Returns whether a vma contains the address that the iterator starts from. It is the next
+    /// one then, and may be merged with the vma before it.
     ///
-    /// Returns `false` if no vma contains it; the iterator is of no use then.
+    /// Without this, the first vma that is found is not merged with one before it. To be called
+    /// before any is found, and if it returns `false`, the iterator is of no use.
     #[inline]
-    pub fn seek(&mut self, addr: usize) -> bool {
+    pub fn load(&mut self) -> bool {
         // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` is over.
         //
-        // INVARIANT: `prev` comes before what the iterator finds next, and nothing was found yet.
+        // INVARIANT: The vma before is below what the iterator finds next.
         unsafe {
-            bindings::vma_iter_set(&mut self.at.vmi, addr);
-            let found = !bindings::vma_iter_load(&mut self.at.vmi).is_null();
-            self.at.prev = if found {
-                bindings::vma_prev(&mut self.at.vmi)
-            } else {
-                ptr::null_mut()
-            };
-            self.at.vma = ptr::null_mut();
-            found
+            if bindings::vma_iter_load(&mut self.at.vmi).is_null() {
+                return false;
+            }
+            self.at.vma = bindings::vma_prev(&mut self.at.vmi);
         }
+        true
     }
 
     /// Returns the next vma, as `vma_next()`.

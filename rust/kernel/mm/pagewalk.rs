@@ -23,7 +23,10 @@ use crate::{
     mm::{
         folio::Folio,
         folio_batch::TaskContext,
-        mmap_write::PublishedVma, //
+        mmap_write::{
+            Populate,
+            PublishedVma, //
+        },
     },
     page::PAGE_SIZE,
     task::cond_resched, //
@@ -95,108 +98,145 @@ impl<'t> HugeEntry<'t> {
 ///
 /// # Invariants
 ///
-/// The table's lock is held for 't. `start..end`, page aligned, is in `vma` and in this table.
-/// `addr` is in it, and `pte` is the entry for that; or `addr` is `end`, and `pte` is past the last
-/// entry of the range.
+/// The table's lock is held for 't. `start..end`, page aligned, is in `vma` and in this table, and
+/// `last` is past its last entry. `pte` is one of its entries, or `last`.
 pub struct PageTable<'t> {
     vma: *mut bindings::vm_area_struct,
     pte: *mut bindings::pte_t,
+    last: *mut bindings::pte_t,
     start: usize,
-    addr: usize,
     end: usize,
     _lock: PhantomData<&'t ()>,
 }
 
 impl<'t> PageTable<'t> {
-    // INVARIANT: `pages` is no more than there are, so that `addr` stays in the range or at its
-    // end.
+    // INVARIANT: `pages` is no more than there are left.
     #[inline(always)]
     fn advance(&mut self, pages: usize) {
         self.pte = self.pte.wrapping_add(pages);
-        self.addr = self.addr.wrapping_add(pages.wrapping_mul(PAGE_SIZE));
     }
 
     /// Returns whether no entry of the range is left.
     #[inline(always)]
     pub fn is_at_end(&self) -> bool {
-        self.addr == self.end
+        self.pte == self.last
     }
 
     // How many entries are left, this one included.
-    #[inline]
+    #[inline(always)]
     fn left(&self) -> usize {
-        self.end.wrapping_sub(self.addr) / PAGE_SIZE
+        entries(self.pte, self.last)
+    }
+
+    /// Returns the address (bytes) that the entry is for, or the end of the range.
+    #[inline(always)]
+    pub fn addr(&self) -> usize {
+        address(self.pte, self.last, self.end)
+    }
+
+    /// Returns the entry, and the folio that it maps a page of, as `vm_normal_folio()`; `None` if
+    /// it is not present, or at the end.
+    #[inline(always)]
+    fn folio(&self) -> Option<(bindings::pte_t, Folio<'t>)> {
+        if self.is_at_end() {
+            return None;
+        }
+        let mut folio = ptr::null_mut();
+        // SAFETY: By the type invariants, this is an entry of a table whose lock is held.
+        let ptent = unsafe { bindings::ptep_get(self.pte) };
+        // SAFETY: As above; `folio` is ours to write to.
+        unsafe {
+            if !bindings::pte_present(ptent) {
+                return None;
+            }
+            if !bindings::pte_plain_folio(ptent, &mut folio) {
+                folio = vm_normal_folio(self.vma, self.pte, self.last, self.end, ptent);
+                if folio.is_null() {
+                    return None;
+                }
+            }
+        }
+        // SAFETY: The folio is mapped, and cannot be unmapped while the lock is held.
+        Some((ptent, unsafe { Folio::from_raw(folio) }))
     }
 
     /// Adds the folios of the present pages from here on to `found`, until that is full, and up to
     /// the first that is large; without memory of devices. `vm_normal_folio()` says what a folio
     /// is, and may report an entry that is broken on the console.
     ///
-    /// If told to `LOOK`, counts in `populated` those that are mapped one after the other from
-    /// `next` on, which is where they end then, and that need not be populated, for writing or not:
-    /// where `follow_page_pte()` with `FOLL_TOUCH` would but mark the folio as accessed. A page
-    /// that is present but must not be written to is to be copied or unshared first.
+    /// If told to `LOOK`, stops before the first page that has yet to be populated in the given
+    /// way, or is not there: of those before, `follow_page_pte()` with `FOLL_TOUCH` would but mark
+    /// the folio as accessed. A page that is present but must not be written to is to be copied or
+    /// unshared first.
     #[inline(always)]
     pub fn collect_small<const N: usize, const LOOK: bool>(
         &mut self,
         found: &mut ArrayVec<Folio<'t>, N>,
-        next: &mut usize,
-        populated: &mut usize,
-        write: bool,
+        populate: Populate,
     ) {
-        found.extend(|| {
-            while self.addr != self.end {
-                // SAFETY: By the type invariants, this is an entry of a table whose lock is held.
-                let ptent = unsafe { bindings::ptep_get(self.pte) };
-                let addr = self.addr;
-                // SAFETY: It is the vma's entry for this address.
-                let folio = unsafe { bindings::pte_normal_folio(self.vma, addr, ptent) };
-                if folio.is_null() {
+        let look = LOOK && populate != Populate::Other;
+        let write = LOOK && populate == Populate::Write;
+
+        while !found.is_full() && !self.is_at_end() {
+            match self.folio() {
+                Some((ptent, folio)) if !folio.is_zone_device() => {
+                    if folio.is_large() || (write && !is_written(folio, ptent)) {
+                        break;
+                    }
                     self.advance(1);
-                    continue;
+                    found.push(folio);
                 }
-                // SAFETY: The folio is mapped, and cannot be unmapped while the lock is held.
-                let folio = unsafe { Folio::from_raw(folio) };
-                if folio.is_large() {
-                    break;
-                }
-                self.advance(1);
-                if folio.is_zone_device() {
-                    continue;
-                }
-                if LOOK && addr == *next && (!write || is_written(folio, ptent)) {
-                    *next = next.wrapping_add(PAGE_SIZE);
-                    *populated = populated.wrapping_add(1);
-                }
-                return Some(folio);
+                _ if look => break,
+                _ => self.advance(1),
             }
-            None
-        });
+        }
     }
 
-    /// Finds the next present page that belongs to a folio, as `vm_normal_folio()` says.
-    ///
-    /// Finds the same page again if [`MappedPage::skip`] is not called on it.
+    /// Returns the present page here, if it belongs to a large folio, as `vm_normal_folio()` says.
     #[inline]
-    pub fn find(&mut self) -> Option<MappedPage<'_, 't>> {
-        while self.addr != self.end {
-            // SAFETY: By the type invariants, this is an entry of a table whose lock is held.
-            let ptent = unsafe { bindings::ptep_get(self.pte) };
-            // SAFETY: It is the vma's entry for this address.
-            let folio = unsafe { bindings::pte_normal_folio(self.vma, self.addr, ptent) };
-            if !folio.is_null() {
-                // INVARIANT: We just found the folio there.
-                return Some(MappedPage {
-                    // SAFETY: The folio is mapped, and cannot be unmapped while the lock is held.
-                    folio: unsafe { Folio::from_raw(folio) },
-                    ptent,
-                    table: self,
-                });
-            }
-            self.advance(1);
-        }
-        None
+    pub fn large(&mut self) -> Option<MappedPage<'_, 't>> {
+        let (ptent, folio) = self.folio()?;
+
+        // INVARIANT: We just found the folio there.
+        folio.is_large().then_some(MappedPage {
+            folio,
+            ptent,
+            table: self,
+        })
     }
+}
+
+// Apart, so that the address is worked out for few entries only.
+//
+// # Safety
+//
+// `ptent` must be the present entry of `vma` that stands at `pte`, and the lock of its table be
+// held, in which the entry at `last` is the one for `end`.
+#[cold]
+#[inline(never)]
+unsafe fn vm_normal_folio(
+    vma: *mut bindings::vm_area_struct,
+    pte: *mut bindings::pte_t,
+    last: *mut bindings::pte_t,
+    end: usize,
+    ptent: bindings::pte_t,
+) -> *mut bindings::folio {
+    let addr = address(pte, last, end);
+
+    // SAFETY: The caller promises it.
+    unsafe { bindings::vm_normal_folio(vma, addr, ptent) }
+}
+
+// The address (bytes) of the entry at `pte`, in the table in which `last` is for `end`.
+#[inline(always)]
+fn address(pte: *mut bindings::pte_t, last: *mut bindings::pte_t, end: usize) -> usize {
+    end.wrapping_sub(entries(pte, last).wrapping_mul(PAGE_SIZE))
+}
+
+// How many entries there are from `pte` to `last`.
+#[inline(always)]
+fn entries(pte: *mut bindings::pte_t, last: *mut bindings::pte_t) -> usize {
+    last.addr().wrapping_sub(pte.addr()) / size_of::<bindings::pte_t>()
 }
 
 // Whether an entry of the folio may be written to and was.
@@ -222,12 +262,6 @@ impl<'t> MappedPage<'_, 't> {
     #[inline(always)]
     pub fn folio(&self) -> Folio<'t> {
         self.folio
-    }
-
-    /// Returns the address (bytes) at which the page is mapped.
-    #[inline(always)]
-    pub fn addr(&self) -> usize {
-        self.table.addr
     }
 
     /// Returns how many entries from here on, at least one, map pages of the folio in a row, as
@@ -375,8 +409,8 @@ impl<V: VisitTable> Walker<V> {
             Table::Pages(PageTable {
                 vma,
                 pte,
+                last: pte.wrapping_add(end.wrapping_sub(addr) / PAGE_SIZE),
                 start: addr,
-                addr,
                 end,
                 _lock: PhantomData,
             })
@@ -426,33 +460,25 @@ impl<T: Copy, const N: usize> ArrayVec<T, N> {
     }
 
     /// Adds an item, if there is space left.
-    #[inline]
-    pub fn push(&mut self, item: T) {
-        let mut item = Some(item);
-
-        self.extend(|| item.take());
-    }
-
-    /// Adds the items that `next` returns, until that is `None` or there is no space left.
     #[inline(always)]
-    pub fn extend(&mut self, mut next: impl FnMut() -> Option<T>) {
-        let mut len = self.len;
-
-        while let Some(slot) = self.items.get_mut(len) {
-            let Some(item) = next() else {
-                break;
-            };
+    pub fn push(&mut self, item: T) {
+        if let Some(slot) = self.items.get_mut(self.len) {
             slot.write(item);
-            len = len.wrapping_add(1);
+            // INVARIANT: Those before were initialised, and now this one is.
+            self.len = self.len.wrapping_add(1);
         }
-        // INVARIANT: Those before were initialised, and what was written comes after them.
-        self.len = len;
     }
 
     /// Returns whether there is no space left.
     #[inline(always)]
     pub fn is_full(&self) -> bool {
-        self.len == N
+        self.len >= N
+    }
+
+    /// Returns how many items there are.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.len
     }
 
     /// Returns whether there is none.

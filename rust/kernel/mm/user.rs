@@ -126,7 +126,11 @@ fn mm_populate(current: &CurrentTask, start: usize, len: usize, ignore_errors: c
     }
     // SAFETY: `current` has an address space, and the range is page aligned. Whether anything is
     // mapped there is looked up under the lock.
-    to_result(unsafe { bindings::__mm_populate(start, len, ignore_errors) })
+    match unsafe { bindings::__mm_populate(start, len, ignore_errors) } {
+        // Without a call
+        0 => Ok(()),
+        error => to_result(error),
+    }
 }
 
 /// As [`populate`], which does not tell which page it was that could not be faulted in.

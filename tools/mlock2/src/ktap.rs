@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Counts the cases in a program's KTAP output (Documentation/dev-tools/ktap.rst).
+//!
+//! The crates for TAP (tap_parser, tap-consooomer) and the kernel's `kunit.py parse` want a document
+//! that is complete. What has to be judged here comes line by line from a console, between the
+//! kernel's messages, and may break off when the program, or the kernel, crashes.
 
 /// What a program's cases came to.
 ///

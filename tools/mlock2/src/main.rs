@@ -6,6 +6,7 @@
 mod bench;
 mod boot;
 mod console;
+mod coverage;
 mod ktap;
 mod mutants;
 mod results;
@@ -24,6 +25,7 @@ enum Command {
     Boot(Box<boot::Args>),
     #[cfg(feature = "bench")]
     Bench(Box<bench::Args>),
+    Coverage(coverage::Args),
     Mutants(Box<mutants::Args>),
     Report(results::ReportArgs),
     Record(results::RecordArgs),
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Command::Boot(args) => boot::run(&args),
         #[cfg(feature = "bench")]
         Command::Bench(args) => bench::run(&args),
+        Command::Coverage(args) => coverage::run(&args),
         Command::Mutants(args) => mutants::run(&args),
         Command::Report(args) => results::report(&args),
         Command::Record(args) => results::record(&args).map(|()| true),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use super::{Guest, Pair, Progress, Side, number, write};
+use super::pair::{Guest, Pair, Progress, Side, number, write};
 use crate::boot::{self, Setup};
 
 /// How long a boot may take, and one round.

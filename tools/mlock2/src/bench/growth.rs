@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 
 use anyhow::{Result, ensure};
 
-use super::{Pair, chart, number, write};
+use super::chart::{Curves, Panel};
+use super::pair::{Pair, Side, number, write};
 
 /// MiB for the guest's kernel and programs besides what is locked.
 const SPARE: usize = 512;
@@ -27,13 +28,13 @@ pub struct Options {
 }
 
 /// The whole operation at one size.
-pub struct Point {
-    pub operation: String,
-    pub unit: String,
-    pub count: f64,
+struct Point {
+    operation: String,
+    unit: String,
+    count: f64,
     /// Ticks in all
-    pub c: f64,
-    pub rust: f64,
+    c: f64,
+    rust: f64,
 }
 
 pub fn run(pair: &Pair, options: &Options) -> Result<bool> {
@@ -101,7 +102,35 @@ pub fn run(pair: &Pair, options: &Options) -> Result<bool> {
     println!("{} for the whole operation", pair.ticks());
     let file = pair.out.join("growth.tsv");
     write(&file, &tsv)?;
-    chart::growth(pair, &points)?;
+    pair.draw("growth", &curves(pair, &points))?;
     println!("results: {}; growth.svg, growth.png", file.display());
     Ok(true)
+}
+
+/// What an operation costs for each unit, by size. `points` are sorted by operation.
+fn curves<'a>(pair: &Pair, points: &'a [Point]) -> Curves<'a> {
+    let panel = |chunk: &'a [Point]| {
+        let first = chunk.first()?;
+        let line = |cost: fn(&Point) -> f64| {
+            let each = |p: &Point| (p.count, cost(p) / p.count);
+            chunk.iter().map(each).collect()
+        };
+        Some(Panel {
+            title: &first.operation,
+            across: format!("{}s", first.unit),
+            up: format!("for each {}", first.unit),
+            lines: [line(|p| p.c), line(|p| p.rust)],
+        })
+    };
+    Curves {
+        title: format!(
+            "{} by size, C against Rust (both axes logarithmic; a level curve is a cost that grows with the size)",
+            pair.title_ticks()
+        ),
+        series: Side::BOTH.map(Side::name),
+        panels: points
+            .chunk_by(|a, b| a.operation == b.operation)
+            .filter_map(panel)
+            .collect(),
+    }
 }

@@ -9,7 +9,8 @@ use std::fmt::Write as _;
 use anyhow::{Context, Result, ensure};
 
 use super::cpus::quantile;
-use super::{Pair, Side, rows, write};
+use super::pair::{Pair, Side, write};
+use super::rows;
 
 /// Nanoseconds of each operation, with kernels of ARCH=um: native.tsv
 #[derive(clap::Args)]

@@ -11,7 +11,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Fields, Pair, chart, number, write};
+use super::chart::{Bars, Group, short};
+use super::pair::{Fields, Pair, Side, number, write};
 
 /// MiB of the letter's file, and for the guest's kernel and programs besides it.
 const FILE: f64 = 5.0 * 1024.0;
@@ -79,16 +80,6 @@ fn scale(text: &str) -> Result<f64, String> {
         .ok_or_else(|| format!("{text:?}: want a number from 0.0001 to 1, or 1/32"))
 }
 
-/// One figure of both kernels.
-pub struct Figure {
-    pub experiment: &'static str,
-    pub measure: &'static str,
-    pub c: f64,
-    pub rust: f64,
-    /// The letter's, with its patches
-    pub letter: Option<f64>,
-}
-
 pub fn run(pair: &Pair, options: &Options) -> Result<bool> {
     let mut setup = pair.counting();
     setup.mem = (SPARE + options.scale * FILE * 1.1) as u32;
@@ -108,7 +99,7 @@ pub fn run(pair: &Pair, options: &Options) -> Result<bool> {
 
     let c = figures([&ways[0], &stream[0], &compile[0]])?;
     let rust = figures([&ways[1], &stream[1], &compile[1]])?;
-    let mut rows = Vec::new();
+    let mut groups = Vec::new();
     let mut tsv =
         "experiment\tmeasure\tunit\tc\trust\tratio\tletter_2015_before\tletter_2015\n".to_string();
     let unit_of = |experiment: &str, measure: &str| match (experiment, measure) {
@@ -148,12 +139,11 @@ pub fn run(pair: &Pair, options: &Options) -> Result<bool> {
             show(letter)
         )?;
         if !sampled {
-            rows.push(Figure {
-                experiment,
-                measure,
-                c,
-                rust,
-                letter,
+            let letter = letter.map_or(String::new(), |v| format!(" (2015: {})", short(v)));
+            groups.push(Group {
+                name: format!("{experiment} {measure}{letter}"),
+                values: [c, rust],
+                right: ratio,
             });
         }
     }
@@ -173,9 +163,22 @@ pub fn run(pair: &Pair, options: &Options) -> Result<bool> {
     }
     let file = pair.out.join("paper.tsv");
     write(&file, &tsv)?;
-    chart::paper(pair, &rows, options.scale)?;
+    pair.draw("paper", &bars(pair, groups, options.scale))?;
     println!("results: {}; paper.svg, paper.png", file.display());
     Ok(true)
+}
+
+fn bars(pair: &Pair, groups: Vec<Group>, scale: f64) -> Bars<'static> {
+    Bars {
+        title: "The experiment of 2015, C against Rust".to_string(),
+        notes: format!(
+            "At {scale} of the size. Milliseconds of 10^6 {}; stream is in MB/s, where longer is better. Each pair has its own scale.",
+            pair.ticks()
+        ),
+        series: Side::BOTH.map(Side::name),
+        right: "Rust / C",
+        groups,
+    }
 }
 
 /// What the three programs printed, in milliseconds and MB/s.

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Pair, Progress, Side, number, write};
+use super::pair::{Pair, Progress, Side, number, write};
 
 /// Where the kernel begins in the address space.
 const KERNEL: u64 = 1 << 63;

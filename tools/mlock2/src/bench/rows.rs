@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Fields, Pair, Side, chart, number, write};
+use super::chart::{Bars, Group};
+use super::pair::{Fields, Pair, Side, number, write};
 
 /// How far two boots may be apart, as a share of the base.
 const TOLERANCE: f64 = 0.005;
@@ -32,18 +33,18 @@ pub struct Sample {
 }
 
 /// A row of the table.
-pub struct Row {
-    pub name: String,
-    pub unit: String,
+struct Row {
+    name: String,
+    unit: String,
     /// Ticks for each unit
-    pub c: f64,
-    pub rust: f64,
-    pub fair: Option<f64>,
+    c: f64,
+    rust: f64,
+    fair: Option<f64>,
 }
 
 impl Row {
     /// Rust over C, where that says something.
-    pub fn ratio(&self) -> String {
+    fn ratio(&self) -> String {
         over(self.rust, Some(self.c))
     }
 
@@ -65,9 +66,25 @@ pub fn run(pair: &Pair, options: &Options) -> Result<bool> {
     show(&rows, pair.ticks());
     println!("An overhead is what the operation costs more than the plain one.");
     save(pair, &rows, "results.tsv")?;
-    chart::rows(pair, &rows)?;
+    pair.draw("results", &bars(pair, &rows))?;
     println!("and results.svg, results.png");
     Ok(agree)
+}
+
+fn bars(pair: &Pair, rows: &[Row]) -> Bars<'static> {
+    let group = |row: &Row| Group {
+        name: format!("{} (each {})", row.name, row.unit),
+        values: [row.c, row.rust],
+        right: row.ratio(),
+    };
+    Bars {
+        title: format!("{} of the mlock family, C against Rust", pair.title_ticks()),
+        notes: "Shorter is better. Each pair of bars has a scale of its own; an overhead below zero is a gain."
+            .to_string(),
+        series: Side::BOTH.map(Side::name),
+        right: "Rust / C",
+        groups: rows.iter().map(group).collect(),
+    }
 }
 
 /// Every call of the family, with every outcome, the worst first: sweep.tsv

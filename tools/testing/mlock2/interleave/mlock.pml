@@ -1,263 +1,155 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The life of a folio that may be locked, on one page: what mm/mlock2/batch.rs
- * does, or with -DC, what mm/mlock.c does. Checked with spin, for any schedule:
+ * The life of a folio that vmas may lock: the protocol of mm/mlock2/batch.rs, or
+ * with -DC that of mm/mlock.c. 'make spin' checks it for every schedule.
  *
- *	spin -a mlock.pml && cc -O2 -DSAFETY -o pan pan.c && ./pan
+ * Processes fault the folio in, unmap it, lock and unlock their vma, any number
+ * of times. With -DMOVE they change CPUs. With -DISOLATE a task isolates the
+ * folio, looks at the vmas that map it, and puts it back, as reclaim, compaction
+ * and migration do; with -DUNMAP it also unmaps the folio, as truncation does.
  *
- * Processes map the folio, lock and unlock the vma, unmap it, any number of
- * times; on PREEMPT_RT, several of them run on one CPU at once. With -DMOVE they
- * go from one CPU to another. With -DISOLATE somebody takes the folio off its
- * list, looks at the vmas that map it, and puts it back, as reclaim, compaction
- * and migration do; with -DUNMAP, he unmaps it besides, as truncation does.
- *
- * What must hold is asserted where it must. With -DSTUCK, a folio that no vma locks
- * must not be mlocked when nobody does anything and nothing waits. That holds for the
- * Rust without MOVE and ISOLATE; it does not for the C.
+ * Assertions stand where they must hold. With -DSTUCK, a folio that no vma locks
+ * must not stay mlocked once nothing runs and nothing is pending: true for the
+ * Rust without MOVE and ISOLATE, false for the C.
  */
 #define CPUS	2
 #ifndef VMAS
 #define VMAS	2
 #endif
-#define BATCH	2		/* FOLIO_BATCH_SIZE */
-#define MOST	3		/* mlock_count goes no further, to be finite */
+#define BATCH	2			/* FOLIO_BATCH_SIZE */
+#define MOST	3			/* an upper limit for mlock_count, to be finite */
+
+#define when(condition, ...)	if :: (condition) -> __VA_ARGS__ :: else fi
+#define lock(l)			atomic { !l -> l = 1 }
+#define unlock(l)		l = 0
 
 mtype = { MLOCK, MUNLOCK };
 mtype = { NONE, EVICTABLE, UNEVICTABLE };
 
-/* folio->flags: each change is atomic */
-bit lru = 1, mlocked, unevictable;
-/* Under the lruvec lock: the list that the folio is on, and in the place of the
- * links of the last one, the count */
-mtype list = EVICTABLE;
-byte count;
-bit lruvec;
-
-/* Under the page table lock */
+bit lru = 1, mlocked, unevictable;	/* folio->flags: each change is atomic */
+bit lruvec;				/* the lock of the next two */
+mtype list = EVICTABLE;			/* the list that the folio is on */
+byte count;				/* mlock_count, on the unevictable one */
+bit ptl[VMAS];				/* page table locks: of the next two */
 bit maps[VMAS];
 byte mapcount;
-bit ptl[VMAS];
-/* vma->flags, one word */
-bit vm_locked[VMAS], vm_io[VMAS];
-
-/* The batches, each under the local lock of its CPU */
+bit vm_locked[VMAS], vm_io[VMAS];	/* vma->flags */
+bit local_lock[CPUS];			/* the lock of the next one */
 chan batch[CPUS] = [BATCH] of { mtype };
-bit local_lock[CPUS];
+byte busy;				/* tasks in the middle of something */
 
-byte busy;			/* how many are in the middle of something */
-
-inline lock(l)   { atomic { !l -> l = 1 } }
-inline unlock(l) { l = 0 }
-/* PG_lru is set, or was when the lock was taken: the lists are as the flags say */
+/* If PG_lru is set, the folio is on the list that PG_unevictable says. */
 inline unlock_lruvec()
 {
 	d_step {
-		assert(!lru || (list == UNEVICTABLE) == unevictable);
-		assert(!lru || list != NONE);
-		lruvec = 0
+		assert(!lru || (list != NONE && (list == UNEVICTABLE) == unevictable));
+		unlock(lruvec)
 	}
 }
-
 inline inc_count() { count = (count < MOST -> count + 1 : MOST) }
+inline dec_count() { count = (count -> count - 1 : 0); kept = count && mapcount }
 
 #ifdef C
-/*
- * mm/mlock.c: to isolate the folio comes first, then the lock.
- */
+/* mm/mlock.c isolates the folio first, and then takes the lock. */
 inline test_clear_lru() { d_step { isolated = lru; lru = 0 } }
-
-inline set_unevictable(value)
+inline putback() { assert(!lru); lru = 1; unlock_lruvec() }
+inline move(value)			/* lruvec_del_folio(), lruvec_add_folio() */
 {
-	/* lruvec_del_folio(), the flag, lruvec_add_folio() */
 	assert(list != NONE && !lru);
 	unevictable = value;
 	list = (value -> UNEVICTABLE : EVICTABLE)
 }
 
-inline __mlock_folio()
+inline drain_mlock()			/* __mlock_folio() */
 {
 	test_clear_lru();
-	if
-	:: !isolated			/* nothing more that we can do */
-	:: else ->
+	when(isolated,
 		lock(lruvec);
 		if
-		:: !mlocked ->		/* folio_evictable() */
-			if
-			:: unevictable -> set_unevictable(0)
-			:: else
-			fi
-		:: else ->
-			if
-			:: unevictable ->
-				if
-				:: mlocked -> inc_count()
-				:: else
-				fi
-			:: else ->
-				set_unevictable(1);
-				count = mlocked
-			fi
+		:: !mlocked -> when(unevictable, move(0))
+		:: mlocked && unevictable -> when(mlocked, inc_count())
+		:: mlocked && !unevictable -> move(1); count = mlocked
 		fi;
-		assert(!lru);
-		lru = 1;
-		unlock_lruvec()
-	fi
+		putback())
 }
 
-inline __munlock_folio()
+inline drain_munlock()			/* __munlock_folio() */
 {
 	test_clear_lru();
 	kept = 0;
-	if
-	:: isolated ->
-		lock(lruvec);
-		if
-		:: unevictable ->
-			count = (count -> count - 1 : 0);
-			kept = count && mapcount
-		:: else
-		fi
-	:: else
-	fi;
-	if
-	:: !kept ->
+	when(isolated, lock(lruvec); when(unevictable, dec_count()));
+	when(!kept,
 		mlocked = 0;
-		if
-		:: isolated && unevictable && !mlocked -> set_unevictable(0)
-		:: else
-		fi
-	:: else
-	fi;
-	if
-	:: isolated ->
-		assert(!lru);
-		lru = 1;
-		unlock_lruvec()
-	:: else
-	fi
+		when(isolated && unevictable && !mlocked, move(0)));
+	when(isolated, putback())
 }
 
-#define drain_mlock()	__mlock_folio()
-#define drain_munlock()	__munlock_folio()
-
-/* One folio, so the batch of the walk is drained after it */
-inline walk(v, locked)
-{
-	if
-	:: locked -> mlock_folio()
-	:: else -> munlock_folio()
-	fi
-}
+/* There is one folio, so the batch of the walk is drained after it. */
+inline walk(locked) { if :: locked -> mlock_folio() :: else -> munlock_folio() fi }
+inline walked() { lru_add_drain() }
 
 #else /* !C */
 /*
- * mm/mlock2: nobody isolates the folio. If PG_lru is set, the lock comes first; while
- * it still is, the flags change in one step. Whoever isolates the folio after that
- * waits for the lock.
- *
- * LruvecGuard::change(), with the lock: sets or clears PG_mlocked, and
- * PG_unevictable with it
+ * mm/mlock2 takes the lock first, and does not isolate the folio: as long as
+ * PG_lru is set, one step changes the flags. A task that isolates the folio
+ * after that waits for the lock.
  */
-inline change(set, clear)
+inline change(set, clear)		/* LruvecGuard::change() */
 {
 	d_step {
 		listed = lru;
-		if
-		:: listed ->
+		when(listed,
 			was = unevictable;
 			mlocked = (mlocked && !(clear)) || (set);
 			unevictable = mlocked;
-			counts = mlocked
-		:: else
-		fi
+			is = mlocked)
 	};
-	if
-	:: listed && was != counts ->
-		assert((list == UNEVICTABLE) == was && list != NONE);
-		list = (counts -> UNEVICTABLE : EVICTABLE);
-		count = 0
-	:: else
-	fi
+	when(listed && was != is,
+		assert(list == (was -> UNEVICTABLE : EVICTABLE));
+		list = (is -> UNEVICTABLE : EVICTABLE);
+		count = 0)
 }
 
-/* LruvecGuard::settle(), and LruvecGuard::mlock() with `set` */
-inline settle(set)
+inline settle(set)			/* LruvecGuard::settle(), or mlock() with set */
 {
 	listed = lru;
-	if
-	:: listed ->
+	when(listed,
 		lock(lruvec);
 		change(set, 0);
-		if
-		:: listed && counts -> inc_count()
-		:: else
-		fi;
-		unlock_lruvec()
-	:: else
-	fi
+		when(listed && is, inc_count());
+		unlock_lruvec())
 }
 
-/* LruvecGuard::munlock() */
-inline munlock()
+inline drain_mlock() { settle(0) }
+inline drain_munlock()			/* LruvecGuard::munlock() */
 {
 	kept = 0;
 	listed = lru;
-	if
-	:: listed ->
+	when(listed,
 		lock(lruvec);
 		listed = lru;
-		if
-		:: listed && unevictable ->
-			count = (count -> count - 1 : 0);
-			kept = count && mapcount
-		:: else
-		fi;
-		if			/* if isolated since, it holds all the same */
-		:: listed -> change(0, !kept)
-		:: else
-		fi;
-		unlock_lruvec()
-	:: else
-	fi;
-	if
-	:: !listed && !kept -> mlocked = 0	/* stranded, if it is unevictable */
-	:: else
-	fi
+		when(listed && unevictable, dec_count());
+		when(listed, change(0, !kept));	/* if isolated since, kept holds */
+		unlock_lruvec());
+	when(!listed && !kept, mlocked = 0)	/* stranded, if unevictable */
 }
 
-#define drain_mlock()	settle(0)
-#define drain_munlock()	munlock()
-
-/*
- * The walk has the batch locked, and drained, while it moves folios, and drains it
- * again if it leaves something there.
- */
-inline walk(v, locked)
+/* The walk holds the batch, drained, while it moves folios. */
+inline walk(locked)
 {
 	lock(local_lock[cpu]);
 	mlock_folio_batch();
 	if
 	:: locked ->
 		settle(1);
-		if
-		:: listed
-		:: else ->		/* it may be put back before that */
-			mlocked = 1;
-			settle(0)
-		fi;
-		if
-		:: listed
-		:: else -> batch[cpu]!MLOCK
-		fi
-	:: else -> munlock(); listed = 1
+		when(!listed, mlocked = 1; settle(0));	/* put back meanwhile? */
+		when(!listed, batch[cpu]!MLOCK)
+	:: else -> drain_munlock(); listed = 1
 	fi;
 	unlock(local_lock[cpu]);
-	if
-	:: listed
-	:: else -> lru_add_drain()
-	fi
+	when(!listed, lru_add_drain())
 }
+inline walked() { skip }
 #endif
 
 inline mlock_folio_batch()
@@ -268,122 +160,58 @@ inline mlock_folio_batch()
 	:: empty(batch[cpu]) -> break
 	od
 }
-
-inline mlock_folio()
+inline lru_add_drain() { lock(local_lock[cpu]); mlock_folio_batch(); unlock(local_lock[cpu]) }
+inline push(what)
 {
-	lock(local_lock[cpu]);
-	mlocked = 1;
-	batch[cpu]!MLOCK;
-	if
-	:: full(batch[cpu]) -> mlock_folio_batch()
-	:: nfull(batch[cpu])
-	fi;
+	batch[cpu]!what;
+	if :: full(batch[cpu]) -> mlock_folio_batch() :: nfull(batch[cpu]) fi;
 	unlock(local_lock[cpu])
 }
+inline mlock_folio() { lock(local_lock[cpu]); mlocked = 1; push(MLOCK) }
+inline munlock_folio() { lock(local_lock[cpu]); push(MUNLOCK) }
 
-inline munlock_folio()
+inline map(v) { d_step { maps[v] = 1; mapcount++ }; when(vm_locked[v], mlock_folio()) }
+inline unmap(v) { d_step { maps[v] = 0; mapcount-- }; when(vm_locked[v], munlock_folio()) }
+inline mlock_vma_pages_range(v, locked)
 {
-	lock(local_lock[cpu]);
-	batch[cpu]!MUNLOCK;
-	if
-	:: full(batch[cpu]) -> mlock_folio_batch()
-	:: nfull(batch[cpu])
-	fi;
-	unlock(local_lock[cpu])
+	lru_add_drain();
+	lock(ptl[v]); when(maps[v], walk(locked)); unlock(ptl[v]);
+	walked()
 }
 
-inline lru_add_drain()
+/* A process with a vma. The mmap lock serializes its own calls. */
+proctype process(byte v; byte cpu)
 {
-	lock(local_lock[cpu]);
-	mlock_folio_batch();
-	unlock(local_lock[cpu])
-}
-
-/* folio_remove_rmap_ptes() */
-inline unmap(v)
-{
-	d_step { maps[v] = 0; mapcount-- };
-	if
-	:: vm_locked[v] -> munlock_folio()
-	:: else
-	fi
-}
-
-/* A process with a vma; the mmap lock keeps its own calls apart. */
-proctype process(byte v; byte home)
-{
-	bit isolated, kept, listed, was, counts;
-	byte cpu = home;
+	bit isolated, kept, listed, was, is;
 
 	do
 	:: busy++;
 		if
-		:: lock(ptl[v]);		/* fault */
-			if
-			:: !maps[v] ->
-				d_step { maps[v] = 1; mapcount++ };
-				if
-				:: vm_locked[v] -> mlock_folio()
-				:: else
-				fi
-			:: else
-			fi;
-			unlock(ptl[v])
-		:: lock(ptl[v]);		/* munmap, and the same vma again */
-			if
-			:: maps[v] -> unmap(v)
-			:: else
-			fi;
-			unlock(ptl[v])
-		:: !vm_locked[v] ->		/* mlock */
+		:: lock(ptl[v]); when(!maps[v], map(v)); unlock(ptl[v])
+		:: lock(ptl[v]); when(maps[v], unmap(v)); unlock(ptl[v])
+		:: !vm_locked[v] ->
 			d_step { vm_locked[v] = 1; vm_io[v] = 1 };
-			lru_add_drain();
-			lock(ptl[v]);
-			if
-			:: maps[v] -> walk(v, 1)
-			:: else
-			fi;
-			unlock(ptl[v]);
-#ifdef C
-			lru_add_drain();
-#endif
+			mlock_vma_pages_range(v, 1);
 			vm_io[v] = 0
-		:: vm_locked[v] ->		/* munlock */
-			vm_locked[v] = 0;
-			lru_add_drain();
-			lock(ptl[v]);
-			if
-			:: maps[v] -> walk(v, 0)
-			:: else
-			fi;
-			unlock(ptl[v]);
-#ifdef C
-			lru_add_drain()
-#endif
+		:: vm_locked[v] -> vm_locked[v] = 0; mlock_vma_pages_range(v, 0)
 		:: lru_add_drain()
 		fi;
 #ifdef MOVE
-		if
-		:: cpu = 0
-		:: cpu = 1
-		fi;
+		if :: cpu = 0 :: cpu = 1 fi;
 #endif
 		busy--
 	od
 }
 
 /* Reclaim, migration and others that isolate the folio */
-proctype isolate(byte home)
+proctype isolate(byte cpu)
 {
-	bit isolated, kept, listed, was, counts;
-	byte cpu = home, v;
+	bit isolated, kept, listed, was, is;
+	byte v;
 
 	do
 	:: d_step { lru -> lru = 0; busy++ };
-		lock(lruvec);
-		assert(list != NONE);
-		list = NONE;
-		unlock_lruvec();
+		lock(lruvec); assert(list != NONE); list = NONE; unlock_lruvec();
 		for (v : 0 .. VMAS - 1) {	/* try_to_unmap() */
 			lock(ptl[v]);
 			if
@@ -411,20 +239,13 @@ proctype isolate(byte home)
 }
 
 #define locks(v)	(maps[v] && vm_locked[v])
-#if VMAS == 1
-#define no_vma_locks	(!locks(0))
-#else
-#define no_vma_locks	(!locks(0) && !locks(1))
-#endif
-
-/* When nobody does anything, and nothing waits */
-active proctype rest()
+active proctype rest()			/* nothing runs, nothing is pending */
 {
 end:	do
 	:: atomic { !busy && empty(batch[0]) && empty(batch[1]) ->
 		assert(lru && !lruvec);
 #ifdef STUCK
-		assert(!mlocked || !no_vma_locks);
+		assert(!mlocked || locks(0) || locks(VMAS - 1));
 #endif
 		skip }
 	od

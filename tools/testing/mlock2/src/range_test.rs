@@ -8,6 +8,7 @@ use super::{
     range::{
         PageCount,
         PageRange,
+        Unpopulated,
         PAGE_SIZE, //
     },
 };
@@ -241,28 +242,28 @@ fn covering_bytes_wraps_to_zero() {
 proptest! {
     #![proptest_config(config())]
 
-    // What is to be populated: vmas come in order, and do not overlap.
+    // What is to be populated: vmas come in order, and do not overlap; of some there is nothing.
     #[test]
-    fn spanning_reaches_from_the_first_to_the_last(
+    fn unpopulated_reaches_from_the_first_to_the_last(
         a in number(PAGE_SHIFT), b in number(PAGE_SHIFT), c in number(PAGE_SHIFT), d in number(PAGE_SHIFT),
     ) {
         let mut at = [a, b, c, d].map(|x| x / PAGE_SIZE * PAGE_SIZE);
         at.sort_unstable();
-        let one = PageRange::spanning(None, at[0], at[1]);
-        let both = PageRange::spanning(Some(one), at[2], at[3]);
+        let mut all = Unpopulated::NOTHING;
+        prop_assert!(all.is_empty());
 
-        prop_assert_eq!((one.start(), one.len()), (at[0], at[1] - at[0]));
-        prop_assert_eq!((both.start(), both.len()), (at[0], at[3] - at[0]));
-    }
-
-    // Whatever it is given, it is made of whole pages.
-    #[test]
-    fn spanning_is_whole_pages(addr: usize, len: usize, start: usize, end: usize, first: bool) {
-        let first = first.then(|| PageRange::new(addr, len));
-        let range = PageRange::spanning(first, start, end);
-
-        prop_assert_eq!((range.start() | range.len()) % PAGE_SIZE, 0);
-        prop_assert!(range.end().is_some());
+        let mut first = None;
+        let mut last = 0;
+        for (start, end) in [(at[0], at[1]), (at[1], at[1]), (at[2], at[3]), (at[3], at[0])] {
+            all.add(start, end);
+            if start < end {
+                first = first.or(Some(start));
+                last = end;
+            }
+            prop_assert_eq!(all.is_empty(), first.is_none());
+            prop_assert_eq!(all.end(), last);
+            prop_assert_eq!((all.start(), all.len()), (first.unwrap_or(0), last - first.unwrap_or(0)));
+        }
     }
 
     #[test]

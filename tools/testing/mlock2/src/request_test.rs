@@ -110,7 +110,7 @@ const EARLIER: [VmaFlags; 3] = [
 ];
 
 fn assert_as_c(request: LockAll, flags: i32) {
-    let (future, current) = (request.future.into(), request.current.map(VmaFlags::from));
+    let (future, current) = (request.future().into(), request.current().map(VmaFlags::from));
 
     for earlier in EARLIER {
         assert_eq!(
@@ -183,7 +183,7 @@ fn mlockall_flags_by_name() {
         OnFault,
         Unlocked, //
     };
-    let parse = |flags| LockAll::from_mlockall_flags(flags).map(|all| (all.current, all.future));
+    let parse = |flags| LockAll::from_mlockall_flags(flags).map(|all| (all.current(), all.future()));
 
     let table = [
         (0, None),
@@ -210,7 +210,7 @@ fn mlockall_flags_by_name() {
 #[test]
 fn munlockall_is_as_in_c() {
     assert_as_c(LockAll::UNLOCK, 0);
-    assert_eq!(LockAll::UNLOCK.current, Some(LockMode::Unlocked));
-    assert_eq!(LockAll::UNLOCK.future, LockMode::Unlocked);
+    assert_eq!(LockAll::UNLOCK.current(), Some(LockMode::Unlocked));
+    assert_eq!(LockAll::UNLOCK.future(), LockMode::Unlocked);
     assert_eq!(LockAll::from_mlockall_flags(0), None);
 }

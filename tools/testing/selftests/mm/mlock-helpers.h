@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <linux/mman.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -284,12 +285,47 @@ static inline int write_ulong(const char *path, unsigned long val)
 	return write_str(path, buf);
 }
 
+/* A file of which the first line is a number. */
+static inline long read_knob(const char *path)
+{
+	return find_number(path, "");
+}
+
+#define MAX_MAP_COUNT "/proc/sys/vm/max_map_count"
+
 /* Soft limit only, so that it can be raised again without privilege. */
 static inline int set_limit(unsigned long bytes)
 {
 	struct rlimit lim = { .rlim_cur = bytes, .rlim_max = RLIM_INFINITY };
 
 	return setrlimit(RLIMIT_MEMLOCK, &lim);
+}
+
+static inline int set_cap_ipc_lock(bool on)
+{
+	struct __user_cap_header_struct head = {
+		.version = _LINUX_CAPABILITY_VERSION_3,
+	};
+	struct __user_cap_data_struct data[2];
+
+	if (syscall(__NR_capget, &head, data))
+		return -1;
+	if (on)
+		data[0].effective |= 1U << CAP_IPC_LOCK;
+	else
+		data[0].effective &= ~(1U << CAP_IPC_LOCK);
+	return syscall(__NR_capset, &head, data);
+}
+
+/* Become subject to the limit. /proc/self stays readable. */
+static inline int drop_cap(void)
+{
+	return set_cap_ipc_lock(false);
+}
+
+static inline int regain_cap(void)
+{
+	return set_cap_ipc_lock(true);
 }
 
 static inline int reap(pid_t pid)
@@ -392,6 +428,51 @@ static inline struct range look(const void *addr, unsigned long pages)
 static inline struct range look_all(void)
 {
 	return look_bytes(0, ULONG_MAX);
+}
+
+#define EXPECT_VMAS(addr, pages, nr, nr_lo, nr_lf) do {			\
+	struct range range_ = look(addr, pages);			\
+									\
+	EXPECT_EQ(nr, range_.vmas);					\
+	EXPECT_EQ(nr_lo, range_.lo);					\
+	EXPECT_EQ(nr_lf, range_.lf);					\
+} while (0)
+
+#define UNLOCKED(addr, pages)	EXPECT_VMAS(addr, pages, 1, 0, 0)
+#define LOCKED(addr, pages)	EXPECT_VMAS(addr, pages, 1, 1, 0)
+#define ONFAULT(addr, pages)	EXPECT_VMAS(addr, pages, 1, 1, 1)
+
+/* Where a mapping such as "[vvar]" is; false if there is none. */
+static inline bool find_mapping(const char *name, unsigned long *start,
+				unsigned long *end)
+{
+	char line[512];
+	bool found = false;
+
+	if (!read_open("/proc/self/maps"))
+		return false;
+	while (read_line(line, sizeof(line))) {
+		if (!found && strstr(line, name))
+			found = sscanf(line, "%lx-%lx ", start, end) == 2;
+	}
+	return found;
+}
+
+/*
+ * Whether the end of the program's address space is that of the kernel's. It is
+ * not for a 32-bit program where the kernel takes what it passes for a number
+ * below 4G. msync() rounds a length up as mlock() does, and likes a length of 0.
+ */
+static inline bool lengths_wrap(void)
+{
+	return !syscall(__NR_msync, NULL, ULONG_MAX, MS_ASYNC);
+}
+
+/* Whether it takes a 32-bit program's length for a negative one from 2G on. */
+static inline bool lengths_extend(void)
+{
+	return sizeof(long) == 4 && lengths_wrap() &&
+	       file_says("/sys/kernel/address_bits", "64");
 }
 
 static inline int open_pagemap(void)
@@ -513,6 +594,32 @@ static inline long read_vmstat(const char *key)
 static inline bool has_lru_gen(void)
 {
 	return find_number("/sys/kernel/mm/lru_gen/enabled", "0x") > 0;
+}
+
+/* No limit, and nothing locked yet: 0 when a test may begin. */
+static inline long start_unlocked(void)
+{
+	return set_limit(RLIM_INFINITY) ? -errno : charged();
+}
+
+/* The argument that makes this program report on itself after an exec. */
+#define AFTER_EXEC "after-exec"
+
+/* What main() does with that argument: bits for what exec() has left. */
+static inline int after_exec(void)
+{
+	char *m = hole(2);
+	int ret = 0;
+
+	if (charged())
+		ret |= 1;
+	if (look_all().lo || look_all().lf)
+		ret |= 2;
+	if (!m || map_anon(m, 2, RW, 0) || look(m, 2).lo || present(m, 2))
+		ret |= 4;
+	if (charged())
+		ret |= 8;
+	return ret;
 }
 
 /* In a forked child of a test: end it, and in the test: expect a good end. */

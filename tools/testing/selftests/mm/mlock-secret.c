@@ -696,8 +696,9 @@ TEST_F_TIMEOUT(mlock_secret, collapsed_when_dirty, TIMEOUT)
 			FORCE_READ(a->p[P(i)]);
 		ASSERT_EQ(0, mprotect(a->p, P(1), RW));
 		area_fill(a);
-		if (!is_large(variant->kind))
+		if (!is_large(variant->kind)) {
 			ASSERT_EQ(0, madvise(a->p, P(a->pages), MADV_HUGEPAGE));
+		}
 		ASSERT_EQ(0, madvise(a->p, P(a->pages), MADV_COLLAPSE));
 		EXPECT_EQ(true, squeeze(&self->group, a));
 		EXPECT_EQ(0, broken(a, 0, a->pages));
@@ -730,10 +731,11 @@ TEST_F_TIMEOUT(mlock_secret, khugepaged, TIMEOUT)
 		/* A huge page that is mapped by PTEs, too. */
 		ASSERT_EQ(0, do_munlock(pair.locked.p, P(1)));
 		ASSERT_EQ(0, do_mlock(pair.locked.p, P(1)));
-		if (is_shared(variant->kind) && !is_huge(variant->kind))
+		if (is_shared(variant->kind) && !is_huge(variant->kind)) {
 			ASSERT_EQ(true, set_shmem(self, huge));
-		else if (variant->kind == PRIVATE_ANON)
+		} else if (variant->kind == PRIVATE_ANON) {
 			ASSERT_EQ(true, set(self, THP "enabled", "madvise"));
+		}
 		ASSERT_EQ(true, set(self, KHUGEPAGED "alloc_sleep_millisecs", "1"));
 		ASSERT_EQ(true, set(self, KHUGEPAGED "scan_sleep_millisecs", "1"));
 		ASSERT_EQ(0, madvise(pair.locked.p, P(self->pages), MADV_HUGEPAGE));
@@ -820,10 +822,11 @@ TEST_F_TIMEOUT(mlock_secret, migrated, TIMEOUT)
 	IN_GROUP({
 		MAKE_PAIR(&pair, MLOCK);
 		for (int i = 1; i >= 0; i--) {
-			if (!access("/sys/devices/system/node/node1", F_OK))
+			if (!access("/sys/devices/system/node/node1", F_OK)) {
 				EXPECT_EQ(true, move_to_node(&pair.locked, i, 1000));
-			else
+			} else {
 				write_str("/proc/sys/vm/compact_memory", "1");
+			}
 			reclaim(&self->group, &pair.plain, 1);
 		}
 		SQUEEZE(&pair);

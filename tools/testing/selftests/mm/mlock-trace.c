@@ -51,7 +51,6 @@
 
 #define TRACEFS "/sys/kernel/tracing"
 #define INSTANCE TRACEFS "/instances/mlock-trace"
-#define MAX_MAP_COUNT "/proc/sys/vm/max_map_count"
 #define CGROUPS "/sys/fs/cgroup"
 #define GROUP CGROUPS "/mlock-trace"
 

@@ -34,7 +34,6 @@
 #include "mlock-helpers.h"
 
 #define TRACEFS "/sys/kernel/tracing"
-#define MAX_MAP_COUNT "/proc/sys/vm/max_map_count"
 #define FEW_MAPPINGS 64
 #define NOBODY 65534
 #define RAISE ": raise it (ulimit -l, LimitMEMLOCK=), or give CAP_IPC_LOCK"

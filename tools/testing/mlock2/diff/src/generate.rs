@@ -8,7 +8,7 @@
 
 use fastrand::Rng;
 
-use crate::job::Case;
+use crate::case::Case;
 use crate::op::*;
 
 /// How many operations a sequence has.
@@ -673,11 +673,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn injected_cases_can_be_run() {
+    fn injected_cases_end_with_a_call_of_the_family() {
         for index in 0..300 {
             let case = injected(1, index);
-            let text = crate::job::text(std::slice::from_ref(&case));
-            crate::job::Job::parse(&text).unwrap();
+            let text = crate::case::text(std::slice::from_ref(&case));
             let last = case.ops.last().unwrap();
             assert!(FAMILY.iter().any(|(_, call)| *call == last.call), "{text}");
             assert!(case.ops.iter().all(is_small), "{text}");

@@ -13,38 +13,9 @@
 
 use anyhow::{Context, Result, bail};
 
+use crate::case::Case;
 use crate::generate;
-use crate::op::{Call, Op};
-
-#[derive(Clone, Debug)]
-pub struct Case {
-    pub name: String,
-    pub ops: Vec<Op>,
-    /// Whether the allocations of the last operation are to fail, one in each run.
-    pub inject: bool,
-}
-
-impl Case {
-    /// All that one run does. If an allocation fails in it, then it also looks at what that left
-    /// behind, and does the same again with no failure.
-    pub fn steps(&self) -> Vec<Op> {
-        let mut steps = self.ops.clone();
-        if let (true, Some(&last)) = (self.inject, self.ops.last()) {
-            let checkpoint = Op::new(last.process, Call::Checkpoint, &[]);
-            steps.extend([checkpoint, last, checkpoint]);
-        }
-        steps
-    }
-
-    /// The name of a run; of the one in which the `nth` allocation fails.
-    pub fn run_name(&self, nth: u32) -> String {
-        if self.inject {
-            format!("{}#{nth}", self.name)
-        } else {
-            self.name.clone()
-        }
-    }
-}
+use crate::op::Call;
 
 /// The most operations of a case; its whole text goes to the process that runs it.
 pub const MOST_OPS: usize = 400;
@@ -115,22 +86,11 @@ impl Job {
     }
 }
 
-/// The text of cases, for `Job::parse()`.
-pub fn text(cases: &[Case]) -> String {
-    let mut text = String::new();
-    for case in cases {
-        let what = if case.inject { "inject" } else { "case" };
-        text += &format!("{what} {}\n", case.name);
-        for op in &case.ops {
-            text += &format!("{op}\n");
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::case::text;
+    use crate::op::Op;
 
     #[test]
     fn cases_there_and_back() {
@@ -156,6 +116,15 @@ mod tests {
         assert!(Job::parse("inject x\n0 mlock @0 1p\n").is_ok());
         for wrong in ["inject x\n", "inject x\n0 mlock @0 1p\n0 write @0 1\n"] {
             assert!(Job::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn generated_cases_can_be_run() {
+        for index in 0..300 {
+            let case = generate::injected(1, index);
+            let text = text(std::slice::from_ref(&case));
+            assert!(Job::parse(&text).is_ok(), "{text}");
         }
     }
 }

@@ -6,6 +6,7 @@
 //! user space can see after each. `mlock2-diff` boots it on two kernels, compares, and shrinks a
 //! sequence that differs.
 
+pub mod case;
 pub mod generate;
 pub mod job;
 pub mod op;

@@ -276,7 +276,7 @@ for_c! {
     }
     fn vm_normal_folio(vma: *mut Vma, addr: c_ulong, pte: pte_t) -> *mut Folio {
         // SAFETY: The caller has the table's lock.
-        unsafe { bindings::pte_normal_folio(vma, addr, pte) }
+        unsafe { bindings::vm_normal_folio(vma, addr, pte) }
     }
     fn folio_pte_batch(folio: *mut Folio, ptep: *mut pte_t, pte: pte_t, max: c_uint) -> c_uint {
         // SAFETY: As above.

@@ -100,7 +100,7 @@ fn mlock_fixup(vma: &'static Vma, locked: bool) {
     } else {
         VmaFlags::NONE
     };
-    let mut vmas = guard.vmas_mut();
+    let mut vmas = guard.vmas_mut(0);
     let modified = vmas
         .next()
         .and_then(|vma| vma.lockable())

@@ -52,6 +52,8 @@ pub enum Actor {
     CpuDead,
     Split,
     Collapse,
+    /// Of the multi-gen LRU.
+    LookAround(usize),
 }
 
 impl fmt::Display for Actor {
@@ -76,6 +78,7 @@ impl fmt::Display for Actor {
             Self::CpuDead => f.write_str("cpu_dead"),
             Self::Split => f.write_str("split"),
             Self::Collapse => f.write_str("collapse"),
+            Self::LookAround(vma) => write!(f, "look_around{vma}"),
         }
     }
 }
@@ -105,6 +108,7 @@ impl Actor {
             Self::CpuDead => mm::page_alloc_cpu_dead(1),
             Self::Split => mm::split(folio, &w.folios[FOLIOS - 2]),
             Self::Collapse => mm::collapse_file(folio, other),
+            Self::LookAround(vma) => mm::lru_gen_look_around(&w.vmas[vma]),
         }
     }
 
@@ -158,6 +162,8 @@ pub enum Mode {
     Uncached,
     /// A page table that changes while it is looked for.
     Table,
+    /// With the multi-gen LRU.
+    Generations,
 }
 
 #[derive(Clone)]
@@ -204,6 +210,7 @@ impl Scenario {
 
         w.rt.set(self.mode == Mode::Rt);
         w.lru_disabled.set(self.mode == Mode::Uncached);
+        w.lru_gen.set(self.mode == Mode::Generations);
         w.reparents.set(self.has(Actor::Reparent));
         let (number, pages) = match self.folios {
             Folios::One => (1, 1),
@@ -264,6 +271,8 @@ impl Scenario {
         if locked != 0 || folio.mapping.get() == Mapping::ShmLocked {
             flags |= UNEVICTABLE;
             folio.mlock_count.set(locked);
+        } else if self.mode == Mode::Generations {
+            flags |= OLDEST;
         }
         folio.flags.set(flags);
         let list = list_of(flags);
@@ -635,8 +644,26 @@ pub fn all() -> Vec<Group> {
             &tasks,
             a,
             b,
-            &[Smp, OneCpu, Rt, Uncached, Table],
+            &[Smp, OneCpu, Rt, Uncached, Table, Generations],
         );
+    }
+    // The folio gets into another generation meanwhile.
+    for a in own(0).into_iter().chain(GLOBAL) {
+        let states: &[VmaState] = match a.states() {
+            [] => &[Mapped, MappedLocked],
+            states => states,
+        };
+        for folios in [One, Two, TwoLruvecs] {
+            add(
+                "generations",
+                folios,
+                &[],
+                &[vec![a], vec![LookAround(1)]],
+                states,
+                &[Mapped, MappedLocked],
+                &[Generations],
+            );
+        }
     }
     // An mlock or a munlock of vma 1 waits in the batch of one CPU or the other.
     for a in own(0) {
@@ -790,7 +817,7 @@ pub fn all() -> Vec<Group> {
                 &[program.clone(), vec![b]],
                 &[state],
                 states,
-                &[Smp, Rt],
+                &[Smp, Rt, Generations],
             );
         }
     }
@@ -812,7 +839,7 @@ pub fn all() -> Vec<Group> {
             &[vec![Actor::New(0)], vec![b]],
             &[Absent, AbsentLocked],
             &[Absent],
-            &[Smp, OneCpu, Rt, Uncached],
+            &[Smp, OneCpu, Rt, Uncached, Generations],
         );
     }
     // It is unmapped when it was put on a list, or earlier.

@@ -3,16 +3,14 @@
 //! What must hold, and what was found. Nothing here looks at the machine by itself, so that it can
 //! be tested on any.
 
+use mlock2_guest::proc::{PRESENT, SWAP, Vma, number};
+
 use crate::control::{OPS, Op};
 use crate::layout::{PAGE, Range};
 
 /// Failures of one kind that are printed.
 const MOST_SHOWN: usize = 20;
 
-/// Bits of /proc/PID/pagemap.
-pub const PRESENT: u64 = 1 << 63;
-pub const SWAP: u64 = 1 << 62;
-pub const FRAME: u64 = (1 << 55) - 1;
 /// Of a page that is in swap, which device has it. Ours is the only one, and so the first; others
 /// stand for a page that is being migrated.
 const SWAP_TYPE: u64 = (1 << 5) - 1;
@@ -30,58 +28,9 @@ const LISTS: [&str; 5] = [
     "unevictable ",
 ];
 
-/// The number after `key`, which begins a line.
-pub fn number(text: &str, key: &str) -> Option<u64> {
-    text.lines()
-        .find_map(|line| line.strip_prefix(key))
-        .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
-}
-
-/// What smaps says of a vma; `swap` in bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Vma {
-    pub start: usize,
-    pub end: usize,
-    pub swap: usize,
-    pub locked: bool,
-    pub on_fault: bool,
-}
-
-pub fn smaps(text: &str) -> Vec<Vma> {
-    let mut vmas: Vec<Vma> = Vec::new();
-    for line in text.lines() {
-        let mut words = line.split_whitespace();
-        let Some(first) = words.next() else { continue };
-        let hex = |text| usize::from_str_radix(text, 16).ok();
-        let ends = first
-            .split_once('-')
-            .map(|(start, end)| (hex(start), hex(end)));
-        if let Some((Some(start), Some(end))) = ends {
-            vmas.push(Vma {
-                start,
-                end,
-                ..Vma::default()
-            });
-            continue;
-        }
-        let Some(vma) = vmas.last_mut() else { continue };
-        match first {
-            "Swap:" => vma.swap = words.next().and_then(|kb| kb.parse().ok()).unwrap_or(0) * 1024,
-            "VmFlags:" => {
-                for flag in words {
-                    vma.locked |= flag == "lo";
-                    vma.on_fault |= flag == "lf";
-                }
-            }
-            _ => {}
-        }
-    }
-    vmas
-}
-
 /// Bytes of the vmas that are locked: what a process is charged, as long as it has no huge pages of
 /// hugetlb and no mappings of devices, which have the flag taken away, and no secret memory.
-pub fn locked(vmas: &[Vma]) -> usize {
+pub fn locked(vmas: &[Vma]) -> u64 {
     let locked = vmas.iter().filter(|vma| vma.locked);
     locked.map(|vma| vma.end - vma.start).sum()
 }
@@ -91,16 +40,16 @@ pub fn covered(vmas: &[Vma], range: &Range, fits: impl Fn(&Vma) -> bool) -> usiz
     vmas.iter()
         .filter(|vma| fits(vma))
         .map(|vma| {
-            let (start, end) = (vma.start.max(range.addr), vma.end.min(range.end()));
-            end.saturating_sub(start)
+            let (start, end) = (vma.start as usize, vma.end as usize);
+            end.min(range.end()).saturating_sub(start.max(range.addr))
         })
         .sum()
 }
 
 /// Bytes of swap of the vmas that the range touches.
-pub fn swapped(vmas: &[Vma], range: &Range) -> usize {
+pub fn swapped(vmas: &[Vma], range: &Range) -> u64 {
     vmas.iter()
-        .filter(|vma| vma.start < range.end() && vma.end > range.addr)
+        .filter(|vma| (vma.start as usize) < range.end() && vma.end as usize > range.addr)
         .map(|vma| vma.swap)
         .sum()
 }
@@ -365,31 +314,29 @@ mod tests {
     use super::*;
     use crate::layout::{Kind, Use, fixed};
 
-    const SMAPS: &str = "\
-1000-3000 rw-p 00000000 00:00 0
-Size:                  8 kB
-Swap:                  4 kB
-VmFlags: rd wr mr mw me ac lo lf sd
-3000-4000 rw-s 00000000 00:01 7                          /memfd:f-f (deleted)
-Swap:                  0 kB
-VmFlags: rd wr mr mw me ac lo
-7ffd000-7ffe000 r-xp 00000000 00:00 0                    [vdso]
-Swap:                  0 kB
-VmFlags: rd ex mr mw me de sd
-";
-
-    #[test]
-    fn vmas() {
-        let vmas = smaps(SMAPS);
-        assert_eq!(vmas.len(), 3);
-        assert_eq!(
-            (vmas[0].start, vmas[0].end, vmas[0].swap),
-            (0x1000, 0x3000, 4096)
-        );
-        assert!(vmas[0].locked && vmas[0].on_fault);
-        assert!(vmas[1].locked && !vmas[1].on_fault);
-        assert!(!vmas[2].locked);
-        assert_eq!(locked(&vmas), 0x3000);
+    /// On fault and partly swapped; locked; and not locked
+    fn vmas() -> [Vma; 3] {
+        [
+            Vma {
+                start: 0x1000,
+                end: 0x3000,
+                swap: 4096,
+                locked: true,
+                on_fault: true,
+                ..Vma::default()
+            },
+            Vma {
+                start: 0x3000,
+                end: 0x4000,
+                locked: true,
+                ..Vma::default()
+            },
+            Vma {
+                start: 0x7ff_d000,
+                end: 0x7ff_e000,
+                ..Vma::default()
+            },
+        ]
     }
 
     fn range(purpose: Use) -> Range {
@@ -404,7 +351,8 @@ VmFlags: rd ex mr mw me de sd
 
     #[test]
     fn parts_of_a_range() {
-        let vmas = smaps(SMAPS);
+        let vmas = vmas();
+        assert_eq!(locked(&vmas), 0x3000);
         // The last two pages are not mapped at all.
         assert_eq!(covered(&vmas, &range(Use::Full), |vma| vma.locked), 0x2000);
         assert_eq!(

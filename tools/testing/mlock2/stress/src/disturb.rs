@@ -9,6 +9,8 @@ use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
 use libc::c_int;
 
+use mlock2_guest::file::write;
+
 use crate::Args;
 use crate::control::{Control, LAST, Op, RUN, STOP, Slot};
 use crate::layout::{self, FILL, LIMIT, PAGE, WORKERS};
@@ -91,19 +93,22 @@ pub fn reclaim(args: &Args, control: &Control) -> Result<()> {
     slot.wait_for(control, RUN);
     while control.is_before(STOP) {
         slot.begin(Op::Reclaim);
-        slot.count(Op::Reclaim, machine::reclaim((1 + rng.usize(..8)) * MB));
+        slot.count(
+            Op::Reclaim,
+            machine::GROUP.reclaim((1 + rng.usize(..8)) * MB),
+        );
         sys::sleep(30);
         if rng.u32(..8) == 0 {
             // Not for long: who charges more meanwhile is put to sleep for up to two seconds each
             // time.
             slot.begin(Op::High);
             let low = (LIMIT / 4 * 3).to_string();
-            slot.count(Op::High, result(machine::group("memory.high", &low)));
+            slot.count(Op::High, result(machine::GROUP.write("memory.high", &low)));
             sys::sleep(50);
-            slot.count(Op::High, result(machine::group("memory.high", "max")));
+            slot.count(Op::High, result(machine::GROUP.write("memory.high", "max")));
         }
     }
-    machine::group("memory.high", "max")?;
+    machine::GROUP.write("memory.high", "max")?;
     slot.park();
     Ok(())
 }
@@ -117,7 +122,7 @@ pub fn compact(args: &Args, control: &Control) -> Result<()> {
         slot.begin(Op::Compact);
         slot.count(
             Op::Compact,
-            result(machine::write("/proc/sys/vm/compact_memory", "1")),
+            result(write("/proc/sys/vm/compact_memory", "1")),
         );
         slot.begin(Op::MovePages);
         let worker = rng.usize(..WORKERS);
@@ -157,15 +162,15 @@ pub fn hotplug(args: &Args, control: &Control) -> Result<()> {
     let cpus = machine::spare_cpus();
     let mut rng = Rng::with_seed(args.seed);
     for (_, file) in &cpus {
-        machine::write(file, "1")?;
+        write(file, "1")?;
     }
     slot.wait_for(control, RUN);
     while control.is_before(STOP) {
         slot.begin(Op::Hotplug);
         if let Some((_, file)) = rng.choice(&cpus) {
-            slot.count(Op::Hotplug, result(machine::write(file, "0")));
+            slot.count(Op::Hotplug, result(write(file, "0")));
             sys::sleep(rng.u64(..200));
-            slot.count(Op::Hotplug, result(machine::write(file, "1")));
+            slot.count(Op::Hotplug, result(write(file, "1")));
         }
         sys::sleep(rng.u64(..600));
     }
@@ -238,5 +243,5 @@ fn turn_off_with_batch(cpu: usize, file: &str) -> Result<()> {
         unsafe { sys::write(at, 1) };
     }
     sys::run_on(0)?;
-    machine::write(file, "0")
+    write(file, "0")
 }

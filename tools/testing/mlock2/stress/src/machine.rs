@@ -2,23 +2,23 @@
 
 //! The machine: its swap, the cgroup, KSM, and its counters.
 
-use std::ffi::CString;
-use std::fs::{self, File};
-use std::io::Error;
-use std::os::unix::fs::FileExt;
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::check::{Counters, number};
+use mlock2_guest::cgroup::Group;
+use mlock2_guest::file::{DEBUGFS, THP, has_huge_pages, mount_debugfs, read, write};
+use mlock2_guest::proc::{drain, number, words};
+use mlock2_guest::swap;
+
+use crate::check::Counters;
 use crate::control::Op;
-use crate::layout::{LIMIT, PAGE};
+use crate::layout::LIMIT;
 use crate::sys;
 
-const ROOT: &str = "/sys/fs/cgroup";
-const GROUP: &str = "/sys/fs/cgroup/mlock2-stress";
+pub const GROUP: Group = Group("mlock2-stress");
 const KSM: &str = "/sys/kernel/mm/ksm";
-const THP: &str = "/sys/kernel/mm/transparent_hugepage";
 const EVENTS: &[&str] = &[
     "pswpout",
     "pswpin",
@@ -43,15 +43,6 @@ pub const OOM_KILLS: &str = "oom_kill";
 pub const NEEDED: [&str; 3] = ["pswpout", "pgmigrate_success", "cow_ksm"];
 const SWAP: u64 = 512 << 20;
 
-pub fn write(path: &str, text: &str) -> Result<()> {
-    fs::write(path, text).with_context(|| format!("cannot write {text:?} to {path}"))
-}
-
-/// Whether the kernel has huge pages for any program.
-pub fn has_huge_pages() -> bool {
-    Path::new(THP).exists()
-}
-
 /// The operations that cannot succeed on this machine.
 pub fn cannot() -> Vec<Op> {
     let mut ops = Vec::new();
@@ -67,10 +58,6 @@ pub fn cannot() -> Vec<Op> {
     ops
 }
 
-fn read(path: &str) -> Result<String> {
-    fs::read_to_string(path).with_context(|| format!("cannot read {path}"))
-}
-
 /// How soon this process is to be killed when memory is short: 1000 is first, -1000 never.
 pub fn set_oom_score(score: i32) -> Result<()> {
     write("/proc/self/oom_score_adj", &score.to_string())
@@ -79,17 +66,7 @@ pub fn set_oom_score(score: i32) -> Result<()> {
 /// Has this process charged to the cgroup, and says how soon it is to be killed.
 pub fn join(oom_score: i32) -> Result<()> {
     set_oom_score(oom_score)?;
-    group("cgroup.procs", "0")
-}
-
-/// Writes to a file of the cgroup.
-pub fn group(file: &str, text: &str) -> Result<()> {
-    write(&format!("{GROUP}/{file}"), text)
-}
-
-/// Whether the cgroup has processes.
-pub fn is_populated() -> Result<bool> {
-    Ok(!read(&format!("{GROUP}/cgroup.events"))?.contains("populated 0"))
+    GROUP.join()
 }
 
 /// The CPUs that can be turned off, each with the file that does it.
@@ -141,11 +118,10 @@ impl Machine {
         // Dropping caches is not to be logged each time.
         write("/proc/sys/vm/drop_caches", "4")?;
 
-        write(&format!("{ROOT}/cgroup.subtree_control"), "+memory")
-            .context("want cgroup2 with the memory controller on /sys/fs/cgroup")?;
-        fs::create_dir_all(GROUP).with_context(|| format!("cannot make {GROUP}"))?;
-        group("memory.max", &LIMIT.to_string())?;
-        machine.swap = swap_on()?;
+        GROUP.make()?;
+        GROUP.write("memory.max", &LIMIT.to_string())?;
+        machine.swap = swap::add_zram()?;
+        swap::start(&machine.swap, SWAP)?;
         Ok(machine)
     }
 
@@ -165,19 +141,10 @@ impl Machine {
     /// there are none here. Where a CPU is slow, the kernel may warn of their timer: dl_server_timer()
     /// lets update_curr() start it and then finds it queued. Debugfs has the switch.
     fn stop_deadline_servers(&mut self) -> Result<()> {
-        let (name, dir) = (c"debugfs", c"/sys/kernel/debug");
-        // SAFETY: The names are strings. Without debugfs, or where it is mounted, this fails.
-        unsafe {
-            libc::mount(
-                name.as_ptr(),
-                dir.as_ptr(),
-                name.as_ptr(),
-                0,
-                std::ptr::null(),
-            )
-        };
+        // Fails without debugfs, and where it is mounted.
+        let _ = mount_debugfs();
         for cpu in 0.. {
-            let path = format!("/sys/kernel/debug/sched/fair_server/cpu{cpu}/runtime");
+            let path = format!("{DEBUGFS}/sched/fair_server/cpu{cpu}/runtime");
             if !Path::new(&path).exists() {
                 break;
             }
@@ -194,23 +161,17 @@ impl Machine {
         for (path, text) in self.before.iter().rev() {
             let _ = write(path, text);
         }
-        let _ = fs::remove_dir(GROUP);
-        let device = CString::new(format!("/dev/{}", self.swap)).unwrap_or_default();
-        // SAFETY: The name is a string.
-        unsafe { libc::swapoff(device.as_ptr()) };
-        let _ = write(&format!("/sys/block/{}/reset", self.swap), "1");
-        let id = self.swap.trim_start_matches("zram");
-        let _ = write("/sys/class/zram-control/hot_remove", id);
+        let _ = GROUP.remove();
+        let _ = swap::stop(&self.swap);
     }
 
     /// Empties what waits in batches and counters of the CPUs, and counts.
     pub fn count(&self) -> Result<Counters> {
-        write("/proc/sys/vm/drop_caches", "1")?;
-        write("/proc/sys/vm/stat_refresh", "1")?;
+        drain().context("cannot drain")?;
         Counters::parse(
             &read("/proc/vmstat")?,
             &read("/proc/meminfo")?,
-            &read(&format!("{GROUP}/memory.stat"))?,
+            &GROUP.read("memory.stat")?,
         )
         .context("the kernel does not count mlocked or unevictable pages")
     }
@@ -226,61 +187,22 @@ impl Machine {
     /// The flags of all pages of the machine.
     pub fn frames(&self) -> Result<Vec<u64>> {
         let text = fs::read("/proc/kpageflags").context("cannot read /proc/kpageflags")?;
-        Ok(words(&text))
+        Ok(words(&text).collect())
     }
-}
-
-pub fn words(bytes: &[u8]) -> Vec<u64> {
-    bytes
-        .chunks_exact(8)
-        .map(|word| u64::from_ne_bytes(word.try_into().unwrap()))
-        .collect()
-}
-
-/// Swaps to a zram device of our own. Returns its name.
-fn swap_on() -> Result<String> {
-    let id = read("/sys/class/zram-control/hot_add").context("cannot add a zram device")?;
-    let name = format!("zram{}", id.trim());
-    write(&format!("/sys/block/{name}/disksize"), &SWAP.to_string())?;
-    let path = format!("/dev/{name}");
-    // What mkswap writes: the version and the last page, and the signature at the end of the page.
-    let mut page = vec![0; PAGE];
-    page[1024..1028].copy_from_slice(&1u32.to_ne_bytes());
-    page[1028..1032].copy_from_slice(&((SWAP / PAGE as u64) as u32 - 1).to_ne_bytes());
-    page[PAGE - 10..].copy_from_slice(b"SWAPSPACE2");
-    let device = File::options().write(true).open(&path);
-    let device = device.with_context(|| format!("cannot open {path}"))?;
-    device.write_all_at(&page, 0)?;
-    device.sync_all()?;
-    let device = CString::new(path)?;
-    // SAFETY: The name is a string.
-    let ret = unsafe { libc::swapon(device.as_ptr(), 0) };
-    ensure!(
-        ret == 0,
-        "cannot swap to /dev/{name}: {}",
-        Error::last_os_error()
-    );
-    Ok(name)
-}
-
-/// Asks for so many bytes of the cgroup to be reclaimed. It may have no more.
-pub fn reclaim(bytes: usize) -> Result<(), i32> {
-    let path = format!("{GROUP}/memory.reclaim");
-    fs::write(path, bytes.to_string()).map_err(|error| error.raw_os_error().unwrap_or(0))
 }
 
 /// Brings the statistics of the cgroup up to date, which reclaim goes by: else they may be two seconds
 /// old, and say that there are inactive pages enough when there are none.
 pub fn flush() -> Result<()> {
-    read(&format!("{GROUP}/memory.stat"))?;
+    GROUP.read("memory.stat")?;
     Ok(())
 }
 
 /// Ends all processes of the cgroup. Returns false if that takes longer than `seconds`.
 pub fn kill_all(seconds: u64) -> Result<bool> {
-    group("cgroup.kill", "1")?;
+    GROUP.write("cgroup.kill", "1")?;
     let end = sys::now() + seconds * 1000;
-    while is_populated()? {
+    while GROUP.is_populated()? {
         if sys::now() >= end {
             return Ok(false);
         }

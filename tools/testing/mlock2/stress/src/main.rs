@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
+use mlock2_guest::proc::page_size;
+
 use crate::check::{Report, Verdict};
 use crate::control::Control;
 use crate::machine::Machine;
@@ -113,7 +115,7 @@ fn run(args: &Args) -> Result<bool> {
         control::THREADS
     );
     ensure!(
-        sys::page_size() == layout::PAGE,
+        page_size() == layout::PAGE,
         "this machine's pages have another size than {} bytes",
         layout::PAGE
     );

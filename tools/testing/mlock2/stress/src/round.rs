@@ -13,7 +13,9 @@ use std::thread;
 use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
 
-use crate::check::{self, Counters, Invariant, MLOCKED, PRESENT, Report, Verdict, Vma};
+use mlock2_guest::proc::{FRAME, PRESENT, Vma, number, smaps, words};
+
+use crate::check::{self, Counters, Invariant, MLOCKED, Report, Verdict};
 use crate::control::{
     self, BUSY, Control, FD_HELD, FD_PROGRAM, Mapped, OPS, Op, PARKED, READY, Slot,
 };
@@ -342,7 +344,7 @@ impl<'a> Round<'a> {
             }
             // A page that was on its way to swap when its process went is left in the swap cache
             // until reclaim comes by. One that somebody has a reference to stays all the same.
-            let _ = machine::reclaim(MB);
+            let _ = machine::GROUP.reclaim(MB);
             sys::sleep(TRY_AGAIN);
         }
         for why in &differences {
@@ -489,7 +491,7 @@ impl Worker {
         self.pagemap
             .read_exact_at(&mut bytes, (range.addr / PAGE * 8) as u64)
             .context("cannot read pagemap")?;
-        Ok(machine::words(&bytes))
+        Ok(words(&bytes).collect())
     }
 
     /// Looks whether all is there of a range that is locked. Of a worker that has been killed, there
@@ -517,9 +519,9 @@ impl Worker {
     }
 
     fn check_charge(&self, report: &mut Report) -> Result<Vec<Vma>> {
-        let vmas = check::smaps(&self.read("smaps")?);
-        let charged = check::number(&self.read("status")?, "VmLck:").context("no VmLck")? * 1024;
-        let locked = check::locked(&vmas) as u64;
+        let vmas = smaps(self.read("smaps")?.as_bytes());
+        let charged = number(&self.read("status")?, "VmLck:").context("no VmLck")? * 1024;
+        let locked = check::locked(&vmas);
         report.checked(
             Invariant::Charge,
             vmas.iter().filter(|vma| vma.locked).count(),
@@ -588,7 +590,7 @@ impl Worker {
     ) -> Result<()> {
         for entry in self.entries(range)? {
             if entry & PRESENT != 0 {
-                let flags = frames.get((entry & check::FRAME) as usize).unwrap_or(&0);
+                let flags = frames.get((entry & FRAME) as usize).unwrap_or(&0);
                 count.0 += usize::from(flags & MLOCKED != 0);
                 count.1 += 1;
             }
@@ -640,16 +642,16 @@ fn squeeze(workers: &[Worker], report: &mut Report) -> Result<()> {
                 tries -= 1;
                 machine::flush()?;
                 // It may have less than that.
-                let _ = machine::reclaim(8 * MB);
+                let _ = machine::GROUP.reclaim(8 * MB);
                 sys::sleep(20);
             }
         }
-        let vmas = check::smaps(&worker.read("smaps")?);
-        let swapped: usize = worker
+        let vmas = smaps(worker.read("smaps")?.as_bytes());
+        let swapped: u64 = worker
             .victims()
             .map(|range| check::swapped(&vmas, &range))
             .sum();
-        report.checked(Invariant::Pressure, swapped / PAGE);
+        report.checked(Invariant::Pressure, swapped as usize / PAGE);
     }
     Ok(())
 }

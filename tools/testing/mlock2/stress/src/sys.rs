@@ -82,11 +82,6 @@ pub unsafe fn write(addr: usize, value: u64) {
     unsafe { ptr::with_exposed_provenance_mut::<u64>(addr).write_volatile(value) };
 }
 
-pub fn page_size() -> usize {
-    // SAFETY: No preconditions.
-    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
-}
-
 /// Milliseconds of a clock that all processes have in common.
 pub fn now() -> u64 {
     let mut time = libc::timespec {

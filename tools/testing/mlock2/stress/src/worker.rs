@@ -13,6 +13,8 @@ use anyhow::{Context, Result, anyhow};
 use fastrand::Rng;
 use libc::{c_int, c_long, c_void, siginfo_t};
 
+use mlock2_guest::file::has_huge_pages;
+
 use crate::Args;
 use crate::control::{Control, FD_KEPT, KEPT, Op, RUN, SHARED, STOP, Slot};
 use crate::layout::{self, HUGE, Kind, Manner, PAGE, Range, SCRATCH, SEGMENT, STAMPED, Use};
@@ -118,7 +120,7 @@ fn set_up(control: &Control, worker: usize, range: &Range) -> Result<(), c_int> 
         Kind::Huge => libc::MADV_HUGEPAGE,
         _ => libc::MADV_NOHUGEPAGE,
     };
-    if machine::has_huge_pages() {
+    if has_huge_pages() {
         madvise(range, 0, range.pages, advice)?;
     }
     if range.kind == Kind::Mergeable {

@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
+use mlock2_diff::case::{self, Case};
 use mlock2_diff::generate;
-use mlock2_diff::job::{self, Case, Job};
+use mlock2_diff::job::Job;
 use mlock2_diff::op::{Call, Op};
 
 /// How often to say how far it is.
@@ -90,7 +91,7 @@ fn compare(args: &Args) -> Result<bool> {
     }
     stored.extend((0..args.inject).map(|index| generate::injected(args.seed, index)));
     let machines = Machines::new(args)?;
-    let mut job = job::text(&stored);
+    let mut job = case::text(&stored);
     if args.ops > 0 {
         job += &format!("generate {} {}\n", args.seed, args.ops);
     }
@@ -376,7 +377,7 @@ impl Machines {
     }
 
     fn run_all(&self, cases: &[Case]) -> Result<[Log; 2]> {
-        self.run("shrink", &job::text(cases), operations(cases))
+        self.run("shrink", &case::text(cases), operations(cases))
     }
 
     /// The first step after which run `nth` of `case` differs when it comes after others, and the
@@ -387,8 +388,8 @@ impl Machines {
         case: &Case,
         nth: u32,
     ) -> Result<Option<(usize, Vec<String>)>> {
-        let mut job = format!("trace {}\n{}", case.run_name(nth), job::text(before));
-        job += &job::text(std::slice::from_ref(case));
+        let mut job = format!("trace {}\n{}", case.run_name(nth), case::text(before));
+        job += &case::text(std::slice::from_ref(case));
         let ops = operations(before) + operations(std::slice::from_ref(case));
         let logs = self.run("trace", &job, ops)?;
         let [first, second] = logs.each_ref().map(|log| blocks(&log.lines));
@@ -437,7 +438,7 @@ impl Machines {
             ..case.clone()
         };
         let cases: Vec<Case> = before.iter().chain([case]).map(named).collect();
-        fs::write(&file, notes + &job::text(&cases))?;
+        fs::write(&file, notes + &case::text(&cases))?;
         Ok(file)
     }
 }

@@ -36,13 +36,13 @@ pub const lru_list_LRU_INACTIVE_FILE: lru_list = 2;
 pub const lru_list_LRU_UNEVICTABLE: lru_list = world::LRU_UNEVICTABLE as lru_list;
 pub const LRU_ACTIVE: lru_list = 1;
 
-// One node, one zone, no generations.
+// One node, one zone.
 pub type zone_type = c_uint;
 pub const FOLIO_NODE_SHIFT: c_ulong = 62;
 pub const FOLIO_NODE_MASK: c_ulong = 1;
 pub const FOLIO_ZONE_SHIFT: c_ulong = 60;
 pub const FOLIO_ZONE_MASK: c_ulong = 3;
-pub const FOLIO_GEN_MASK: c_ulong = 7 << 56;
+pub const FOLIO_GEN_MASK: c_ulong = world::GEN;
 
 pub type zone_stat_item = c_uint;
 pub const zone_stat_item_NR_MLOCK: zone_stat_item = 9;
@@ -144,12 +144,8 @@ pub unsafe fn folio_put(folio: *mut folio) {
     model::put(folio);
 }
 
-pub unsafe fn folio_test_anon(folio: *const folio) -> bool {
-    model::live(folio).mapping.get() == world::Mapping::Anon
-}
-
-pub unsafe fn folio_mapping_evictable(folio: *mut folio) -> bool {
-    model::mapping_evictable(folio)
+pub unsafe fn folio_mapping_evictable(folio: *const folio) -> bool {
+    model::live(folio).mapping.get() == world::Mapping::Anon || model::mapping_evictable(folio)
 }
 
 pub unsafe fn folio_memcg_data(folio: *const folio) -> c_ulong {
@@ -181,16 +177,29 @@ pub unsafe fn folio_matches_lruvec(folio: *mut folio, lruvec: *mut lruvec) -> bo
     model::lruvec_matches(folio, lruvec)
 }
 
-pub unsafe fn lruvec_gen_add(_lruvec: *mut lruvec, _folio: *mut folio) -> bool {
-    false
+pub unsafe fn lruvec_gen_add(lruvec: *mut lruvec, folio: *mut folio) -> bool {
+    // SAFETY: It is one of the world's.
+    model::gen_add(unsafe { &*lruvec }, folio)
 }
 
-pub unsafe fn lruvec_gen_del(_lruvec: *mut lruvec, _folio: *mut folio) {
-    fail("there are no generations");
+pub unsafe fn lruvec_gen_del(lruvec: *mut lruvec, folio: *mut folio) {
+    // SAFETY: It is one of the world's.
+    if !model::gen_del(unsafe { &*lruvec }, folio, false) {
+        fail("a folio is taken out of a generation that it is not in");
+    }
 }
 
-pub unsafe fn lruvec_list_add(_lruvec: *mut lruvec, folio: *mut folio, lru: lru_list) {
-    if lru != lru_list_LRU_UNEVICTABLE {
+/// Nobody looks behind it: the number of the list, plus one.
+#[repr(C)]
+pub struct list_head(u8);
+
+pub unsafe fn lruvec_list(_lruvec: *mut lruvec, lru: lru_list) -> *mut list_head {
+    ptr::without_provenance_mut(lru as usize + 1)
+}
+
+pub unsafe fn folio_list_add(folio: *mut folio, list: *mut list_head) {
+    let lru = list.addr() - 1;
+    if lru != lru_list_LRU_UNEVICTABLE as usize {
         model::list_add(folio, lru as u8);
     }
 }
@@ -297,8 +306,6 @@ pub unsafe fn vma_iter_init(vmi: *mut vma_iterator, mm: *mut mm_struct, _addr: u
         });
     }
 }
-
-pub unsafe fn vma_iter_set(_vmi: *mut vma_iterator, _addr: usize) {}
 
 pub unsafe fn vma_iter_load(vmi: *mut vma_iterator) -> *mut vm_area_struct {
     // SAFETY: The caller's.
@@ -453,8 +460,17 @@ fn value(pte: pte_t) -> Pte {
     unsafe { pte.0.assume_init() }
 }
 
+pub unsafe fn pte_present(pte: pte_t) -> bool {
+    value(pte).is_present()
+}
+
+/// None is plain, so that the vma is looked at, and with it the lock.
+pub unsafe fn pte_plain_folio(_pte: pte_t, _folio: &mut *mut folio) -> bool {
+    false
+}
+
 /// The folio that a table maps, if the caller has the table's lock.
-pub unsafe fn pte_normal_folio(vma: *mut vm_area_struct, _addr: usize, pte: pte_t) -> *mut folio {
+pub unsafe fn vm_normal_folio(vma: *mut vm_area_struct, _addr: usize, pte: pte_t) -> *mut folio {
     // SAFETY: One of the world's.
     if unsafe { (*vma).ptl.owner.get() } != sched::me() {
         fail("a page table is looked at without its lock");

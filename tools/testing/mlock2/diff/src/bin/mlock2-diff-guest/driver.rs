@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
+use std::iter::zip;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
@@ -15,18 +16,23 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use libc::c_int;
 
-use mlock2_diff::job::{Case, Job};
+use mlock2_diff::case::Case;
+use mlock2_diff::job::Job;
 use mlock2_diff::op::*;
+use mlock2_guest::cgroup::Group;
+use mlock2_guest::file::{THP, mount, write};
+use mlock2_guest::proc::{Vma, page_size};
+use mlock2_guest::swap;
 
 use crate::control::{
     BEGIN, CANNOT_FAIL, Control, DONE, IDLE, MINCORE, NONE_FAILED, ONE_FAILED, RANGES,
 };
 use crate::inject;
-use crate::observe::{Counters, Hash, Reader, Sink, Vma, Words, drain};
+use crate::observe::{Counters, Hash, Reader, Sink, Words, drain, is_before, is_in_arena};
 use crate::tally::Tally;
 use crate::worker;
 
-const CGROUP: &str = "/sys/fs/cgroup/mlock2-diff";
+const CGROUP: Group = Group("mlock2-diff");
 const RAMFS: &str = "/tmp/ramfs";
 /// How long one operation may take.
 const OP_LIMIT: Duration = Duration::from_secs(60);
@@ -100,11 +106,6 @@ pub fn run(job: &str) -> Result<()> {
 // The machine
 //
 
-fn set(file: &str, value: &str) -> Result<()> {
-    fs::write(file, value).with_context(|| format!("cannot write {value:?} to {file}"))
-}
-
-const THP: &str = "/sys/kernel/mm/transparent_hugepage";
 const HUGETLB: &str = "/proc/sys/vm/nr_hugepages";
 
 /// Whether the kernel has something that not every architecture has. Operations on it fail then, on
@@ -118,61 +119,48 @@ fn has(what: &str, file: &str) -> bool {
 }
 
 fn set_up() -> Result<()> {
-    // SAFETY: No preconditions.
-    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let size = page_size();
     ensure!(
         size as u64 == PAGE,
         "this is for pages of {PAGE} bytes, not of {size}"
     );
     // What would happen by itself, at a time of its own
     if has("transparent huge pages", THP) {
-        set(&format!("{THP}/enabled"), "madvise")?;
-        set(&format!("{THP}/defrag"), "madvise")?;
-        set(
+        write(&format!("{THP}/enabled"), "madvise")?;
+        write(&format!("{THP}/defrag"), "madvise")?;
+        write(
             &format!("{THP}/hugepages-{}kB/enabled", HUGE >> 10),
             "madvise",
         )?;
-        set(
+        write(
             &format!("{THP}/khugepaged/scan_sleep_millisecs"),
             "4000000000",
         )?;
     }
-    set("/sys/kernel/mm/ksm/run", "0")?;
-    set("/proc/sys/vm/dirty_writeback_centisecs", "0")?;
+    write("/sys/kernel/mm/ksm/run", "0")?;
+    write("/proc/sys/vm/dirty_writeback_centisecs", "0")?;
     // Dropping caches is not to be logged each time.
-    set("/proc/sys/vm/drop_caches", "4")?;
+    write("/proc/sys/vm/drop_caches", "4")?;
     if secret_memory().is_err_and(|error| is_missing(&error)) {
         println!("no memfd_secret()");
     }
     if has("hugetlb", HUGETLB) {
-        set(HUGETLB, "8")?;
+        write(HUGETLB, "8")?;
         let there = fs::read_to_string(HUGETLB)?;
         ensure!(there.trim() == "8", "only {there} huge pages");
     }
 
-    set("/sys/fs/cgroup/cgroup.subtree_control", "+memory")?;
-    fs::create_dir_all(CGROUP).context("cannot make a cgroup")?;
-    set(&format!("{CGROUP}/cgroup.procs"), "0")?;
+    CGROUP.make()?;
+    CGROUP.join()?;
 
-    set("/sys/block/zram0/disksize", "64M")?;
-    swap_on("/dev/zram0").context("cannot swap to /dev/zram0")?;
+    swap::start("zram0", 64 << 20)?;
     if !Path::new("/dev/zram1").exists() {
-        fs::read("/sys/class/zram-control/hot_add").context("cannot add a zram device")?;
+        swap::add_zram()?;
     }
-    set("/sys/block/zram1/disksize", "1M")?;
+    swap::set_size("zram1", 1 << 20)?;
 
     fs::create_dir_all(RAMFS)?;
-    // SAFETY: The names are strings.
-    check(unsafe {
-        libc::mount(
-            c"ramfs".as_ptr(),
-            c"/tmp/ramfs".as_ptr(),
-            c"ramfs".as_ptr(),
-            0,
-            std::ptr::null(),
-        )
-    })
-    .context("cannot mount a ramfs")?;
+    mount(c"ramfs", c"/tmp/ramfs").context("cannot mount a ramfs")?;
 
     let all = libc::rlimit {
         rlim_cur: 8 << 20,
@@ -220,22 +208,6 @@ fn populate_program() -> Result<()> {
             .context("cannot map the program as a whole")?;
     }
     Ok(())
-}
-
-/// Writes what mkswap does, and starts to swap there.
-fn swap_on(device: &str) -> Result<()> {
-    let mut page = vec![0; PAGE as usize];
-    let pages = (64 << 20) / PAGE as u32;
-    page[1024..1028].copy_from_slice(&1u32.to_ne_bytes());
-    page[1028..1032].copy_from_slice(&(pages - 1).to_ne_bytes());
-    page[PAGE as usize - 10..].copy_from_slice(b"SWAPSPACE2");
-    let mut file = File::options().write(true).open(device)?;
-    file.write_all(&page)?;
-    file.sync_all()?;
-    drop(file);
-    let device = std::ffi::CString::new(device)?;
-    // SAFETY: `device` is a string.
-    check(unsafe { libc::swapon(device.as_ptr(), 0) })
 }
 
 /// Opens the files that all processes share, new and empty ones.
@@ -356,9 +328,8 @@ impl Driver {
         self.control = Control::map()?;
         open_files()?;
         drain()?;
-        self.base = self.reader.counters(CGROUP)?;
+        self.base = self.reader.counters(&CGROUP)?;
         self.tally.start();
-        self.reader.forget();
         self.seen = Default::default();
         self.start()?;
 
@@ -386,7 +357,7 @@ impl Driver {
         }
         self.end()?;
         drain()?;
-        let counters = self.reader.counters(CGROUP)?;
+        let counters = self.reader.counters(&CGROUP)?;
         self.tally
             .count("not_back_to_baseline", counters.mlocked(&self.base) != 0);
         self.show("end", PROCESSES, &mut all, |driver, sink| {
@@ -481,6 +452,7 @@ impl Driver {
                     libc::kill(*pid, libc::SIGKILL);
                     while libc::waitpid(*pid, std::ptr::null_mut(), 0) < 0 {}
                 }
+                self.reader.forget(*pid);
                 *pid = 0;
             }
         }
@@ -496,9 +468,17 @@ impl Driver {
 
     /// Waits until a process has done what it was asked for, or has ended.
     fn wait(&mut self, process: usize) -> Result<Ended> {
+        const SLEEP: Duration = Duration::from_millis(100);
+
         let slot = &self.control.slots[process];
-        let start = Instant::now();
-        loop {
+        let mut slept = Duration::ZERO;
+        while slept < OP_LIMIT {
+            let turn = slot.turn.load(Relaxed);
+            if turn != DONE {
+                // That a child has ended interrupts it, or has done so before.
+                slot.wait_while(turn, Some(SLEEP));
+                slept += SLEEP;
+            }
             if slot.is(DONE) {
                 slot.turn.store(IDLE, Relaxed);
                 return Ok(Ended::Done(slot.ret.load(Relaxed)));
@@ -507,18 +487,13 @@ impl Driver {
             // SAFETY: A child of ours; `status` is ours to write to.
             let gone = unsafe { libc::waitpid(self.pids[process], &mut status, libc::WNOHANG) };
             if gone == self.pids[process] {
+                self.reader.forget(gone);
                 self.pids[process] = 0;
                 slot.turn.store(IDLE, Relaxed);
                 return Ok(Ended::Died(status));
             }
-            if start.elapsed() > OP_LIMIT {
-                bail!("it does not come to its end");
-            }
-            let turn = slot.turn.load(Relaxed);
-            if turn != DONE {
-                slot.wait_while(turn, Some(Duration::from_millis(100)));
-            }
         }
+        bail!("it does not come to its end");
     }
 
     fn op(&mut self, index: usize, op: &Op, all: &mut Hash) -> Result<()> {
@@ -531,7 +506,7 @@ impl Driver {
                 fs::write("/proc/sys/vm/compact_memory", "1")?;
             }
             drain()?;
-            let counters = self.reader.counters(CGROUP)?;
+            let counters = self.reader.counters(&CGROUP)?;
             self.tally.op(op, 0);
             self.show(&what, PROCESSES, all, |driver, sink| {
                 counters.show(&driver.base, sink);
@@ -563,6 +538,9 @@ impl Driver {
             if let Ended::Died(_) = self.wait(new)? {
                 writeln!(self.said, "died {}: the child of {op}", self.name)?;
             }
+        }
+        if op.call == Call::Exec {
+            self.reader.forget(self.pids[op.process]);
         }
         self.tally.op(op, ret);
         all.line(&ret.to_ne_bytes());
@@ -604,7 +582,7 @@ impl Driver {
         if frames {
             self.reader.page_flags(pid, &vmas, sink)?;
         }
-        vmas.retain(Vma::is_in_arena);
+        vmas.retain(is_in_arena);
         self.in_core(process, &vmas, sink)?;
         self.vmas = vmas;
         Ok(())
@@ -612,11 +590,17 @@ impl Driver {
 
     fn in_core(&mut self, process: usize, vmas: &[Vma], sink: &mut dyn Sink) -> Result<()> {
         let vmas = &vmas[..vmas.len().min(RANGES)];
-        for (range, vma) in self.control.ranges.iter().zip(vmas) {
-            range[0].store(vma.start, Relaxed);
-            range[1].store(vma.end, Relaxed);
+        let mut ranges = 0;
+        for (range, vmas) in zip(&self.control.ranges, vmas.chunk_by(is_before)) {
+            if let [first, ..] = vmas
+                && let [.., last] = vmas
+            {
+                range[0].store(first.start, Relaxed);
+                range[1].store(last.end, Relaxed);
+                ranges += 1;
+            }
         }
-        self.control.range_count.store(vmas.len() as u32, Relaxed);
+        self.control.range_count.store(ranges, Relaxed);
         self.control.ask_for(process, MINCORE, &[0; 6]);
         let Ended::Done(failed) = self.wait(process)? else {
             bail!("process {process} died of mincore()");

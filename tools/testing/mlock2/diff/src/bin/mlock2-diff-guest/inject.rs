@@ -17,16 +17,18 @@
 //! - The objects of CONFIG_DEBUG_OBJECTS.
 
 use std::fs;
-use std::io::{Error, Write};
+use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use libc::{c_int, c_long};
 
-use crate::control::{CANNOT_FAIL, NONE_FAILED, ONE_FAILED};
+use mlock2_guest::file::{DEBUGFS, mount_debugfs};
 
-const DEBUGFS: &str = "/sys/kernel/debug";
+use crate::control::{CANNOT_FAIL, NONE_FAILED, ONE_FAILED};
+use crate::sys::result;
+
 const SLAB: &str = "/sys/kernel/slab";
 const NEEDED: &str = "CONFIG_FAULT_INJECTION, CONFIG_FAULT_INJECTION_DEBUG_FS, CONFIG_FAILSLAB, \
     CONFIG_FAIL_PAGE_ALLOC and CONFIG_FAULT_INJECTION_STACKTRACE_FILTER";
@@ -48,18 +50,7 @@ const SLUB: [&str; 11] = [
 
 /// Makes all allocations of a task candidates, those above excepted.
 pub fn set_up() -> Result<()> {
-    // SAFETY: The names are strings.
-    let mounted = unsafe {
-        libc::mount(
-            c"debugfs".as_ptr(),
-            c"/sys/kernel/debug".as_ptr(),
-            c"debugfs".as_ptr(),
-            0,
-            std::ptr::null(),
-        )
-    };
-    if mounted != 0 {
-        let error = Error::last_os_error();
+    if let Err(error) = mount_debugfs() {
         bail!("cannot mount debugfs: {error}; allocations that fail need {NEEDED}");
     }
     let parameters = fs::read_to_string("/proc/cmdline")?;
@@ -179,7 +170,7 @@ fn armed(fd: c_int, nth: u32, number: c_long, a: &[u64; 6]) -> (i64, Option<u32>
     let (wrote, ret, read, disarmed) = unsafe {
         let wrote = libc::pwrite(fd, text.as_ptr().cast(), text.len(), 0);
         let ret = libc::syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
-        let ret = crate::worker::result(ret);
+        let ret = result(ret);
         let read = libc::pread(fd, left.as_mut_ptr().cast(), left.len(), 0);
         let disarmed = libc::pwrite(fd, c"0".as_ptr().cast(), 1, 0);
         (wrote, ret, read, disarmed)

@@ -26,6 +26,7 @@ mod control;
 mod driver;
 mod inject;
 mod observe;
+mod sys;
 mod tally;
 mod worker;
 

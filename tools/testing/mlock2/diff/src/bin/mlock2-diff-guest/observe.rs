@@ -31,12 +31,15 @@
 //! - memory.stat is made to be up to date; see `stir()`.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::collections::btree_map::Entry::{Occupied, Vacant};
+use std::fs::File;
 use std::hash::Hasher;
-use std::io::{ErrorKind, Read, Result, Write};
+use std::io::{Read, Result, Write};
 use std::os::unix::fs::FileExt;
 
 use mlock2_diff::op::{ARENA, ARENA_END, PAGE};
+use mlock2_guest::cgroup::Group;
+use mlock2_guest::proc::{self, FRAME, PRESENT, Vma, first_number, hex, is_first, words};
 
 /// Takes what is seen, piece by piece: a hash of it, or the words.
 pub trait Sink {
@@ -68,26 +71,34 @@ impl Sink for Words {
     }
 }
 
-/// A vma, as far as the driver has a use for it.
-#[derive(Clone, Copy, Default)]
-pub struct Vma {
-    pub start: u64,
-    pub end: u64,
-    pub locked: bool,
-    pub on_fault: bool,
-    /// Bytes.
-    pub rss: u64,
-    pub huge: u64,
-    pub swap: u64,
-    pub locked_rss: u64,
-}
-
-/// Reads files without allocating each time.
+/// Reads files without opening them, and without allocating, each time: a system call is what
+/// takes longest here.
 #[derive(Default)]
 pub struct Reader {
     buffer: Vec<u8>,
+    /// By the process.
+    files: BTreeMap<i32, Files>,
     /// By the process, and the start of the vma.
     known: BTreeMap<(i32, u64), Entry>,
+}
+
+/// What /proc has of a process. Two of them stay with the memory that the process had when they
+/// were opened, so that an exec needs new ones.
+struct Files {
+    status: File,
+    smaps: File,
+    pagemap: File,
+}
+
+impl Files {
+    fn open(pid: i32) -> Result<Self> {
+        let open = |name| File::open(format!("/proc/{pid}/{name}"));
+        Ok(Self {
+            status: open("status")?,
+            smaps: open("smaps")?,
+            pagemap: open("pagemap")?,
+        })
+    }
 }
 
 /// What smaps says of one vma: as it stands there, and without what does not count.
@@ -106,16 +117,27 @@ impl Reader {
         Ok(&self.buffer)
     }
 
+    fn files(files: &mut BTreeMap<i32, Files>, pid: i32) -> Result<&Files> {
+        Ok(match files.entry(pid) {
+            Occupied(entry) => entry.into_mut(),
+            Vacant(entry) => entry.insert(Files::open(pid)?),
+        })
+    }
+
     /// The lines on memory of /proc/PID/status. Returns VmLck in bytes.
     pub fn status(&mut self, pid: i32, sink: &mut dyn Sink) -> Result<u64> {
-        let text = self.read(&format!("/proc/{pid}/status"))?;
+        let file = &Self::files(&mut self.files, pid)?.status;
+        // It comes as one piece, of a kilobyte or two.
+        self.buffer.resize(8 << 10, 0);
+        let len = file.read_at(&mut self.buffer, 0)?;
+        let text = &self.buffer[..len];
         let mut charged = 0;
         for line in text.split(|&b| b == b'\n') {
             if line.starts_with(b"Vm") || line.starts_with(b"Rss") || line.starts_with(b"Huge") {
                 sink.line(line);
             }
             if let Some(rest) = line.strip_prefix(b"VmLck:") {
-                charged = number(rest) * 1024;
+                charged = first_number(rest) * 1024;
             }
         }
         Ok(charged)
@@ -125,7 +147,7 @@ impl Reader {
     pub fn smaps(&mut self, pid: i32, sink: &mut dyn Sink, vmas: &mut Vec<Vma>) -> Result<()> {
         vmas.clear();
         let mut known = std::mem::take(&mut self.known);
-        let mut text = self.read(&format!("/proc/{pid}/smaps"))?;
+        let mut text = whole(&Self::files(&mut self.files, pid)?.smaps, &mut self.buffer)?;
         while let Some(dash) = text.iter().position(|&b| b == b'-') {
             // Most vmas are what they were when we looked last: they need not be taken apart.
             let entry = known.entry((pid, hex(&text[..dash]))).or_default();
@@ -142,40 +164,43 @@ impl Reader {
         Ok(())
     }
 
-    /// Forgets the processes that there were.
-    pub fn forget(&mut self) {
-        self.known.clear();
+    /// Forgets a process: it has ended, or runs another program.
+    pub fn forget(&mut self, pid: i32) {
+        self.files.remove(&pid);
+        self.known.retain(|key, _| key.0 != pid);
     }
 
     /// All pages, as /proc/PID/pagemap has them: present or swapped, of a file, mapped once, guards,
     /// soft-dirty. Not where they are.
     pub fn pagemap(&mut self, pid: i32, vmas: &[Vma], sink: &mut dyn Sink) -> Result<()> {
-        let file = File::open(format!("/proc/{pid}/pagemap"))?;
-        for vma in vmas {
-            let mut line = format!("pages {:x}", vma.start).into_bytes();
-            runs(
-                pagemap(&file, &mut self.buffer, vma)?.map(|entry| entry >> 55),
-                &mut line,
-            );
-            sink.line(&line);
+        let file = &Self::files(&mut self.files, pid)?.pagemap;
+        for vmas in vmas.chunk_by(is_near) {
+            let start = vmas.first().map_or(0, |vma| vma.start);
+            let end = vmas.last().map_or(0, |vma| vma.end);
+            let entries = pagemap(file, &mut self.buffer, start, end)?;
+            for vma in vmas {
+                let mut line = format!("pages {:x}", vma.start).into_bytes();
+                let entries = entries.clone().skip(pages(start, vma.start));
+                let entries = entries.take(pages(vma.start, vma.end));
+                runs(entries.map(|entry| entry >> 55), &mut line);
+                sink.line(&line);
+            }
         }
         Ok(())
     }
 
     /// The flags of the page frames behind that.
     pub fn page_flags(&mut self, pid: i32, vmas: &[Vma], sink: &mut dyn Sink) -> Result<()> {
-        const PRESENT: u64 = 1 << 63;
-        const FRAME: u64 = (1 << 55) - 1;
         // In place of KPF_LOCKED, which comes and goes: that there is a page.
         const PAGE_IS_THERE: u64 = 1 << 0;
 
-        let file = File::open(format!("/proc/{pid}/pagemap"))?;
+        let file = &Self::files(&mut self.files, pid)?.pagemap;
         let flags = File::open("/proc/kpageflags")?;
         for vma in vmas {
             let mut line = format!("frames {:x}", vma.start).into_bytes();
             let mut all = Vec::new();
             let mut ahead: (u64, Vec<u64>) = (0, Vec::new());
-            for entry in pagemap(&file, &mut self.buffer, vma)? {
+            for entry in pagemap(file, &mut self.buffer, vma.start, vma.end)? {
                 if entry & PRESENT == 0 {
                     all.push(0);
                     continue;
@@ -202,7 +227,7 @@ impl Reader {
         Ok(())
     }
 
-    pub fn counters(&mut self, cgroup: &str) -> Result<Counters> {
+    pub fn counters(&mut self, cgroup: &Group) -> Result<Counters> {
         let mut counters = Counters::default();
         let mut take = |text: &[u8], names: &[&str], at: usize| {
             for line in text.split(|&b| b == b'\n') {
@@ -211,7 +236,7 @@ impl Reader {
                         .strip_prefix(name.as_bytes())
                         .and_then(|rest| rest.strip_prefix(b" "))
                     {
-                        counters.0[at + i] = number(value) as i64;
+                        counters.0[at + i] = first_number(value) as i64;
                     }
                 }
             }
@@ -222,7 +247,7 @@ impl Reader {
             0,
         );
         take(
-            self.read(&format!("{cgroup}/memory.stat"))?,
+            self.read(&cgroup.file("memory.stat"))?,
             &Counters::NAMES[Counters::VMSTAT..],
             Counters::VMSTAT,
         );
@@ -278,14 +303,9 @@ impl Counters {
     }
 }
 
-/// Empties the batches and the deltas of all CPUs; drops what is clean in the page cache.
+/// Empties the batches and the deltas of all CPUs, also those of memory.stat.
 pub fn drain() -> Result<()> {
-    fs::write("/proc/sys/vm/drop_caches", "1")?;
-    // A kernel for one CPU has no deltas, and no such file.
-    match fs::write("/proc/sys/vm/stat_refresh", "1") {
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        other => other?,
-    }
+    proc::drain()?;
     stir()
 }
 
@@ -306,10 +326,19 @@ fn stir() -> Result<()> {
     Ok(())
 }
 
-impl Vma {
-    pub fn is_in_arena(&self) -> bool {
-        self.start >= ARENA && self.end <= ARENA_END
-    }
+pub fn is_in_arena(vma: &Vma) -> bool {
+    vma.start >= ARENA && vma.end <= ARENA_END
+}
+
+/// Whether there is no gap between a vma and the next one.
+pub fn is_before(vma: &Vma, next: &Vma) -> bool {
+    vma.end == next.start
+}
+
+/// Whether what is between may be read as well, to save a system call.
+fn is_near(vma: &Vma, next: &Vma) -> bool {
+    const NEAR: u64 = 64;
+    next.start.saturating_sub(vma.end) <= NEAR * PAGE
 }
 
 /// What is above is the kernel's.
@@ -322,82 +351,68 @@ fn entry_of(text: &[u8]) -> Entry {
     for whole in text.split_inclusive(|&b| b == b'\n') {
         entry.raw.extend_from_slice(whole);
         let field = whole.trim_ascii_end();
-        if !field.first().is_some_and(u8::is_ascii_uppercase) {
-            if let Some((start, end)) = header(field, line) {
-                (vma.start, vma.end) = (start, end);
-            }
-        } else if let Some(flags) = field.strip_prefix(b"VmFlags:") {
-            vma.locked = has(flags, b" lo");
-            vma.on_fault = has(flags, b" lf");
+        if is_first(field) {
+            *vma = Vma::new(field).unwrap_or_default();
+            header(field, line);
+            continue;
+        }
+        vma.take(field);
+        if let Some(flags) = field.strip_prefix(b"VmFlags:") {
             line.extend_from_slice(flags);
             break;
-        } else if !field.ends_with(b" 0 kB") {
+        }
+        if !field.ends_with(b" 0 kB") {
             let mut words = field.split(|&b| b == b' ').filter(|word| !word.is_empty());
             let (name, value) = (words.next().unwrap_or(field), words.next().unwrap_or(field));
             line.push(b' ');
             line.extend_from_slice(name);
             line.extend_from_slice(value);
-            match name {
-                b"Rss:" => vma.rss = number(value) * 1024,
-                b"Locked:" => vma.locked_rss = number(value) * 1024,
-                b"AnonHugePages:" => vma.huge = number(value) * 1024,
-                b"Swap:" => vma.swap = number(value) * 1024,
-                _ => {}
-            }
         }
     }
     entry
 }
 
 /// "START-END PERM OFFSET DEV INODE PATH" without the device and the inode.
-fn header(line: &[u8], out: &mut Vec<u8>) -> Option<(u64, u64)> {
+fn header(line: &[u8], out: &mut Vec<u8>) {
     out.clear();
-    let mut words = line.split(|&b| b == b' ').filter(|word| !word.is_empty());
-    let range = words.next()?;
-    let dash = range.iter().position(|&b| b == b'-')?;
-    out.extend_from_slice(range);
+    let words = line.split(|&b| b == b' ').filter(|word| !word.is_empty());
     for (i, word) in words.enumerate() {
-        if i == 2 || i == 3 {
+        if i == 3 || i == 4 {
             continue;
         }
-        out.push(b' ');
+        if i > 0 {
+            out.push(b' ');
+        }
         out.extend_from_slice(word);
     }
-    Some((hex(&range[..dash]), hex(&range[dash + 1..])))
 }
 
-fn hex(text: &[u8]) -> u64 {
-    text.iter().fold(0, |n, b| {
-        n << 4 | u64::from((*b as char).to_digit(16).unwrap_or(0))
-    })
+/// All of a file that has no size.
+fn whole<'a>(file: &File, buffer: &'a mut Vec<u8>) -> Result<&'a [u8]> {
+    const SOME: usize = 16 << 10;
+    let mut len = 0;
+    loop {
+        buffer.resize(buffer.len().max(len + SOME), 0);
+        match file.read_at(&mut buffer[len..], len as u64)? {
+            0 => return Ok(&buffer[..len]),
+            read => len += read,
+        }
+    }
 }
 
-/// The first number in `text`.
-fn number(text: &[u8]) -> u64 {
-    text.iter()
-        .skip_while(|b| !b.is_ascii_digit())
-        .take_while(|b| b.is_ascii_digit())
-        .fold(0, |n, b| n * 10 + u64::from(b - b'0'))
+fn pages(start: u64, end: u64) -> usize {
+    ((end - start) / PAGE) as usize
 }
 
-fn has(text: &[u8], what: &[u8]) -> bool {
-    text.windows(what.len()).any(|at| at == what)
-}
-
-fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
-    bytes
-        .chunks_exact(8)
-        .map(|chunk| chunk.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b)))
-}
-
+/// The entries of a range.
 fn pagemap<'a>(
     file: &File,
     buffer: &'a mut Vec<u8>,
-    vma: &Vma,
-) -> Result<impl Iterator<Item = u64> + 'a> {
-    let len = ((vma.end - vma.start) / PAGE * 8) as usize;
-    buffer.resize(len, 0);
-    file.read_exact_at(buffer, vma.start / PAGE * 8)?;
+    start: u64,
+    end: u64,
+) -> Result<impl Iterator<Item = u64> + Clone + use<'a>> {
+    buffer.resize(pages(start, end) * 8, 0);
+    file.read_exact_at(buffer, start / PAGE * 8)?;
     Ok(words(buffer))
 }
 

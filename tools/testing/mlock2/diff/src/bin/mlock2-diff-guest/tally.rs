@@ -5,8 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mlock2_diff::op::{Call, Op, PAGE, ways};
-
-use crate::observe::Vma;
+use mlock2_guest::proc::Vma;
 
 #[derive(Default)]
 pub struct Tally {

@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::ffi::CStr;
-use std::io::{Error, Result};
+use std::io::Result;
 use std::ptr;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -16,6 +16,7 @@ use mlock2_diff::op::{ARENA, ARENA_END, Call, PAGE};
 use crate::arch;
 use crate::control::{ASKED, Control, DONE, MINCORE, Slot};
 use crate::inject;
+use crate::sys::{result, success};
 
 /// How the program is called to be a worker.
 pub const ARGUMENT: &str = "worker";
@@ -71,20 +72,6 @@ pub fn run(number: usize, again: bool) -> Result<Infallible> {
         worker.slot().ret.store(ret, Relaxed);
         worker.slot().set(DONE);
     }
-}
-
-/// What a system call returned: a negative error, or the result.
-pub fn result(ret: c_long) -> i64 {
-    if ret == -1 {
-        i64::from(-Error::last_os_error().raw_os_error().unwrap_or(0))
-    } else {
-        ret
-    }
-}
-
-/// As `result()`, for results that are no more than a success.
-fn success(ret: c_long) -> i64 {
-    result(ret).min(0)
 }
 
 impl Worker {

@@ -22,6 +22,7 @@ pub fn flag_names(flags: usize) -> String {
         (ACTIVE, "active"),
         (UNEVICTABLE, "unevictable"),
         (MLOCKED, "mlocked"),
+        (GEN, "gen"),
     ] {
         if flags & flag != 0 {
             names.push(name);
@@ -70,8 +71,11 @@ fn flags_change(f: &Folio, old: usize, new: usize) {
         }
         f.claim.set(NOBODY);
     }
-    if new & UNEVICTABLE != 0 && new & ACTIVE != 0 {
-        fail("a folio is active and unevictable");
+    if new & UNEVICTABLE != 0 && new & (ACTIVE | GEN) != 0 {
+        fail("a folio is unevictable, and active or in a generation");
+    }
+    if (old & GEN == 0) != (new & GEN == 0) && !locked {
+        fail("a folio gets into a generation or out of it without the lruvec lock");
     }
 }
 
@@ -222,7 +226,7 @@ pub fn free(folio: *const Folio) {
     if f.list.get() != NO_LIST {
         fail("a folio is freed that is on a list");
     }
-    if f.flags.get() & (LRU | ACTIVE | UNEVICTABLE) != 0 {
+    if f.flags.get() & (LRU | ACTIVE | UNEVICTABLE | GEN) != 0 {
         fail("a folio is freed with flags of the LRU lists");
     }
     if f.mapcount.get() != 0 {
@@ -399,6 +403,9 @@ pub fn list_del(folio: *const Folio) {
 /// `lruvec_add_folio()`
 pub fn lruvec_add_folio(lruvec: &Lruvec, folio: *const Folio) {
     let f = live(folio);
+    if gen_add(lruvec, folio) {
+        return;
+    }
     let lru = lru_of(folio);
     update_lru_size(lruvec, lru, f.nr_pages.get() as i32);
     if lru != LRU_UNEVICTABLE {
@@ -409,11 +416,49 @@ pub fn lruvec_add_folio(lruvec: &Lruvec, folio: *const Folio) {
 /// `lruvec_del_folio()`
 pub fn lruvec_del_folio(lruvec: &Lruvec, folio: *const Folio) {
     let f = live(folio);
+    if gen_del(lruvec, folio, false) {
+        return;
+    }
     let lru = lru_of(folio);
     if lru != LRU_UNEVICTABLE {
         list_del(folio);
     }
     update_lru_size(lruvec, lru, -(f.nr_pages.get() as i32));
+}
+
+/// `lru_gen_add_folio()`
+pub fn gen_add(lruvec: &Lruvec, folio: *const Folio) -> bool {
+    let f = check_list(folio);
+    if !world().lru_gen.get() || test_flag(folio, UNEVICTABLE) {
+        return false;
+    }
+    step!("put {} into a generation", name(folio));
+    let old = f.flags.get();
+    if old & GEN != 0 {
+        fail("a folio is put into a second generation");
+    }
+    set_flags(f, old & !ACTIVE | OLDEST);
+    update_lru_size(lruvec, GENERATION, f.nr_pages.get() as i32);
+    list_add(folio, GENERATION);
+    true
+}
+
+/// `lru_gen_del_folio()`
+pub fn gen_del(lruvec: &Lruvec, folio: *const Folio, reclaiming: bool) -> bool {
+    let f = check_list(folio);
+    if !world().lru_gen.get() || !test_flag(folio, GEN) {
+        return false;
+    }
+    step!("take {} out of its generation", name(folio));
+    let old = f.flags.get();
+    if old & (ACTIVE | UNEVICTABLE) != 0 {
+        fail("a folio in a generation is active or unevictable");
+    }
+    let is_active = !reclaiming && old & GEN == YOUNGEST;
+    set_flags(f, old & !GEN | if is_active { ACTIVE } else { 0 });
+    list_del(folio);
+    update_lru_size(lruvec, GENERATION, -(f.nr_pages.get() as i32));
+    true
 }
 
 /// The list that the flags say, for who has claimed the folio: nobody else changes them.

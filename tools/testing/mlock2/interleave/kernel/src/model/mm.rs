@@ -483,7 +483,8 @@ fn folio_putback_lru(folio: &'static Folio) {
     put(folio);
 }
 
-/// `isolate_lru_folios()`, of a list that has this folio or none.
+/// `isolate_lru_folios()`, of a list that has this folio or none; or of a generation, as
+/// `isolate_folio()`.
 fn isolate_lru_folio(folio: &'static Folio) -> bool {
     let home = seen(u64::from(folio.home.get()));
     let lruvec = &world().lruvecs[home as usize];
@@ -498,8 +499,10 @@ fn isolate_lru_folio(folio: &'static Folio) -> bool {
         && try_get(folio)
     {
         if test_clear_flag(folio, LRU) {
+            if !gen_del(lruvec, folio, true) {
+                update_lru_size(lruvec, list, -pages(folio));
+            }
             folio.list.set(PRIVATE | sched::me());
-            update_lru_size(lruvec, list, -pages(folio));
             taken = true;
         }
         lruvec_unlock(lruvec);
@@ -534,7 +537,8 @@ fn move_folio_to_lru(folio: &'static Folio) {
 /// `shrink_inactive_list()` and `shrink_active_list()`, for a folio of the page cache.
 pub fn reclaim(folio: &'static Folio) {
     // Which list is scanned.
-    let active = seen(u64::from(folio.list.get() & 1)) != 0;
+    let list = folio.list.get();
+    let active = seen(u64::from(list != GENERATION && list & 1 != 0)) != 0;
     if !isolate_lru_folio(folio) {
         return;
     }
@@ -586,6 +590,29 @@ fn shrink_folio(folio: &'static Folio) -> bool {
         set_flag(folio, ACTIVE);
     }
     false
+}
+
+/// `lru_gen_look_around()`: what a vma maps was used, so it goes to the youngest generation. Its list
+/// follows later.
+pub fn lru_gen_look_around(vma: &'static Vma) {
+    lock(&vma.ptl, "lock page table");
+    for pte in &vma.ptes {
+        let pte = seen(u64::from(pte.get().0));
+        let pte = Pte(pte as u8);
+        if !pte.is_present() {
+            continue;
+        }
+        // folio_update_gen()
+        let folio = &world().folios[pte.folio()];
+        let mut old = flags_read(folio);
+        while old & GEN != 0 {
+            let new = old & !GEN | YOUNGEST;
+            if try_cmpxchg(folio, &mut old, new) {
+                break;
+            }
+        }
+    }
+    unlock(&vma.ptl);
 }
 
 pub fn check_move_unevictable_folios(folio: &'static Folio) {

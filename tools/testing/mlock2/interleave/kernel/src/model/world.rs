@@ -19,7 +19,7 @@ pub const LRUVECS: usize = 2;
 pub const PTES: usize = 3;
 /// So few that it can get full: the kernel's is 31.
 pub const BATCH: usize = 3;
-pub const LISTS: usize = 5;
+pub const LISTS: usize = 6;
 
 pub const NOBODY: u8 = 0xff;
 /// No list; or the one that does not exist, of unevictable folios.
@@ -46,11 +46,22 @@ pub const UNEVICTABLE: usize = 1 << PG_UNEVICTABLE;
 pub const MLOCKED: usize = 1 << PG_MLOCKED;
 
 pub const LRU_UNEVICTABLE: u8 = 4;
+/// In the place of the lists of all generations of the multi-gen LRU: the flags say which one a
+/// folio is in, and it may change without a lock.
+pub const GENERATION: u8 = 5;
+
+/// `LRU_GEN_MASK`: 0, or the generation and 1.
+pub const GEN: usize = 3 << 56;
+pub const OLDEST: usize = 1 << 56;
+pub const YOUNGEST: usize = 2 << 56;
 
 /// `folio_lru_list()`
 pub fn list_of(flags: usize) -> u8 {
     if flags & UNEVICTABLE != 0 {
         return LRU_UNEVICTABLE;
+    }
+    if flags & GEN != 0 {
+        return GENERATION;
     }
     let file = if flags & SWAPBACKED == 0 { 2 } else { 0 };
     file + u8::from(flags & ACTIVE != 0)
@@ -282,6 +293,8 @@ pub struct World {
     pub lru_disabled: Cell<bool>,
     /// PREEMPT_RT
     pub rt: Cell<bool>,
+    /// `lru_gen_enabled()`
+    pub lru_gen: Cell<bool>,
     /// Whether what a folio is charged to changes in this scenario, so that reading it is a step.
     pub reparents: Cell<bool>,
     /// The folio that tasks are about.
@@ -367,6 +380,7 @@ impl World {
             events: [const { Cell::new(0) }; EVENTS],
             lru_disabled: Cell::new(false),
             rt: Cell::new(false),
+            lru_gen: Cell::new(false),
             reparents: Cell::new(false),
             focus: Cell::new(0),
         }
