@@ -11,15 +11,25 @@ set -euo pipefail
 
 LINUX=${LINUX:?} O=${O:?} KMAKE=${CHECK_KMAKE:?}
 RUSTC=${CHECK_RUSTC:?} RUSTDOC=${CHECK_RUSTDOC:?} RUSTFMT=${CHECK_RUSTFMT:?} CLIPPY=${CHECK_CLIPPY:?}
+# as the kernel's Makefile
+export RUSTC_BOOTSTRAP=1
 TOP=$(cd "$(dirname "$0")/../.." && pwd)
-OUT=$O/check
+OUT=${OUT:-$O/check}
 die() { printf 'check: error: %s\n' "$*" >&2; exit 1; }
 
 for tool in sparse:sparse mandoc:mandoc rst2html:python3-docutils; do
 	command -v "${tool%:*}" >/dev/null || die "no ${tool%:*} here: 'make setup' as root, or install ${tool#*:}"
 done
-python3 -c 'import git, ply' 2>/dev/null || /usr/bin/python3 -c 'import git, ply' 2>/dev/null ||
-	die "spdxcheck.py wants GitPython and ply: install python3-git and python3-ply"
+# spdxcheck.py takes python3 from PATH: not one
+# (pyenv's, say) that lacks what the distribution's has.
+if ! python3 -c 'import git, ply' 2>/dev/null && /usr/bin/python3 -c 'import git, ply' 2>/dev/null; then
+	python=$(mktemp -d)
+	trap 'rm -r "$python"' EXIT
+	ln -s /usr/bin/python3 "$python/python3"
+	PATH=$python:$PATH
+fi
+python3 -c 'import docutils, git, ply' 2>/dev/null ||
+	die "python3 has no GitPython, ply or docutils, which spdxcheck.py and the check of rst want: install python3-git, python3-ply and python3-docutils"
 [ -f "$O/mm/mlock2/.mlock2.o.cmd" ] || die "$O is not built: 'make kernel' first"
 
 rm -rf "$OUT"
@@ -106,9 +116,7 @@ changed_lines() {
 }
 
 check_spdx() {
-	local python=python3
-	$python -c 'import git, ply' 2>/dev/null || python=/usr/bin/python3
-	$python scripts/spdxcheck.py "${files[@]}"
+	python3 scripts/spdxcheck.py "${files[@]}"
 }
 
 # Who reviews memory mapping, or Rust in mm, hears of each file that is new.
@@ -141,8 +149,7 @@ check_kernel_doc() {
 check_rst() {
 	local f status=0
 	for f in $(git diff --name-only --diff-filter=d pristine HEAD -- 'Documentation/*.rst' ':!*/index.rst'); do
-		python3 -c 'import docutils' 2>/dev/null && python=python3 || python=/usr/bin/python3
-		$python - "$f" <<-'END' || status=1
+		python3 - "$f" <<-'END' || status=1
 		import sys
 		from docutils.core import publish_doctree
 		from docutils.parsers.rst import directives, roles, Directive

@@ -14,11 +14,17 @@ if [ "$1" = --used ]; then
 	used=$2
 	shift 2
 fi
-# The history and MAINTAINERS are not checked here: there is no history, and
-# get_maintainer.pl is asked for each file.
-said=$(cd "$LINUX" && for patch; do
-	./scripts/checkpatch.pl --strict --terse --showfile --show-types --no-summary --root=. \
-		--ignore UNKNOWN_COMMIT_ID,FILE_PATH_CHANGES ${SIGNED:---no-signoff} "$patch" || true
+[ $# -gt 0 ] || { echo 'checkpatch: error: no patches' >&2; exit 1; }
+patches=()
+for patch; do
+	[ -r "$patch" ] || { echo "checkpatch: error: cannot read $patch" >&2; exit 1; }
+	patches+=("$(realpath "$patch")")
+done
+# check.sh does by itself what takes checkpatch.pl a process for each file: SPDX tags
+# and MAINTAINERS. There is no history to look up commits in.
+said=$(cd "$LINUX" && for patch in "${patches[@]}"; do
+	./scripts/checkpatch.pl --strict --terse --showfile --show-types --no-summary --no-tree \
+		--ignore UNKNOWN_COMMIT_ID,FILE_PATH_CHANGES ${SIGNED:---no-signoff} "$patch" 2>&1 || true
 done)
 status=0
 while IFS= read -r line; do

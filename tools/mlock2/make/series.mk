@@ -28,7 +28,7 @@ series: linux
 series-built: $(if $(QUICK),,guest tool)
 	@rm -rf $(SERIES)/mail && mkdir -p $(SERIES)
 	@LINUX=$(LINUX) tools/mlock2/series.py $(ONTO:%=--onto '%') $(SERIES)/mail
-	@LINUX=$(LINUX) SIGNED=--no-tree tools/mlock2/checkpatch.sh $$(find $(SERIES)/mail -name '*.patch' ! -name '0000-*' | sort)
+	@LINUX=$(LINUX) SIGNED=--signoff tools/mlock2/checkpatch.sh $$(find $(SERIES)/mail -name '*.patch' ! -name '0000-*' | sort)
 	@$(if $(QUICK),echo 'series: not built (QUICK=1)',LINUX=$(LINUX) OUT=$(SERIES) CONFIG=$(O)/.config IMAGE=$(KIMAGE) \
 		KMAKE="$(subst -C $(LINUX),-C $(SERIES)/tree,$(KMAKE)) CC='$(KCC)'" \
 		BOOT="$(call boot,$(SERIES)/obj,$(GUEST)/test.plan,test,kunit.enable=1) $(SLOW)" tools/mlock2/series-build.sh)
