@@ -201,7 +201,7 @@ FAIR_PATCHES = $(sort $(wildcard tools/mlock2/fair/*.patch))
 # .configured says that .config is what was asked for: if make is interrupted in
 # the middle of that, kconfig may leave a .config that is not.
 define KERNEL
-$(O)$(1)/.configured: $(call fragments,$(2)) Kconfig $(BUILD)/tools.mk $(if $(wildcard $(O)$(1)/.config),,always)
+$(O)$(1)/.configured: $(call fragments,$(2)) Kconfig $(BUILD)/tools.mk $(wildcard $(LINUX)/.git/pristine.moved) $(if $(wildcard $(O)$(1)/.config),,always)
 	$$(call configure,$(O)$(1),allnoconfig $(2))
 	@# The kernel does not make the bindings again for another bindgen.
 	@rm -f $(O)$(1)/rust/bindings/*_generated.rs
