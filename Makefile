@@ -55,8 +55,12 @@ CHECKS = debug kcsan rt
 ifneq ($(or $(filter-out $(KINDS),$(KIND)),$(word 2,$(KIND))),)
 $(error KIND=$(KIND) is no kind of kernel for ARCH=$(ARCH); there are: $(KINDS))
 endif
-ifneq ($(and $(KIND),$(filter-out kernel% selftest% diff% inject% stress%,$(MAKECMDGOALS))),)
+ifneq ($(and $(KIND),$(filter-out kernel% selftest% diff% inject% stress% deb%,$(MAKECMDGOALS))),)
 $(error KIND=$(KIND) is for kernel, selftest, diff, inject, stress and stress-ng)
+endif
+ifneq ($(filter distro,$(KIND))$(filter deb%,$(MAKECMDGOALS)),)
+# as Debian's kernel; see tools/mlock2/make/deb.mk
+GCC ?= $(if $(filter clang,$(CC)),,1)
 endif
 ifneq ($(and $(FAIR),$(filter-out selftest% diff% stress%,$(MAKECMDGOALS))),)
 $(error FAIR=$(FAIR) is for selftest, diff, stress and stress-ng)
@@ -115,6 +119,8 @@ help:
 	@echo 'make kernel     build the kernel with CONFIG_MLOCK2=y in build/$(ARCH)'
 	@echo 'make kernel-c   the same with CONFIG_MLOCK2=n in build/$(ARCH)-c'
 	@echo 'make kernel-fair   that one with the best C, of tools/mlock2/fair/, in build/$(ARCH)-fair'
+	@echo 'make deb        a Debian package with the kernel, configured as Debian'"'"'s own (deb-c: the same with CONFIG_MLOCK2=n)'
+	@echo '                CONFIG=/path FLAVOUR=cloud|generic|rt LOCALMODCONFIG=1 LSMOD=file DEBUG_INFO=1 CC=clang'
 	@echo 'make linux      lay this repository over the stock source in build/linux'
 	@echo 'make changes    show what that changes in the stock source'
 	@echo 'make setup      install what is missing (as root, on Debian 12 or 13)'
@@ -192,7 +198,7 @@ endef
 # The best C: patches to the mm/mlock.c that the C twin has
 FAIR_PATCHES = $(sort $(wildcard tools/mlock2/fair/*.patch))
 
-# KERNEL(suffix, fragments): the kernel $(BUILD)/$(ARCH)<suffix>, its C twin, and
+# KERNEL(suffix, fragments, what configures it): the kernel $(BUILD)/$(ARCH)<suffix>, its C twin, and
 # that with the best C.
 #
 # The twin is the same build with the one option off. The third kernel is the twin
@@ -202,7 +208,7 @@ FAIR_PATCHES = $(sort $(wildcard tools/mlock2/fair/*.patch))
 # the middle of that, kconfig may leave a .config that is not.
 define KERNEL
 $(O)$(1)/.configured: $(call fragments,$(2)) Kconfig $(BUILD)/tools.mk $(wildcard $(LINUX)/.git/pristine.moved) $(if $(wildcard $(O)$(1)/.config),,always)
-	$$(call configure,$(O)$(1),allnoconfig $(2))
+	$$(call $(or $(3),configure),$(O)$(1),allnoconfig $(2))
 	@# The kernel does not make the bindings again for another bindgen.
 	@rm -f $(O)$(1)/rust/bindings/*_generated.rs
 	@{ $(call wanted,$(call fragments,$(2))) | grep -vxFf $(O)$(1)/.config; \
@@ -258,7 +264,8 @@ kernel$(1)-fair-built: kernel$(1)-c-built $(O)$(1)-fair/.configured $(O)$(1)-fai
 	@if ! grep -q ' munlock_pte_range$$$$' $(O)$(1)-fair/System.map; then echo 'build: error: $(O)$(1)-fair has not the best C in it' >&2; exit 1; fi
 endef
 $(eval $(call KERNEL,,$(KCONFIGS)))
-$(foreach kind,$(KINDS),$(eval $(call KERNEL,-$(kind),$(KCONFIGS) $(if $(filter $(CHECKS),$(kind)),mlock2_fail.config) mlock2-$(kind).config)))
+$(foreach kind,$(filter-out distro,$(KINDS)),$(eval $(call KERNEL,-$(kind),$(KCONFIGS) $(if $(filter $(CHECKS),$(kind)),mlock2_fail.config) mlock2-$(kind).config)))
+include tools/mlock2/make/deb.mk
 
 #
 # The guest: PID 1, demonstration and selftests, and the tool that boots it
@@ -352,7 +359,7 @@ RACES = data-race in set_tlb_ubc_flush_pending&unknown origin, with read \
 KNOWN = $(if $(filter kcsan,$(KIND)),$(RACES))
 # machine(build tree, more arguments of QEMU, more kernel parameters): what all boots have in common
 machine = $(TOOL) boot --image $(1)/$(KIMAGE_FILE) --gen-init-cpio $(1)/usr/gen_init_cpio \
-	$(QEMU:%=--qemu %) --qemu-args='$(QEMU_ARGS) $(2)' --tcg $(TCG) \
+	$(module_files) $(QEMU:%=--qemu %) --qemu-args='$(QEMU_ARGS) $(2)' --tcg $(TCG) \
 	--console $(CONSOLE) --init $(GUEST)/init \
 	$(CPUS:%=--cpus %) $(MEM:%=--mem %) $(if $(KNOWN),--known '$(KNOWN)') --name '$(call name_of,$(1))' --append '$(KPARAMS) $(3)'
 # The kernels that have the events of include/trace/events/mlock.h
@@ -429,8 +436,8 @@ selftest: linux
 	@$(MAKE) selftest-built
 selftest-built: $(if $(USER_CC),,no-user-cc) kernel-tested guest tool
 	@$(call boot,$(O_TESTED),$(GUEST)/test.plan,test,$(if $(FAIR),,kunit.enable=1)) $(SLOW)
-	@# C has no KUnit test
-	@$(if $(FAIR),,tools/mlock2/kunit.sh $(LINUX) $(O_TESTED)/test/console.log | tail -n 2)
+	@# C has no KUnit test, and neither has a distribution's kernel
+	@$(if $(FAIR)$(filter distro,$(KIND)),,tools/mlock2/kunit.sh $(LINUX) $(O_TESTED)/test/console.log | tail -n 2)
 
 # Those first that matter most to the series
 TEST_ARCHS ?= arm64 mips64el riscv64 um mips64 powerpc64le s390 arm loongarch64

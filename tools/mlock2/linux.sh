@@ -21,6 +21,10 @@ say() { printf 'linux: %s\n' "$*"; }
 die() { printf 'linux: error: %s\n' "$*" >&2; exit 1; }
 # shellcheck source=tools/mlock2/overlay.sh
 . "$TOP/tools/mlock2/overlay.sh"
+# shellcheck disable=SC2034 # for debian.sh
+INSTEAD='KSRC=/path/to/linux'
+# shellcheck source=tools/mlock2/debian.sh
+. "$TOP/tools/mlock2/debian.sh"
 
 # One at a time: two builds may have been started.
 mkdir -p "$BUILD"
@@ -30,54 +34,16 @@ flock 9
 git -C "$TOP" rev-parse --git-dir >/dev/null ||
 	die "git does not take $TOP for a repository (see above): use a clone, as its owner"
 
-# Where apt has Debian from; nothing if it has no lists yet.
-debian_mirror() {
-	apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' |
-		awk '$1 == "Debian" && uri == "" { uri = $2 } END { print uri }'
-}
-
-# Debian's linux-source package, from whichever release carries 7.3; apt
-# checks the signature. Nothing of the machine's own apt set-up is touched.
-fetch_debian() {
-	local dir=$BUILD/source suite deb opts mirror
-	mkdir -p "$dir"
-	deb=$(find "$dir" -maxdepth 1 -name "linux-source-$SERIES*.deb" | head -n 1)
-	if [ -z "$deb" ]; then
-		command -v apt-get >/dev/null || die "no apt-get here to fetch the source with: give your own tree with KSRC=/path/to/linux"
-		# the mirror that this machine uses already
-		mirror=$(debian_mirror)
-		if [ -z "$mirror" ] && [ "$(id -u)" = 0 ]; then
-			apt-get -q update >"$dir/apt.log" 2>&1 || true
-			mirror=$(debian_mirror)
-		fi
-		[ -n "$mirror" ] || die "apt has no Debian mirror ('apt-get update' may help): give your own tree with KSRC=/path/to/linux"
-		for suite in trixie-backports trixie forky sid; do
-			rm -rf "$dir/apt"
-			mkdir -p "$dir/apt/lists/partial" "$dir/apt/cache/archives/partial" "$dir/apt/parts"
-			printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n' \
-				"$mirror" "$suite" >"$dir/apt/parts/linux.sources"
-			opts=(-q -o "Dir::Etc::SourceList=/dev/null" -o "Dir::Etc::SourceParts=$dir/apt/parts"
-			      -o "Dir::State::Lists=$dir/apt/lists" -o "Dir::Cache=$dir/apt/cache"
-			      -o "Dir::State::status=/dev/null" -o "APT::Sandbox::User=")
-			say "looking for linux-source-$SERIES in Debian $suite"
-			apt-get "${opts[@]}" update >"$dir/apt.log" 2>&1 || continue
-			# under its name only when it is complete
-			rm -rf "$dir/new"
-			mkdir "$dir/new"
-			(cd "$dir/new" && apt-get "${opts[@]}" download "linux-source-$SERIES") >>"$dir/apt.log" 2>&1 || continue
-			mv "$dir"/new/*.deb "$dir/"
-			break
-		done
-		rm -rf "$dir/apt" "$dir/new"
-		deb=$(find "$dir" -maxdepth 1 -name "linux-source-$SERIES*.deb" | head -n 1)
-		[ -n "$deb" ] || die "Debian has no linux-source-$SERIES to fetch (log: $dir/apt.log): give your own tree with KSRC=/path/to/linux"
-	fi
+# The user has none: Debian's
+unpack_debian() {
+	local deb
+	fetch_package "linux-source-$SERIES"
 	say "unpacking $(basename "$deb")"
-	rm -rf "$dir/deb"
-	dpkg-deb -x "$deb" "$dir/deb"
+	rm -rf "$BUILD/source/deb"
+	dpkg-deb -x "$deb" "$BUILD/source/deb"
 	mkdir -p "$LINUX.new"
-	tar -C "$LINUX.new" --strip-components=1 -xf "$dir/deb/usr/src/linux-source-$SERIES.tar.xz"
-	rm -rf "$dir/deb"
+	tar -C "$LINUX.new" --strip-components=1 -xf "$BUILD/source/deb/usr/src/linux-source-$SERIES.tar.xz"
+	rm -rf "$BUILD/source/deb"
 }
 
 check_ksrc() {
@@ -134,7 +100,7 @@ if [ -d "$LINUX" ]; then
 fi
 if [ ! -d "$LINUX" ]; then
 	rm -rf "$LINUX.new"
-	if [ -n "$KSRC" ]; then copy_ksrc; else fetch_debian; fi
+	if [ -n "$KSRC" ]; then copy_ksrc; else unpack_debian; fi
 	say "recording the pristine source"
 	cd "$LINUX.new"
 	git init -q -b mlock2 .
