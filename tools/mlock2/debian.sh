@@ -10,10 +10,14 @@ debian_mirror() {
 		awk '$1 == "Debian" && uri == "" { uri = $2 } END { print uri }'
 }
 
-# fetch_package NAME: the package as a file in $BUILD/source, which $deb is then; apt
-# checks the signature. Nothing of the machine's own apt set-up is touched.
+# fetch_package NAME [DIR [SUITE...]]: the package as a file in DIR, $BUILD/source if not
+# given, which $deb is then; apt checks the signature. Nothing of the machine's own apt
+# set-up is touched.
 fetch_package() {
-	local name=$1 dir=$BUILD/source suite opts mirror
+	local name=$1 dir=${2:-$BUILD/source} suite suites opts mirror
+	shift "$(($# < 2 ? $# : 2))"
+	suites=("$@")
+	[ $# -gt 0 ] || suites=(trixie-backports trixie forky sid)
 	mkdir -p "$dir"
 	deb=$(find "$dir" -maxdepth 1 -name "$name*.deb" | head -n 1)
 	[ -z "$deb" ] || return 0
@@ -25,7 +29,7 @@ fetch_package() {
 		mirror=$(debian_mirror)
 	fi
 	[ -n "$mirror" ] || die "apt has no Debian mirror ('apt-get update' may help): give your own ($INSTEAD)"
-	for suite in trixie-backports trixie forky sid; do
+	for suite in "${suites[@]}"; do
 		rm -rf "$dir/apt"
 		mkdir -p "$dir/apt/lists/partial" "$dir/apt/cache/archives/partial" "$dir/apt/parts"
 		printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n' \

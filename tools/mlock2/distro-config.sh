@@ -131,7 +131,7 @@ kmake olddefconfig
 
 if [ -n "$LOCALMODCONFIG" ]; then
 	{
-		if [ -n "$LSMOD" ]; then cat "$LSMOD"; else lsmod || true; fi
+		if [ -n "$LSMOD" ]; then cat "$LSMOD"; else lsmod 2>/dev/null || true; fi
 		# what a virtual machine boots Debian from, and what the tests use
 		for module in virtio_blk virtio_net virtio_scsi virtio_balloon virtio_rng virtiofs 9p 9pnet_virtio \
 			sd_mod sr_mod ahci nvme xfs vfat isofs overlay autofs4 efivarfs loop brd zram \
@@ -142,6 +142,7 @@ if [ -n "$LOCALMODCONFIG" ]; then
 	before=$(grep -c '=m$' "$new")
 	kmake "LSMOD=$O/lsmod" localmodconfig < <(yes '' 2>/dev/null)
 	say "LOCALMODCONFIG=1: $(grep -c '=m$' "$new") modules of $before"
+	cp "$new" "$new.base"
 fi
 
 #

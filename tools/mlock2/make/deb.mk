@@ -56,3 +56,11 @@ deb-built: kernel-distro-built
 	$(call package,$(O)-distro)
 deb-c-built: kernel-distro-c-built
 	$(call package,$(O)-distro-c)
+
+# With which kernels and compilers this works (COMPILERS="clang-22:rustc:bindgen ...",
+# VERSIONS="trixie-backports/7.2 ...")
+COMPILERS ?=
+VERSIONS ?=
+.PHONY: versions
+versions: setup
+	@COMPILERS='$(COMPILERS)' JOBS=$(JOBS) tools/mlock2/versions.sh $(VERSIONS)
