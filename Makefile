@@ -75,7 +75,7 @@ ifneq ($(and $(filter-out x86_64,$(ARCH)),$(filter bench% profile% shell% stress
 $(error $(MAKECMDGOALS) is for ARCH=x86_64 only)
 endif
 
-export BUILD KSRC KARCH_PACKAGES
+export BUILD KSRC KARCH_PACKAGES GCC
 # Neither this Makefile's variables nor its flags are the kernel's.
 unexport ARCH
 # A clone in another directory finds the same objects in ccache.

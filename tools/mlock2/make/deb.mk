@@ -8,6 +8,10 @@
 DISTRO_GIVEN = $(strip $(foreach v,CONFIG FLAVOUR LOCALMODCONFIG LSMOD DEBUG_INFO,$(if $(filter command,$(origin $(v))),$(v)='$($(v))')))
 DISTRO_OPTIONS = $(BUILD)/distro.options
 ifeq ($(KIND),distro)
+# Debian has its configurations for the machine's own architecture alone.
+ifneq ($(ARCH),$(patsubst aarch64,arm64,$(shell uname -m)))
+$(error KIND=distro and make deb are for this machine's architecture, so not for ARCH=$(ARCH))
+endif
 $(shell mkdir -p $(BUILD); echo "$(DISTRO_GIVEN)" >$(DISTRO_OPTIONS).new; \
 	if [ ! -e $(DISTRO_OPTIONS) ] || { [ -n "$(DISTRO_GIVEN)" ] && ! cmp -s $(DISTRO_OPTIONS).new $(DISTRO_OPTIONS); }; \
 	then mv $(DISTRO_OPTIONS).new $(DISTRO_OPTIONS); else rm $(DISTRO_OPTIONS).new; fi)
