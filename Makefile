@@ -121,6 +121,7 @@ help:
 	@echo 'make kernel-fair   that one with the best C, of tools/mlock2/fair/, in build/$(ARCH)-fair'
 	@echo 'make deb        a Debian package with the kernel, configured as Debian'"'"'s own (deb-c: the same with CONFIG_MLOCK2=n)'
 	@echo '                CONFIG=/path FLAVOUR=cloud|generic|rt LOCALMODCONFIG=1 LSMOD=file DEBUG_INFO=1 CC=clang'
+	@echo 'make test-apply what tools/mlock2/apply does to kernel trees in all states'
 	@echo 'make versions   to which versions of Linux this applies, and which compilers compile it (COMPILERS=...)'
 	@echo 'make linux      lay this repository over the stock source in build/linux'
 	@echo 'make changes    show what that changes in the stock source'

@@ -68,3 +68,8 @@ VERSIONS ?=
 .PHONY: versions
 versions: setup
 	@COMPILERS='$(COMPILERS)' JOBS=$(JOBS) tools/mlock2/versions.sh $(VERSIONS)
+
+# A tree of one's own, see tools/mlock2/apply
+.PHONY: test-apply
+test-apply: linux
+	@tools/mlock2/apply-test.sh $(LINUX) $(BUILD)/apply-test
