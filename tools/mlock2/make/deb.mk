@@ -51,7 +51,8 @@ define package
 	@echo 'deb: $(1), with all modules of its configuration (hours, the first time)'
 	@rm -f $(BUILD)/linux-*.deb $(BUILD)/linux-upstream_*
 	@DEB_BUILD_OPTIONS=terse DEB_BUILD_PROFILES='pkg.linux-upstream.nokernelheaders pkg.linux-upstream.nokerneldbg' \
-		KDEB_CHANGELOG_DIST=unstable $(KMAKE) CC='$(KCC)' O=$(1) bindeb-pkg 2>&1 | $(call progress,$(1)/deb)
+		KDEB_CHANGELOG_DIST=unstable KDEB_PKGVERSION=$$(. tools/mlock2/overlay.sh; version $(LINUX))-$$(date -u +%Y%m%d%H%M) \
+		$(KMAKE) CC='$(KCC)' O=$(1) bindeb-pkg 2>&1 | $(call progress,$(1)/deb)
 	@mkdir -p $(BUILD)/deb && mv $(BUILD)/linux-image-*.deb $(BUILD)/deb
 	@rm -f $(BUILD)/linux-*.deb $(BUILD)/linux-upstream_*
 	@ls -sh $(BUILD)/deb/linux-image-*.deb
