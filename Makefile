@@ -55,8 +55,12 @@ CHECKS = debug kcsan rt coverage
 ifneq ($(or $(filter-out $(KINDS),$(KIND)),$(word 2,$(KIND))),)
 $(error KIND=$(KIND) is no kind of kernel for ARCH=$(ARCH); there are: $(KINDS))
 endif
-ifneq ($(and $(KIND),$(filter-out kernel% selftest% diff% inject% stress% coverage%,$(MAKECMDGOALS))),)
+ifneq ($(and $(KIND),$(filter-out kernel% selftest% diff% inject% stress% coverage% deb%,$(MAKECMDGOALS))),)
 $(error KIND=$(KIND) is for kernel, selftest, diff, inject, stress and stress-ng)
+endif
+ifneq ($(filter distro,$(KIND))$(filter deb%,$(MAKECMDGOALS)),)
+# as Debian's kernel; see tools/mlock2/make/deb.mk
+GCC ?= $(if $(filter clang,$(CC)),,1)
 endif
 ifneq ($(and $(FAIR),$(filter-out selftest% diff% stress%,$(MAKECMDGOALS))),)
 $(error FAIR=$(FAIR) is for selftest, diff, stress and stress-ng)
@@ -82,6 +86,9 @@ Build
   kernel-fair     the C one with the best C of tools/mlock2/fair/, in build/$(ARCH)-fair
   linux           lay this repository over the stock source, in build/linux
   changes         show what that changes in the stock source
+  deb             a Debian package with the kernel, configured as Debian's own
+                  (deb-c: the C one; CONFIG=/path FLAVOUR=cloud|generic|rt LOCALMODCONFIG=1
+                  LSMOD=file DEBUG_INFO=1 CC=clang)
   setup           install what is missing (as root, on Debian 12 or 13)
   shell           a shell in the kernel, with the files of this machine
   clean           remove the build trees; distclean: all of build/
@@ -100,6 +107,9 @@ More tests
   interleave      every interleaving of the page part with the rest of mm, in Rust and in C, on the host
   spin            the protocol of the batches on one page, checked by spin
   mutants         mutation testing (1 to 2 hours; MUTANT="walk-* batch-*" selects)
+  test-apply      what tools/mlock2/apply does to kernel trees in all states
+  versions        to which versions of Linux this applies, and which compilers compile it
+                  (COMPILERS=...)
   coverage        the lines of the Rust that no test executes
 
 Benchmarks
@@ -130,6 +140,7 @@ help:
 # One file per subject. A later one may use what an earlier one defines in its
 # targets and prerequisites.
 include tools/mlock2/make/kernel.mk
+include tools/mlock2/make/deb.mk
 include tools/mlock2/make/guest.mk
 include tools/mlock2/make/test.mk
 include tools/mlock2/make/bench.mk
