@@ -105,6 +105,7 @@ help:
 	@echo 'make diff-seeds  the same for many seeds, and on from where it was stopped (OPS=50000 SEEDS=1-200)'
 	@echo 'make stress     locked memory under load (STRESS_ARGS="--seconds 120")'
 	@echo 'make stress-ng  what Debian'"'"'s stress-ng has that locks memory'
+	@echo 'make test-programs  programs of Debian 13 that lock memory, on both kernels (as root; PROGRAM="gpg qemu" selects)'
 	@echo 'make inject     allocations of mlock and its relatives fail, one after the other, on both kernels'
 	@echo 'make interleave every interleaving of the page part with the rest of mm, in Rust and in C, on the host'
 	@echo 'make spin       the protocol of the batches on one page, checked by spin'
@@ -738,6 +739,8 @@ stress-ng-built: kernel-tested guest tool
 		>$(STRESS_NG)/plan
 	@$(call machine,$(O_TESTED)) --accel $(ACCEL) --mem 512 --cpus 4 $(LOAD) --bin $(STRESS_NG) --plan $(STRESS_NG)/plan \
 		--file /usr/bin/stress-ng $$(ldd /usr/bin/stress-ng | sed -n 's/.*=> \([^ ]*\) .*/--file \1/p') --work $(O_TESTED)/stress-ng
+
+include tools/mlock2/make/programs.mk
 
 .PHONY: test-configs test-configs-built
 test-configs: linux

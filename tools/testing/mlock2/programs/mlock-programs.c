@@ -232,11 +232,12 @@ static bool start(struct job *job, const struct program *p, const char *const *a
 		  bool limited)
 {
 	int in[2];
+	pid_t pid;
 
 	if (pipe2(in, O_CLOEXEC))
 		return false;
-	job->pid = fork();
-	if (!job->pid) {
+	pid = fork();
+	if (!pid) {
 		int out = open(OUT, O_WRONLY | O_CREAT | O_APPEND, 0666);
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -254,7 +255,9 @@ static bool start(struct job *job, const struct program *p, const char *const *a
 	}
 	close(in[0]);
 	job->in = in[1];
-	return job->pid > 0;
+	/* The job is in memory that the child shares. */
+	job->pid = pid;
+	return pid > 0;
 }
 
 /* The wait status once it has ended by itself. */
@@ -800,7 +803,7 @@ static bool is_charged(const struct job *job)
 
 static const char *const gpg_argv[] = {
 	"gpg", "--homedir", DIR "/gpg", "--no-autostart", "--batch", "--pinentry-mode", "loopback",
-	"--passphrase-fd", "0", "-c", "-o", DIR "/text.gpg", DIR "/text", NULL,
+	"--s2k-count", "65536", "--passphrase-fd", "0", "-c", "-o", DIR "/text.gpg", DIR "/text", NULL,
 };
 
 static bool gpg_prepare(struct job *job)
@@ -1271,5 +1274,10 @@ int main(int argc, char **argv)
 	umask(0);
 	signal(SIGPIPE, SIG_IGN);
 	enter_debian();
+	/* "mlock-programs run COMMAND": to look at things by hand */
+	if (argc > 2 && !strcmp(argv[1], "run")) {
+		execvp(argv[2], argv + 2);
+		ksft_exit_fail_msg("%s: %s\n", argv[2], strerror(errno));
+	}
 	return test_harness_run(argc, argv);
 }
