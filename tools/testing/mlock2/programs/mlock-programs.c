@@ -367,8 +367,11 @@ static bool look_at(pid_t pid, struct locked *l)
 	if (!f)
 		return false;
 	while (fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%lx-%lx %7s", &start, &end, perms) == 3)
+		/* Only the first line of a mapping begins with a small letter. */
+		if (line[0] < 'A' || line[0] > 'Z') {
+			sscanf(line, "%lx-%lx %7s", &start, &end, perms);
 			continue;
+		}
 		for (unsigned int i = 0; i < ARRAY_SIZE(keys); i++) {
 			size_t n = strlen(keys[i]);
 
@@ -1252,8 +1255,13 @@ static void enter_debian(void)
 	char path[64];
 
 	must(!mkdir(ROOT, 0755), "cannot make " ROOT);
-	must(!mount("debian", ROOT, "9p", MS_RDONLY, "trans=virtio,version=9p2000.L,cache=loose,msize=262144"),
-	     "no root file system of Debian");
+	/* It may be a part of the initramfs, for a machine that has no 9P. */
+	if (!access("/debian/usr", F_OK))
+		must(!mount("/debian", ROOT, NULL, MS_BIND, NULL), "/debian");
+	else
+		must(!mount("debian", ROOT, "9p", MS_RDONLY,
+			    "trans=virtio,version=9p2000.L,cache=loose,msize=262144"),
+		     "no root file system of Debian");
 	for (unsigned int i = 0; i < ARRAY_SIZE(kept); i++) {
 		snprintf(path, sizeof(path), ROOT "%s", kept[i]);
 		must(!mount(kept[i], path, NULL, MS_BIND | MS_REC, NULL), kept[i]);
