@@ -585,9 +585,9 @@ static bool squeeze(FIXTURE_DATA(programs) *self)
 
 	snprintf(path, sizeof(path), "%s/memory.reclaim", self->group.path);
 	for (int i = 0, more = 8; i < 40 && more; i++) {
-		/* In the end it always says that there was not as much as that. */
-		if (write_str(path, "512M swappiness=200") == -EINVAL)
-			write_str(path, "512M");
+		/* Anonymous memory and tmpfs first. In the end it fails, for want of more. */
+		write_str(path, "512M swappiness=max");
+		write_str(path, "512M");
 		gone = !count_entries(self->area_map, self->area, pages, PM_PRESENT);
 		more -= gone;
 	}
@@ -679,13 +679,17 @@ TEST_F_TIMEOUT(programs, locked, TIMEOUT)
 
 TEST_F_TIMEOUT(programs, unlocked, TIMEOUT)
 {
-	unsigned long secrets, plains;
+	unsigned long secrets = 0, plains;
 
 	if (!variant->p->unlocked)
 		SKIP(return, "it always locks");
 	START(variant->p->unlocked);
-	EXPECT_EQ(true, squeeze(self));
-	ASSERT_EQ(true, search(&self->swap, self->job.secret, self->plain, &secrets, &plains));
+	/* A page that it has just used may stay for a while. */
+	for (int i = 0; i < 10 && !secrets; i++) {
+		EXPECT_EQ(true, squeeze(self));
+		ASSERT_EQ(true, search(&self->swap, self->job.secret, self->plain,
+				       &secrets, &plains));
+	}
 	EXPECT_LT(0, secrets);
 	if (!secrets)
 		show_memory(self);
