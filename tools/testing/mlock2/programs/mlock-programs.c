@@ -349,7 +349,7 @@ static void look_at_pages(pid_t pid, unsigned long start, unsigned long end,
 		l->samples++;
 		if (flags & BIT_ULL(KPF_ZERO_PAGE_BIT))
 			l->zero++;
-		else if (flags & BIT_ULL(KPF_MLOCKED) && flags & BIT_ULL(KPF_UNEVICTABLE))
+		else if (flags & BIT_ULL(KPF_MLOCKED))
 			l->mlocked++;
 		/* A large folio that is mapped in part only is not. */
 		else if (flags & (BIT_ULL(HEAD_BIT) | BIT_ULL(TAIL_BIT)))
@@ -532,12 +532,15 @@ static bool start_plain(FIXTURE_DATA(programs) *self)
 FIXTURE_SETUP(programs)
 {
 	const char *why;
+	char out[256];
 
 	memset(self, 0, sizeof(*self));
 	/* Ask drop_caches not to log each time. */
 	write_str("/proc/sys/vm/drop_caches", "4");
 	self->mlocked = count_mlocked();
 	ASSERT_LE(0, self->mlocked);
+	/* If a test before was ended for taking too long */
+	CLIENT(out, "rm", "-rf", DIR);
 	ASSERT_EQ(0, mkdir(DIR, 0777));
 	ASSERT_EQ(0, chmod(DIR, 0777));
 	why = swap_start(&self->swap, SWAP_SIZE / psize());
@@ -563,7 +566,6 @@ static bool is_empty(const struct group *group)
 
 FIXTURE_TEARDOWN_PARENT(programs)
 {
-	static const char *const rm[] = { "rm", "-rf", DIR, NULL };
 	char path[128], out[256];
 
 	if (self->group.path[0]) {
@@ -573,7 +575,7 @@ FIXTURE_TEARDOWN_PARENT(programs)
 	}
 	group_stop(&self->group);
 	swap_stop(&self->swap);
-	client(out, sizeof(out), rm);
+	CLIENT(out, "rm", "-rf", DIR);
 }
 
 /* Have all go that can. Whether that was all of what is not locked. */
