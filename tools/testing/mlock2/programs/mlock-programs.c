@@ -45,8 +45,8 @@
 
 #define KB (1UL << 10)
 #define MB (1UL << 20)
-#define TIMEOUT 600		/* of a test */
-#define PATIENCE 240		/* for a program to do something, in seconds */
+#define TIMEOUT 1800		/* of a test */
+#define PATIENCE 600		/* for a program to do something, in seconds */
 #define SWAP_SIZE (320 * MB)
 #define PLAIN_SIZE (16 * MB)
 /* Less than any of them wants to lock. */
@@ -698,7 +698,7 @@ TEST_F_TIMEOUT(programs, unlocked, TIMEOUT)
 }
 
 /* What it says, and whether it goes on. */
-#define EXPECT_REFUSED() do {						\
+#define EXPECT_REFUSED(kind) do {					\
 	const struct program *p_ = variant->p;				\
 	const char *said_ = NULL;					\
 	int status_ = 0;						\
@@ -709,7 +709,8 @@ TEST_F_TIMEOUT(programs, unlocked, TIMEOUT)
 		said_ = output_line(OUT, p_->says);			\
 		EXPECT_NE(NULL, said_);					\
 		if (said_)						\
-			ksft_print_msg("same: %s: says: %s\n", variant->p->name, without_time(said_)); \
+			ksft_print_msg("%s: %s: says: %s\n", kind, p_->name,	\
+				       without_time(said_));		\
 		else							\
 			show_output(OUT);				\
 	} else {							\
@@ -720,7 +721,7 @@ TEST_F_TIMEOUT(programs, unlocked, TIMEOUT)
 		terminate_all(&self->group);				\
 	}								\
 	EXPECT_EQ(true, WAIT_FOR(has_ended(&self->job, &status_)));	\
-	ksft_print_msg("same: %s: %s, status %#x\n", variant->p->name,	\
+	ksft_print_msg("%s: %s: %s, status %#x\n", kind, p_->name,	\
 		       p_->goes_on ? "does its job until SIGTERM" : "ends", status_); \
 	if (!p_->says) {						\
 		EXPECT_EQ(0, status_);					\
@@ -730,7 +731,7 @@ TEST_F_TIMEOUT(programs, unlocked, TIMEOUT)
 TEST_F_TIMEOUT(programs, refused, TIMEOUT)
 {
 	ASSERT_EQ(true, start(&self->job, variant->p, variant->p->argv, true));
-	EXPECT_REFUSED();
+	EXPECT_REFUSED("same");
 }
 
 /* Each refusal that mlock-why tells of, which must all be of that kind. */
@@ -775,7 +776,7 @@ TEST_F_TIMEOUT(programs, explained, TIMEOUT)
 	for (unsigned int i = 0; variant->p->argv[i]; i++)
 		argv[n++] = variant->p->argv[i];
 	ASSERT_EQ(true, start(&self->job, variant->p, argv, true));
-	EXPECT_REFUSED();
+	EXPECT_REFUSED("with mlock-why");
 	found = count_explained(variant->p, &wrong);
 	EXPECT_EQ(0, wrong);
 	if (variant->p->caller) {
