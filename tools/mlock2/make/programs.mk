@@ -14,10 +14,11 @@ $(DISTRO)/bin/mlock-programs: tools/testing/mlock2/programs/mlock-programs.c \
 	@$(USER_CC) -static -O2 -Wall -isystem $(call headers,$(call headers_of,native)) -I$(LINUX)/tools/include \
 		-I$(SELFTEST_DIR) -I$(SELFTEST_DIR)/mm -o $@ $< $(SELFTEST_DIR)/mm/vm_util.c
 
-# programs_boot(build tree, name of this boot). norandmaps: the same mappings each time
+# programs_boot(build tree, name of this boot). The guest's clock counts instructions, so that no
+# program runs out of time on a machine that is busy; norandmaps: the same mappings each time
 VIRTFS = -virtfs local$(comma)path=$(DISTRO)/root$(comma)mount_tag=debian$(comma)security_model=none$(comma)readonly=on$(comma)multidevs=remap
-programs_boot = $(call machine,$(1),$(VIRTFS),norandmaps) \
-	--absent 'it always locks$(if $(call TRACED,$(1)),,|no trace events of mlock)' --accel $(ACCEL) --mem 1536 $(LOAD) \
+programs_boot = $(call machine,$(1),$(VIRTFS) -icount shift=0$(comma)sleep=off,$(KICOUNT) norandmaps) \
+	--absent 'it always locks$(if $(call TRACED,$(1)),,|no trace events of mlock)' --accel tcg --mem 1536 $(LOAD) \
 	--bin $(DISTRO)/bin --file $(GUEST)/mlock-why --plan $(DISTRO)/programs.plan --work $(DISTRO)/$(2)
 # What has to be the same on both
 same = sed -n 's/^\# same: //p' $(DISTRO)/$(1)/programs.log
