@@ -17,7 +17,7 @@ $(DISTRO)/bin/mlock-programs: tools/testing/mlock2/programs/mlock-programs.c \
 # programs_boot(build tree, name of this boot). The guest's clock counts instructions, so that no
 # program runs out of time on a machine that is busy; norandmaps: the same mappings each time
 VIRTFS = -virtfs local$(comma)path=$(DISTRO)/root$(comma)mount_tag=debian$(comma)security_model=none$(comma)readonly=on$(comma)multidevs=remap
-programs_boot = $(call machine,$(1),$(VIRTFS) -icount shift=0$(comma)sleep=off,$(KICOUNT) norandmaps) \
+programs_boot = $(call machine,$(1),$(VIRTFS) -icount shift=0$(comma)sleep=on,$(KICOUNT) norandmaps) \
 	--absent 'it always locks$(if $(call TRACED,$(1)),,|no trace events of mlock)' --accel tcg --mem 1536 $(LOAD) \
 	--bin $(DISTRO)/bin --file $(GUEST)/mlock-why --plan $(DISTRO)/programs.plan --work $(DISTRO)/$(2)
 # What has to be the same on both

@@ -781,11 +781,7 @@ TEST_F_TIMEOUT(programs, explained, TIMEOUT)
 	EXPECT_REFUSED("with mlock-why");
 	found = count_explained(variant->p, &wrong);
 	EXPECT_EQ(0, wrong);
-	if (variant->p->caller) {
-		EXPECT_LT(0, found);
-	} else {
-		EXPECT_EQ(0, found);
-	}
+	EXPECT_EQ(!!variant->p->caller, !!found);
 }
 
 /*
@@ -841,7 +837,8 @@ static bool is_charged(const struct job *job)
 
 static const char *const gpg_argv[] = {
 	"gpg", "--homedir", DIR "/gpg", "--no-autostart", "--batch", "--pinentry-mode", "loopback",
-	"--s2k-count", "65536", "--passphrase-fd", "0", "-c", "-o", DIR "/text.gpg", DIR "/text", NULL,
+	"--s2k-count", "65536", "--passphrase-fd", "0", "-c", "-o", DIR "/text.gpg", DIR "/text",
+	NULL,
 };
 
 static bool gpg_prepare(struct job *job)
@@ -912,7 +909,8 @@ static bool cryptsetup_finish(struct job *job)
 		return false;
 	ok = CLIENT(out, "cryptsetup", "open", "--test-passphrase", "--key-file", DIR "/secret",
 		    DIR "/disk") &&
-	     CLIENT(out, "cryptsetup", "open", "--key-file", DIR "/secret", DIR "/disk", "mlock-test") &&
+	     CLIENT(out, "cryptsetup", "open", "--key-file", DIR "/secret", DIR "/disk",
+		    "mlock-test") &&
 	     CLIENT(out, "dd", "if=/dev/zero", "of=/dev/mapper/mlock-test", "bs=4k", "count=16",
 		    "conv=fsync") &&
 	     CLIENT(out, "cryptsetup", "close", "mlock-test");
@@ -1276,7 +1274,7 @@ static const struct program earlyoom = {
 	.error = "ENOMEM",
 };
 
-#define PROGRAM(name) FIXTURE_VARIANT_ADD(programs, name) { .p = &name }
+#define PROGRAM(name_) FIXTURE_VARIANT_ADD(programs, name_) { .p = &name_ }
 
 PROGRAM(gpg);
 PROGRAM(cryptsetup);
