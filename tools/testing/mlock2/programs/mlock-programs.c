@@ -341,12 +341,15 @@ static void look_at_pages(pid_t pid, unsigned long start, unsigned long end,
 	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
 	map = open(path, O_RDONLY | O_CLOEXEC);
 	for (unsigned long i = 0; i < pages; i += step) {
-		uint64_t entry, flags;
+		uint64_t entry, again, flags;
 		off_t at = (start / psize() + i) * sizeof(entry);
 
 		if (pread(map, &entry, sizeof(entry), at) != sizeof(entry) ||
 		    !(entry & PM_PRESENT) ||
 		    pageflags_get(PAGEMAP_PFN(entry), kpf, &flags))
+			continue;
+		/* The program runs: the page may just have been replaced. */
+		if (pread(map, &again, sizeof(again), at) != sizeof(again) || again != entry)
 			continue;
 		l->samples++;
 		if (flags & BIT_ULL(KPF_ZERO_PAGE_BIT))
@@ -356,8 +359,9 @@ static void look_at_pages(pid_t pid, unsigned long start, unsigned long end,
 		/* A large folio that is mapped in part only is not. */
 		else if (flags & (BIT_ULL(HEAD_BIT) | BIT_ULL(TAIL_BIT)))
 			l->part++;
-		else
-			l->not_mlocked++;
+		else if (l->not_mlocked++ < 8)
+			ksft_print_msg("not mlocked: page %#lx of %#lx-%#lx, flags %#llx\n",
+				       start + P(i), start, end, (unsigned long long)flags);
 	}
 	close(map);
 	close(kpf);
@@ -378,7 +382,8 @@ static bool look_at(pid_t pid, struct locked *l)
 	while (fgets(line, sizeof(line), f)) {
 		/* Only the first line of a mapping begins with a small letter. */
 		if (line[0] < 'A' || line[0] > 'Z') {
-			sscanf(line, "%lx-%lx %7s", &start, &end, perms);
+			if (sscanf(line, "%lx-%lx %7s", &start, &end, perms) != 3)
+				break;
 			continue;
 		}
 		for (unsigned int i = 0; i < ARRAY_SIZE(keys); i++) {
