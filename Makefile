@@ -71,7 +71,7 @@ endif
 ifneq ($(and $(filter 16k 64k,$(KIND)),$(filter stress%,$(MAKECMDGOALS))),)
 $(error $(MAKECMDGOALS) is for pages of 4 KiB, so not for KIND=$(KIND))
 endif
-ifneq ($(and $(filter-out x86_64,$(ARCH)),$(filter bench% coverage% profile% shell% stress-ng% mutants%,$(MAKECMDGOALS))),)
+ifneq ($(and $(filter-out x86_64,$(ARCH)),$(filter bench% coverage% profile% shell% stress-ng% mutants% test-programs%,$(MAKECMDGOALS))),)
 $(error $(MAKECMDGOALS) is for ARCH=x86_64 only)
 endif
 
@@ -101,6 +101,8 @@ More tests
   test-configs    compile mm/ in other configurations (an hour; CONFIGS="up rt" selects)
   diff            random operations on this kernel and on the C one, compared (OPS=50000 SEED=1)
   diff-seeds      diff for many seeds; continues where it stopped (OPS=50000 SEEDS=1-200)
+  test-programs   programs of Debian 13 that lock memory, on both kernels (as root;
+                  PROGRAM="gpg qemu" selects)
   inject          fail each allocation of mlock and its relatives in turn, on both kernels
   stress          locked memory under load (STRESS_ARGS="--seconds 120")
   stress-ng       those stressors of Debian's stress-ng that lock memory
@@ -149,6 +151,7 @@ include tools/mlock2/make/interleave.mk
 include tools/mlock2/make/mutants.mk
 include tools/mlock2/make/stress.mk
 include tools/mlock2/make/coverage.mk
+include tools/mlock2/make/programs.mk
 
 .PHONY: clean distclean
 clean:
