@@ -113,6 +113,12 @@ More tests
   versions        to which versions of Linux this applies, and which compilers compile it
                   (COMPILERS=...)
   coverage        the lines of the Rust that no test executes
+  check           checkpatch, rustfmt, clippy, rustdoc, sparse and more, on what goes into the kernel
+  ksft            run_vmtests.sh -t mlock in virtme-ng, as CI of mm runs it
+
+Patches
+  series          write the patches to send to build/series/mail, build each, boot the last
+                  (QUICK=1: write and check them only; ONTO=/path/to/linux: what conflicts there)
 
 Benchmarks
   bench           instructions per operation in C and in Rust, how they grow, several CPUs
@@ -152,6 +158,7 @@ include tools/mlock2/make/mutants.mk
 include tools/mlock2/make/stress.mk
 include tools/mlock2/make/coverage.mk
 include tools/mlock2/make/programs.mk
+include tools/mlock2/make/series.mk
 
 .PHONY: clean distclean
 clean:

@@ -137,6 +137,7 @@ host tools/testing/mlock2/interleave/kernel host-interleave
 ktap host test-long 'test-long goes on where it was cut off' "'$TOP/tools/mlock2/test-long-test.sh'"
 ktap host uapi 'the numbers of all architectures' "'$TOOL' uapi --linux '$LINUX' --cc '${KCC##* }'"
 ktap host interleave 'every interleaving, in Rust and in C' "$INTERLEAVE" '/^not ok/p;/^#/p'
+ktap "$arch" check "the kernel's own checks of its source" "'$TOP/tools/mlock2/check.sh'" '/^not ok/p;/^#/p'
 ktap host mutants-apply 'all mutants apply' mutants_apply '/^ok /!p'
 ktap "$arch MLOCK2=y" compile-fail 'mistakes that do not compile' "'$TOP/tools/testing/mlock2/compile-fail/run.sh' '$O'" '/^ok /!p'
 ktap "$arch MLOCK2=n" stock-code 'CONFIG_MLOCK2=n is the stock code, with fixes' same_code p

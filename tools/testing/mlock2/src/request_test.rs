@@ -110,7 +110,10 @@ const EARLIER: [VmaFlags; 3] = [
 ];
 
 fn assert_as_c(request: LockAll, flags: i32) {
-    let (future, current) = (request.future().into(), request.current().map(VmaFlags::from));
+    let (future, current) = (
+        request.future().into(),
+        request.current().map(VmaFlags::from),
+    );
 
     for earlier in EARLIER {
         assert_eq!(
@@ -183,7 +186,8 @@ fn mlockall_flags_by_name() {
         OnFault,
         Unlocked, //
     };
-    let parse = |flags| LockAll::from_mlockall_flags(flags).map(|all| (all.current(), all.future()));
+    let parse =
+        |flags| LockAll::from_mlockall_flags(flags).map(|all| (all.current(), all.future()));
 
     let table = [
         (0, None),
