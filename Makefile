@@ -55,8 +55,12 @@ CHECKS = debug kcsan rt coverage
 ifneq ($(or $(filter-out $(KINDS),$(KIND)),$(word 2,$(KIND))),)
 $(error KIND=$(KIND) is no kind of kernel for ARCH=$(ARCH); there are: $(KINDS))
 endif
-ifneq ($(and $(KIND),$(filter-out kernel% selftest% diff% inject% stress% coverage%,$(MAKECMDGOALS))),)
+ifneq ($(and $(KIND),$(filter-out kernel% selftest% diff% inject% stress% coverage% deb%,$(MAKECMDGOALS))),)
 $(error KIND=$(KIND) is for kernel, selftest, diff, inject, stress and stress-ng)
+endif
+ifneq ($(filter distro,$(KIND))$(filter deb%,$(MAKECMDGOALS)),)
+# as Debian's kernel; see tools/mlock2/make/deb.mk
+GCC ?= $(if $(filter clang,$(CC)),,1)
 endif
 ifneq ($(and $(FAIR),$(filter-out selftest% diff% stress%,$(MAKECMDGOALS))),)
 $(error FAIR=$(FAIR) is for selftest, diff, stress and stress-ng)
@@ -67,7 +71,7 @@ endif
 ifneq ($(and $(filter 16k 64k,$(KIND)),$(filter stress%,$(MAKECMDGOALS))),)
 $(error $(MAKECMDGOALS) is for pages of 4 KiB, so not for KIND=$(KIND))
 endif
-ifneq ($(and $(filter-out x86_64,$(ARCH)),$(filter bench% coverage% profile% shell% stress-ng% mutants%,$(MAKECMDGOALS))),)
+ifneq ($(and $(filter-out x86_64,$(ARCH)),$(filter bench% coverage% profile% shell% stress-ng% mutants% test-programs%,$(MAKECMDGOALS))),)
 $(error $(MAKECMDGOALS) is for ARCH=x86_64 only)
 endif
 
@@ -82,6 +86,9 @@ Build
   kernel-fair     the C one with the best C of tools/mlock2/fair/, in build/$(ARCH)-fair
   linux           lay this repository over the stock source, in build/linux
   changes         show what that changes in the stock source
+  deb             a Debian package with the kernel, configured as Debian's own
+                  (deb-c: the C one; CONFIG=/path FLAVOUR=cloud|generic|rt LOCALMODCONFIG=1
+                  LSMOD=file DEBUG_INFO=1 CC=clang)
   setup           install what is missing (as root, on Debian 12 or 13)
   shell           a shell in the kernel, with the files of this machine
   clean           remove the build trees; distclean: all of build/
@@ -94,12 +101,17 @@ More tests
   test-configs    compile mm/ in other configurations (an hour; CONFIGS="up rt" selects)
   diff            random operations on this kernel and on the C one, compared (OPS=50000 SEED=1)
   diff-seeds      diff for many seeds; continues where it stopped (OPS=50000 SEEDS=1-200)
+  test-programs   programs of Debian 13 that lock memory, on both kernels (as root;
+                  PROGRAM="gpg qemu" selects)
   inject          fail each allocation of mlock and its relatives in turn, on both kernels
   stress          locked memory under load (STRESS_ARGS="--seconds 120")
   stress-ng       those stressors of Debian's stress-ng that lock memory
   interleave      every interleaving of the page part with the rest of mm, in Rust and in C, on the host
   spin            the protocol of the batches on one page, checked by spin
   mutants         mutation testing (1 to 2 hours; MUTANT="walk-* batch-*" selects)
+  test-apply      what tools/mlock2/apply does to kernel trees in all states
+  versions        to which versions of Linux this applies, and which compilers compile it
+                  (COMPILERS=...)
   coverage        the lines of the Rust that no test executes
   check           checkpatch, rustfmt, clippy, rustdoc, sparse and more, on what goes into the kernel
   ksft            run_vmtests.sh -t mlock in virtme-ng, as CI of mm runs it
@@ -136,6 +148,7 @@ help:
 # One file per subject. A later one may use what an earlier one defines in its
 # targets and prerequisites.
 include tools/mlock2/make/kernel.mk
+include tools/mlock2/make/deb.mk
 include tools/mlock2/make/guest.mk
 include tools/mlock2/make/test.mk
 include tools/mlock2/make/bench.mk
@@ -144,6 +157,7 @@ include tools/mlock2/make/interleave.mk
 include tools/mlock2/make/mutants.mk
 include tools/mlock2/make/stress.mk
 include tools/mlock2/make/coverage.mk
+include tools/mlock2/make/programs.mk
 include tools/mlock2/make/series.mk
 
 .PHONY: clean distclean

@@ -23,8 +23,9 @@
 //! A folio is mlocked when it is faulted into a locked vma: by `mlock_new_folio()` if it is new and
 //! goes to the LRU lists for the first time, else by `mlock_folio()` at the end of adding the rmap;
 //! and when `walk.rs` finds it in a vma that is being locked. `PG_mlocked` is set at once, so that
-//! reclaim passes it by. The rest waits in this CPU's batch, with a reference; only the walk, which
-//! comes by many folios of one lruvec, does it at once. When it is done, the folio becomes
+//! reclaim passes it by. The rest waits in this CPU's batch, with a reference. It is done at once
+//! for a large folio, which the batch would keep too much memory for, and by the walk, which comes
+//! by many folios of one lruvec; the batch is drained first. When it is done, the folio becomes
 //! unevictable with an `mlock_count` of 1; another mlock adds 1. Unmapping it from a locked vma
 //! queues a munlock, unlocking the vma does it at once: it takes 1 off. At 0, or if there is no
 //! count, `PG_mlocked` is cleared, and in the same step the folio becomes evictable, unless
@@ -237,11 +238,22 @@ fn drain<const TRACED: bool>(batch: &FolioBatch<'_>) {
     });
 }
 
-// Works on the batch if it is full, or if this folio must not wait in it.
-fn drain_if_due(batch: &FolioBatch<'_>, space: u8, folio: Folio<'_>) {
-    if space == 0 || !folio.may_be_lru_cached() || lru_cache_disabled() {
+// Works on the batch if it is full, or if folios are not to wait in any.
+#[inline(always)]
+fn drain_if_due(batch: &FolioBatch<'_>, space: u8) {
+    if space == 0 || lru_cache_disabled() {
         mlock_folio_batch(batch);
     }
+}
+
+// Does at once, but after all that waits in the batch, what is to be done with a large folio, which
+// must not wait there: as if it were pushed and the batch drained, but without a reference.
+#[inline(always)]
+fn at_once(mut batch: LocalBatch<'_>, work: impl FnOnce(&mut LruvecGuard<'_>)) {
+    if !batch.is_empty() {
+        mlock_folio_batch(&batch);
+    }
+    batch.with_lruvec(|_, lruvec| work(lruvec));
 }
 
 /// Mlocks a folio that is on an LRU list, or for the moment off it. The C function of the same
@@ -250,8 +262,23 @@ pub(crate) fn mlock_folio(folio: Folio<'_>, context: &mut TaskContext<'_>) {
     let batch = LocalBatch::lock(context);
 
     folio.set_mlocked();
+    if !folio.may_be_lru_cached() {
+        return mlock_large(folio, batch);
+    }
     let space = batch.push_mlock(folio.get());
-    drain_if_due(&batch, space, folio);
+    drain_if_due(&batch, space);
+}
+
+// Apart, as the two below, so that a small folio saves no registers for it. With an event, all
+// folios go by way of the batch.
+#[inline(never)]
+fn mlock_large(folio: Folio<'_>, batch: LocalBatch<'_>) {
+    if is_mlock_traced() {
+        batch.push_mlock(folio.get());
+        mlock_folio_batch(&batch);
+    } else {
+        at_once(batch, |lruvec| lruvec.settle(folio, mlock));
+    }
 }
 
 /// Mlocks a folio that has just been allocated and is not on an LRU list yet. The C function of the
@@ -262,8 +289,21 @@ pub(crate) fn mlock_new_folio(new: NewFolio<'_>, context: &mut TaskContext<'_>) 
     let folio = new.folio();
 
     folio.set_mlocked();
+    if !folio.may_be_lru_cached() {
+        return mlock_new_large(new, batch);
+    }
     let space = batch.push_mlock_new(new);
-    drain_if_due(&batch, space, folio);
+    drain_if_due(&batch, space);
+}
+
+#[inline(never)]
+fn mlock_new_large(new: NewFolio<'_>, batch: LocalBatch<'_>) {
+    if is_mlock_traced() {
+        batch.push_mlock_new(new);
+        mlock_folio_batch(&batch);
+    } else {
+        at_once(batch, |lruvec| lruvec.add_new(new));
+    }
 }
 
 /// Munlocks a folio. The C function of the same name.
@@ -282,8 +322,21 @@ pub(crate) fn munlock_folio(folio: Folio<'_>, context: &mut TaskContext<'_>) {
         }
         return;
     }
+    if !folio.may_be_lru_cached() {
+        return munlock_large(folio, batch);
+    }
     let space = batch.push_munlock(folio.get());
-    drain_if_due(&batch, space, folio);
+    drain_if_due(&batch, space);
+}
+
+#[inline(never)]
+fn munlock_large(folio: Folio<'_>, batch: LocalBatch<'_>) {
+    if is_munlock_traced() {
+        batch.push_munlock(folio.get());
+        mlock_folio_batch(&batch);
+    } else {
+        at_once(batch, |lruvec| munlock_now(folio, lruvec));
+    }
 }
 
 /// Locks the batch of this CPU, and drains it: for a walk, and for `mlock_drain_local()`.

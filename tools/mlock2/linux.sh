@@ -4,7 +4,8 @@
 # Lay this repository over a pristine Linux 7.3 in $BUILD/linux, a git
 # repository whose commit 'pristine' is the stock source and whose HEAD is
 # the stock source with our files and patches. A second run changes only the
-# files that differ, so that the build that follows is incremental.
+# files that differ, so that the build that follows is incremental. So does one
+# after a commit, or an edit, in the user's own tree.
 #
 # Options come in the environment:
 #   BUILD  where everything generated goes
@@ -13,13 +14,17 @@ set -euo pipefail
 
 BUILD=${BUILD:?}
 KSRC=${KSRC:-}
-SERIES=7.3
 TOP=$(cd "$(dirname "$0")/../.." && pwd)
 LINUX=$BUILD/linux
 
 say() { printf 'linux: %s\n' "$*"; }
 die() { printf 'linux: error: %s\n' "$*" >&2; exit 1; }
-version() { awk '/^(VERSION|PATCHLEVEL|SUBLEVEL) =/ { v = v s $3; s = "." } /^NAME/ { print v; exit }' "$1/Makefile"; }
+# shellcheck source=tools/mlock2/overlay.sh
+. "$TOP/tools/mlock2/overlay.sh"
+# shellcheck disable=SC2034 # for debian.sh
+INSTEAD='KSRC=/path/to/linux'
+# shellcheck source=tools/mlock2/debian.sh
+. "$TOP/tools/mlock2/debian.sh"
 
 # One at a time: two builds may have been started.
 mkdir -p "$BUILD"
@@ -29,65 +34,32 @@ flock 9
 git -C "$TOP" rev-parse --git-dir >/dev/null ||
 	die "git does not take $TOP for a repository (see above): use a clone, as its owner"
 
-# Where apt has Debian from; nothing if it has no lists yet.
-debian_mirror() {
-	apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' |
-		awk '$1 == "Debian" && uri == "" { uri = $2 } END { print uri }'
+# The user has none: Debian's
+unpack_debian() {
+	local deb
+	fetch_package "linux-source-$SERIES"
+	say "unpacking $(basename "$deb")"
+	rm -rf "$BUILD/source/deb"
+	dpkg-deb -x "$deb" "$BUILD/source/deb"
+	mkdir -p "$LINUX.new"
+	tar -C "$LINUX.new" --strip-components=1 -xf "$BUILD/source/deb/usr/src/linux-source-$SERIES.tar.xz"
+	rm -rf "$BUILD/source/deb"
 }
 
-# Debian's linux-source package, from whichever release carries 7.3; apt
-# checks the signature. Nothing of the machine's own apt set-up is touched.
-fetch_debian() {
-	local dir=$BUILD/source suite deb opts mirror
-	mkdir -p "$dir"
-	deb=$(find "$dir" -maxdepth 1 -name "linux-source-$SERIES*.deb" | head -n 1)
-	if [ -z "$deb" ]; then
-		command -v apt-get >/dev/null || die "no apt-get here to fetch the source with: give your own tree with KSRC=/path/to/linux"
-		# the mirror that this machine uses already
-		mirror=$(debian_mirror)
-		if [ -z "$mirror" ] && [ "$(id -u)" = 0 ]; then
-			apt-get -q update >"$dir/apt.log" 2>&1 || true
-			mirror=$(debian_mirror)
-		fi
-		[ -n "$mirror" ] || die "apt has no Debian mirror ('apt-get update' may help): give your own tree with KSRC=/path/to/linux"
-		for suite in trixie-backports trixie forky sid; do
-			rm -rf "$dir/apt"
-			mkdir -p "$dir/apt/lists/partial" "$dir/apt/cache/archives/partial" "$dir/apt/parts"
-			printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n' \
-				"$mirror" "$suite" >"$dir/apt/parts/linux.sources"
-			opts=(-q -o "Dir::Etc::SourceList=/dev/null" -o "Dir::Etc::SourceParts=$dir/apt/parts"
-			      -o "Dir::State::Lists=$dir/apt/lists" -o "Dir::Cache=$dir/apt/cache"
-			      -o "Dir::State::status=/dev/null" -o "APT::Sandbox::User=")
-			say "looking for linux-source-$SERIES in Debian $suite"
-			apt-get "${opts[@]}" update >"$dir/apt.log" 2>&1 || continue
-			# under its name only when it is complete
-			rm -rf "$dir/new"
-			mkdir "$dir/new"
-			(cd "$dir/new" && apt-get "${opts[@]}" download "linux-source-$SERIES") >>"$dir/apt.log" 2>&1 || continue
-			mv "$dir"/new/*.deb "$dir/"
-			break
-		done
-		rm -rf "$dir/apt" "$dir/new"
-		deb=$(find "$dir" -maxdepth 1 -name "linux-source-$SERIES*.deb" | head -n 1)
-		[ -n "$deb" ] || die "Debian has no linux-source-$SERIES to fetch (log: $dir/apt.log): give your own tree with KSRC=/path/to/linux"
-	fi
-	say "unpacking $(basename "$deb")"
-	rm -rf "$dir/deb"
-	dpkg-deb -x "$deb" "$dir/deb"
-	mkdir -p "$LINUX.new"
-	tar -C "$LINUX.new" --strip-components=1 -xf "$dir/deb/usr/src/linux-source-$SERIES.tar.xz"
-	rm -rf "$dir/deb"
+check_ksrc() {
+	[ -f "$KSRC/Makefile" ] || die "KSRC=$KSRC is not a kernel source tree"
+	right_version "$(version "$KSRC")" || die "KSRC=$KSRC is Linux $(version "$KSRC"); this is for $SERIES.y"
+}
+
+# Is the user's tree a git repository of its own, and not a directory in one?
+ksrc_is_git() {
+	git -C "$KSRC" rev-parse --git-dir >/dev/null 2>&1 && [ -z "$(git -C "$KSRC" rev-parse --show-prefix)" ]
 }
 
 copy_ksrc() {
-	[ -f "$KSRC/Makefile" ] || die "KSRC=$KSRC is not a kernel source tree"
-	case $(version "$KSRC") in
-	"$SERIES"|"$SERIES".*) ;;
-	*) die "KSRC=$KSRC is Linux $(version "$KSRC"); this is for $SERIES.y" ;;
-	esac
 	say "copying $KSRC (left as it is)"
 	mkdir -p "$LINUX.new"
-	if git -C "$KSRC" rev-parse --git-dir >/dev/null 2>&1 && [ -z "$(git -C "$KSRC" rev-parse --show-prefix)" ]; then
+	if ksrc_is_git; then
 		# the tracked files as they stand, without what was built among them
 		git -C "$KSRC" ls-files -z | rsync -a --files-from=- --from0 --ignore-missing-args "$KSRC/" "$LINUX.new/"
 	else
@@ -96,18 +68,39 @@ copy_ksrc() {
 	fi
 }
 
-# Where the source is from; a git tree that moved on is another one.
+# The same once more, as a tree in $LINUX's repository: the tracked files of the
+# user's tree as they stand now. An index that stays knows which of them have not
+# changed, so that looking costs a second.
+ksrc_tree() (
+	cd "$KSRC"
+	rm -f "$LINUX/.git/ksrc.index.lock"
+	git ls-files -z >"$LINUX/.git/ksrc.files"
+	export GIT_DIR=$LINUX/.git GIT_WORK_TREE=$KSRC GIT_INDEX_FILE=$LINUX/.git/ksrc.index
+	[ -f "$GIT_INDEX_FILE" ] || git read-tree pristine
+	# what is tracked no longer, then what is
+	git ls-files -z | LC_ALL=C sort -z | LC_ALL=C comm -z -23 - <(LC_ALL=C sort -z "$LINUX/.git/ksrc.files") |
+		git update-index -z --force-remove --stdin
+	git update-index -z --add --remove --stdin <"$LINUX/.git/ksrc.files"
+	git write-tree
+)
+
+# Where the source is from
 origin=debian
 if [ -n "$KSRC" ]; then
 	KSRC=$(realpath "$KSRC")
-	origin="$KSRC $(git -C "$KSRC" rev-parse HEAD 2>/dev/null || true)"
+	origin=$KSRC
+	check_ksrc
 fi
-if [ -d "$LINUX" ] && [ "$(git -C "$LINUX" config mlock2.origin)" != "$origin" ]; then
-	die "$LINUX was made from '$(git -C "$LINUX" config mlock2.origin)', not from '$origin'. Go on with the same KSRC= on every command, or 'make distclean' for another source"
+if [ -d "$LINUX" ]; then
+	made_from=$(git -C "$LINUX" config mlock2.origin)
+	case $made_from in
+	"$origin"|"$origin "*) ;; # a commit was noted here, too
+	*) die "$LINUX was made from '$made_from', not from '$origin'. Go on with the same KSRC= on every command, or 'make distclean' for another source" ;;
+	esac
 fi
 if [ ! -d "$LINUX" ]; then
 	rm -rf "$LINUX.new"
-	if [ -n "$KSRC" ]; then copy_ksrc; else fetch_debian; fi
+	if [ -n "$KSRC" ]; then copy_ksrc; else unpack_debian; fi
 	say "recording the pristine source"
 	cd "$LINUX.new"
 	git init -q -b mlock2 .
@@ -137,49 +130,37 @@ if [ -e "$UPDATING" ]; then
 fi
 git diff --quiet HEAD -- || die "$LINUX has changes of its own ('git -C $LINUX diff'): carry them to $TOP, then 'git -C $LINUX reset --hard'"
 
+# The user's own tree may have moved on. The new one becomes the commit 'pristine'
+# when all of the overlay has been laid over it.
+pristine=$(git rev-parse 'pristine^{commit}')
+if [ -n "$KSRC" ] && ksrc_is_git; then
+	tree=$(ksrc_tree)
+	if [ "$tree" != "$(git rev-parse "$pristine^{tree}")" ]; then
+		say "$KSRC has changed: $(git diff --shortstat "$pristine" "$tree")"
+		pristine=$(git commit-tree "$tree" -m "Linux $(version "$KSRC") ($(git -C "$KSRC" describe --always --dirty))")
+	fi
+fi
+
 # The tree that the overlay makes, put together in an index of its own.
 export GIT_INDEX_FILE=$LINUX/.git/overlay.index
-git read-tree pristine
-overlay() {
-	# 'Kconfig' at the top is ours and has its place in the kernel; the other
-	# files at the top but patches are the project's own. So are the patches of
-	# the C to compare with, which a kernel of its own gets.
-	git -C "$TOP" ls-files --cached --others --exclude-standard |
-		grep -e '/' -e '\.patch$' | grep -v -e '^\.' -e '^tools/mlock2/fair/' | LC_ALL=C sort -u
-}
-put() {
-	local mode=100644
-	[ -x "$TOP/$1" ] && mode=100755
-	git cat-file -e "pristine:$2" 2>/dev/null &&
-		die "$1 would replace a file of the kernel: make it $2.patch"
-	printf '%s %s\t%s\n' "$mode" "$(git hash-object -w "$TOP/$1")" "$2"
-}
+git read-tree "$pristine"
+release=$(version "${KSRC:-$LINUX}")
 files=$(unset GIT_INDEX_FILE; overlay)
-{
-	put Kconfig mm/mlock2/Kconfig
-	while read -r f; do
-		[ -f "$TOP/$f" ] || continue
-		case $f in
-		*.patch) ;;
-		*) put "$f" "$f" ;;
-		esac
-	done <<<"$files"
-} | git update-index --add --index-info
+overlay_files "$pristine" <<<"$files"
 while read -r f; do
 	case $f in
-	*.patch)
-		[ -f "$TOP/$f" ] || continue
-		git apply --cached "$TOP/$f" ||
-			die "$f does not apply to Linux $(version "$LINUX"): is it in there already? KSRC= is to be a stock $SERIES.y"
-		;;
+	*.patch) overlay_patch "$f" "$release" ;;
 	esac
 done <<<"$files"
 tree=$(git write-tree)
 unset GIT_INDEX_FILE
 
-if [ "$tree" != "$(git rev-parse 'HEAD^{tree}')" ]; then
+if [ "$tree" != "$(git rev-parse 'HEAD^{tree}')" ] || [ "$pristine" != "$(git rev-parse 'pristine^{commit}')" ]; then
 	git diff --stat HEAD "$tree" | sed 's/^/linux: /'
 	touch "$UPDATING"
+	# All that is to be configured anew looks at this; see the Makefile.
+	[ "$pristine" = "$(git rev-parse 'pristine^{commit}')" ] || touch "$LINUX/.git/pristine.moved"
+	git tag -f pristine "$pristine" >/dev/null
 	git reset -q --hard "$(git commit-tree "$tree" -p pristine -m 'mm/mlock2: the mlock family in Rust')"
 	rm "$UPDATING"
 fi

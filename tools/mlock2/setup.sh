@@ -9,6 +9,8 @@
 #   KARCH_PACKAGES  the packages that one architecture wants (QEMU)
 #   BUILD           where everything generated goes
 #   KSRC            the user's own kernel source: no source package is needed
+#   GCC             not empty: the kernel is compiled by gcc, and clang may be missing
+#   INSTALL=no      choose the tools only, and say which one is missing
 set -euo pipefail
 
 BUILD=${BUILD:?}
@@ -58,7 +60,9 @@ if command -v cargo >/dev/null; then
 fi
 
 missing=()
-if command -v dpkg-query >/dev/null; then
+if [ "${INSTALL:-}" = no ]; then
+	:
+elif command -v dpkg-query >/dev/null; then
 	for p in "${packages[@]}"; do
 		dpkg-query -W -f='${db:Status-Status}\n' "$p" 2>/dev/null | grep -qx installed ||
 			missing+=("$p")
@@ -143,13 +147,18 @@ elif command -v "clang-$LLVM_MAJOR" >/dev/null; then
 	LLVM_CHOSEN=-$LLVM_MAJOR
 elif command -v clang >/dev/null && command -v ld.lld >/dev/null; then
 	LLVM_CHOSEN=1
+elif [ -n "${GCC:-}" ]; then
+	LLVM_CHOSEN=
 else
 	die "no clang with lld found: install clang-$LLVM_MAJOR, lld-$LLVM_MAJOR and llvm-$LLVM_MAJOR"
 fi
 clang=clang${LLVM_CHOSEN#1}
-clang_major=$("$clang" -dumpversion | cut -d. -f1)
 INLINE=y
-if [ "$clang_major" != "$major" ]; then
+if [ -z "$LLVM_CHOSEN" ]; then
+	clang=gcc
+	INLINE=n
+	say "no clang with lld found: going on with gcc"
+elif clang_major=$("$clang" -dumpversion | cut -d. -f1); [ "$clang_major" != "$major" ]; then
 	INLINE=n
 	say "clang is LLVM $clang_major and rustc LLVM $major: doing without inline helpers"
 	say "(works the same, costs 150 to 200 instructions more for each page)"
@@ -175,6 +184,7 @@ for b in "${BINDGEN:-}" "$BUILD/tools/bin/bindgen" "$(command -v bindgen || true
 	break
 done
 if [ -z "$BINDGEN_CHOSEN" ]; then
+	[ "${INSTALL:-}" != no ] || die "no bindgen $BINDGEN_MIN or later found: 'make setup' builds it, BINDGEN=/path takes one that you have"
 	command -v cargo >/dev/null || die "no cargo found to build bindgen with"
 	say "building bindgen $BINDGEN_CRATE (some minutes; BINDGEN=/path takes one that you have)"
 	mkdir -p "$BUILD"
@@ -196,13 +206,13 @@ cat >"$BUILD/tools.mk.new" <<EOF
 # $("$RUSTC_CHOSEN" --version)
 # $("$clang" --version | head -n 1)
 # $("$BINDGEN_CHOSEN" --version)
-KTOOLS = LLVM=$LLVM_CHOSEN RUSTC=$RUSTC_CHOSEN RUSTDOC=$RUSTDOC_CHOSEN RUSTFMT=$RUSTFMT_CHOSEN CLIPPY_DRIVER=$CLIPPY_CHOSEN BINDGEN=$BINDGEN_CHOSEN
+KTOOLS = ${LLVM_CHOSEN:+LLVM=$LLVM_CHOSEN }RUSTC=$RUSTC_CHOSEN RUSTDOC=$RUSTDOC_CHOSEN RUSTFMT=$RUSTFMT_CHOSEN CLIPPY_DRIVER=$CLIPPY_CHOSEN BINDGEN=$BINDGEN_CHOSEN
 KCC = $CCACHE$clang
 KRUSTC = $RUSTC_CHOSEN
 KRUSTDOC = $RUSTDOC_CHOSEN
 KRUSTFMT = $RUSTFMT_CHOSEN
 KCLIPPY = $CLIPPY_CHOSEN
-KOBJDUMP = llvm-objdump${LLVM_CHOSEN#1}
+KOBJDUMP = ${LLVM_CHOSEN:+llvm-}objdump${LLVM_CHOSEN#1}
 INLINE_HELPERS = $INLINE
 EOF
 if cmp -s "$BUILD/tools.mk.new" "$BUILD/tools.mk"; then

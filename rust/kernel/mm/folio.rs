@@ -998,7 +998,7 @@ impl LruvecGuard<'_> {
     /// is `__mlock_new_folio()`.
     // Always: it is called twice, once by the drain that is traced.
     #[inline(always)]
-    pub(super) fn add_new(&mut self, new: NewFolio<'_>) {
+    pub fn add_new(&mut self, new: NewFolio<'_>) {
         let folio = new.into_folio();
         let mut old = folio.flags();
         let new = mlocked(old) | LRU;

@@ -3,6 +3,8 @@
  * PID 1 of the test guest: runs what /plan lists, one program after the other,
  * and switches the machine off.
  *
+ * First, it loads the modules that are in the root, /NAME.ko.
+ *
  * A line of /plan is "name user program args...", the user "root" or "nobody".
  * The host finds the tests in the console's output by these lines, which always
  * have a line of their own:
@@ -18,6 +20,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <grp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -29,6 +32,7 @@
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <time.h>
@@ -127,6 +131,54 @@ static void setup(void)
 	no_names_in_traces();
 
 	klogctl(KLOG_CONSOLE_LEVEL, NULL, SHOW_ALL_BUT_DEBUG);
+}
+
+/* Loads the module @path. One that needs another one first fails with ENOENT. */
+static bool load_module(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	bool ok;
+	int err;
+
+	if (fd < 0)
+		return false;
+	ok = !syscall(SYS_finit_module, fd, "", 0) || errno == EEXIST;
+	err = errno;
+	close(fd);
+	errno = err;
+	return ok;
+}
+
+/* In a distribution's kernel, something of what the tests use is a module. */
+static void load_modules(void)
+{
+	bool *loaded, progress;
+	glob_t found;
+	size_t i;
+
+	if (glob("/*.ko", 0, NULL, &found))
+		return;
+	loaded = calloc(found.gl_pathc, sizeof(*loaded));
+	if (!loaded)
+		return;
+
+	/* in whichever order they depend on each other */
+	do {
+		progress = false;
+		for (i = 0; i < found.gl_pathc; i++) {
+			if (!loaded[i] && load_module(found.gl_pathv[i])) {
+				loaded[i] = true;
+				progress = true;
+			}
+		}
+	} while (progress);
+
+	for (i = 0; i < found.gl_pathc; i++) {
+		if (!loaded[i] && !load_module(found.gl_pathv[i]))
+			mark("error cannot load %s: %s", found.gl_pathv[i], strerror(errno));
+	}
+	free(loaded);
+	globfree(&found);
 }
 
 static void read_parameters(void)
@@ -291,6 +343,7 @@ int main(void)
 
 	setup();
 	read_parameters();
+	load_modules();
 
 	plan = fopen("/plan", "re");
 	if (!plan) {

@@ -92,7 +92,7 @@ RACES = data-race in set_tlb_ubc_flush_pending&unknown origin, with read \
 KNOWN = $(if $(filter kcsan,$(KIND)),$(RACES))
 # machine(build tree, more arguments of QEMU, more kernel parameters): what all boots have in common
 machine = $(TOOL) boot --image $(1)/$(KIMAGE_FILE) --gen-init-cpio $(1)/usr/gen_init_cpio \
-	$(QEMU:%=--qemu %) --qemu-args='$(QEMU_ARGS) $(2)' --tcg $(TCG) \
+	$(module_files) $(QEMU:%=--qemu %) --qemu-args='$(QEMU_ARGS) $(2)' --tcg $(TCG) \
 	--console $(CONSOLE) --init $(GUEST)/init \
 	$(CPUS:%=--cpus %) $(MEM:%=--mem %) $(if $(KNOWN),--known '$(KNOWN)') --name '$(call name_of,$(1))' --append '$(KPARAMS) $(3)'
 # The kernels that have the events of include/trace/events/mlock.h

@@ -3,7 +3,7 @@
 # C twin, and the twin with the best C. The public goals run make anew, since setup
 # may just have written tools.mk.
 
-export BUILD KSRC KARCH_PACKAGES
+export BUILD KSRC KARCH_PACKAGES GCC
 # Neither this Makefile's variables nor its flags are the kernel's.
 unexport ARCH
 # A clone in another directory finds the same objects in ccache.
@@ -74,7 +74,7 @@ endef
 # The best C: patches to the mm/mlock.c that the C twin has
 FAIR_PATCHES = $(sort $(wildcard tools/mlock2/fair/*.patch))
 
-# KERNEL(suffix, fragments): the kernel $(BUILD)/$(ARCH)<suffix>, its C twin, and
+# KERNEL(suffix, fragments, what configures it): the kernel $(BUILD)/$(ARCH)<suffix>, its C twin, and
 # that with the best C.
 #
 # The twin is the same build with the one option off. The third kernel is the twin
@@ -83,8 +83,8 @@ FAIR_PATCHES = $(sort $(wildcard tools/mlock2/fair/*.patch))
 # .configured says that .config is what was asked for: if make is interrupted in
 # the middle of that, kconfig may leave a .config that is not.
 define KERNEL
-$(O)$(1)/.configured: $(call fragments,$(2)) Kconfig $(BUILD)/tools.mk $(if $(wildcard $(O)$(1)/.config),,always)
-	$$(call configure,$(O)$(1),allnoconfig $(2))
+$(O)$(1)/.configured: $(call fragments,$(2)) Kconfig $(BUILD)/tools.mk $(wildcard $(LINUX)/.git/pristine.moved) $(if $(wildcard $(O)$(1)/.config),,always)
+	$$(call $(or $(3),configure),$(O)$(1),allnoconfig $(2))
 	@# The kernel does not make the bindings again for another bindgen.
 	@rm -f $(O)$(1)/rust/bindings/*_generated.rs
 	@{ $(call wanted,$(call fragments,$(2))) | grep -vxFf $(O)$(1)/.config; \
@@ -140,7 +140,7 @@ kernel$(1)-fair-built: kernel$(1)-c-built $(O)$(1)-fair/.configured $(O)$(1)-fai
 	@if ! grep -q ' munlock_pte_range$$$$' $(O)$(1)-fair/System.map; then echo 'build: error: $(O)$(1)-fair has not the best C in it' >&2; exit 1; fi
 endef
 $(eval $(call KERNEL,,$(KCONFIGS)))
-$(foreach kind,$(KINDS),$(eval $(call KERNEL,-$(kind),$(KCONFIGS) $(if $(filter $(CHECKS),$(kind)),mlock2_fail.config) mlock2-$(kind).config)))
+$(foreach kind,$(filter-out distro,$(KINDS)),$(eval $(call KERNEL,-$(kind),$(KCONFIGS) $(if $(filter $(CHECKS),$(kind)),mlock2_fail.config) mlock2-$(kind).config)))
 
 # KIND=, FAIR=: another kernel
 O_KIND = $(O)$(KIND:%=-%)

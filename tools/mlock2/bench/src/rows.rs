@@ -15,12 +15,12 @@ use libc::c_int;
 
 use crate::clock::{Clock, mark_end, mark_operation, mark_plain, median};
 use crate::sys::{
-    LOCKED, Map, ONFAULT, check, drop_privilege, in_child, limit, mlock2, mlockall, munlock,
-    munlockall, page_size, tmpfs_file,
+    LARGE, LOCKED, LargeFolios, Map, ONFAULT, check, drop_privilege, in_child, limit, mlock2,
+    mlockall, munlock, munlockall, page_size, tmpfs_file,
 };
 use crate::{MIB, parse_size};
 
-const NAMES: [&str; 28] = [
+const NAMES: [&str; 36] = [
     "mlock_resident_page",
     "munlock_page",
     "onfault_touch_overhead",
@@ -37,6 +37,14 @@ const NAMES: [&str; 28] = [
     "munlockall_nothing",
     "mlock_thp",
     "munlock_thp",
+    "mlock_mthp",
+    "munlock_mthp",
+    "onfault_touch_mthp_overhead",
+    "munmap_mthp_overhead",
+    "mlock_large_file",
+    "munlock_large_file",
+    "onfault_touch_large_file_overhead",
+    "munmap_large_file_overhead",
     "mlockall_per_vma_1000",
     "munlockall_per_vma_1000",
     "mlockall_10_vmas",
@@ -130,6 +138,19 @@ pub fn run(options: Options) -> Result<()> {
     bench.file()?;
     bench.one_page()?;
     bench.huge()?;
+    bench.large(
+        libc::MAP_PRIVATE,
+        ["mlock_mthp", "munlock_mthp"],
+        ["onfault_touch_mthp_overhead", "munmap_mthp_overhead"],
+    )?;
+    bench.large(
+        libc::MAP_SHARED,
+        ["mlock_large_file", "munlock_large_file"],
+        [
+            "onfault_touch_large_file_overhead",
+            "munmap_large_file_overhead",
+        ],
+    )?;
     bench.all()?;
     bench.calls()?;
     bench.processes();
@@ -391,9 +412,45 @@ impl Bench {
         if !self.wants(&[lock.name, unlock.name]) {
             return Ok(());
         }
-        let map = Map::anon_huge(PAGES * HUGE_PAGE, HUGE_PAGE)?;
+        let map = Map::huge(PAGES * HUGE_PAGE, HUGE_PAGE, libc::MAP_PRIVATE)?;
         map.write_all();
         self.lock_and_unlock(lock, unlock, self.options.rounds, map.all(), PAGES)
+    }
+
+    /// Folios of 64 KiB: of anonymous memory, or of a file on tmpfs if the memory is shared.
+    fn large(&self, kind: c_int, locks: [&'static str; 2], overs: [&'static str; 2]) -> Result<()> {
+        let [lock, unlock] = locks.map(|name| Series::cost(name, "folio"));
+        let [mut touch, mut unmap] = overs.map(|name| Series::over_plain(name, "folio"));
+        if !self.wants(&[lock.name, unlock.name, touch.name, unmap.name]) {
+            return Ok(());
+        }
+        let Some(_large) = LargeFolios::allow()? else {
+            eprintln!(
+                "bench: this kernel has no folios of 64 KiB: {} and so on are left out",
+                lock.name
+            );
+            return Ok(());
+        };
+        let per = self.options.size / LARGE;
+        let make = || Map::huge(per * LARGE, LARGE, kind);
+
+        let map = make()?;
+        map.write_all();
+        self.lock_and_unlock(lock, unlock, self.options.rounds, map.all(), per)?;
+        map.unmap();
+        for _ in 0..self.options.rounds {
+            let map = make()?;
+            self.sample_plain(&mut touch, None, per, || map.write_all());
+            self.sample_plain(&mut unmap, None, per, || map.unmap());
+
+            let map = make()?;
+            check(mlock2(map.all(), ONFAULT), "mlock2")?;
+            self.sample(&mut touch, per, || map.write_all());
+            self.sample(&mut unmap, per, || map.unmap());
+        }
+        self.report(touch);
+        self.report(unmap);
+        Ok(())
     }
 
     fn all(&self) -> Result<()> {

@@ -351,7 +351,7 @@ impl Sweep {
         })?;
         let huge = |flags: Option<c_int>| {
             move || {
-                let map = Map::anon_huge(HUGE, HUGE)?;
+                let map = Map::huge(HUGE, HUGE, libc::MAP_PRIVATE)?;
                 map.write_all();
                 lock(map, flags)
             }

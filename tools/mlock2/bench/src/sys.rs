@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{Error, Result};
 use std::os::fd::{AsRawFd, FromRawFd};
+use std::path::Path;
 use std::ptr;
 
 use libc::{c_int, c_long, c_void};
@@ -69,12 +70,12 @@ impl Map {
         Ok(map)
     }
 
-    /// Anonymous memory that begins where a huge page of `align` bytes can, at an address of its
-    /// own, far from everything else.
-    pub fn anon_huge(len: usize, align: usize) -> Result<Self> {
+    /// Anonymous memory that begins where a folio of `align` bytes can, at an address of its own, far
+    /// from everything else; MAP_PRIVATE, or MAP_SHARED for a file on tmpfs.
+    pub fn huge(len: usize, align: usize, kind: c_int) -> Result<Self> {
         let place = (0x10_0000_0000 + align) as *mut c_void;
         let prot = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+        let flags = kind | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
         // SAFETY: MAP_FIXED_NOREPLACE replaces no mapping.
         let addr = unsafe { libc::mmap(place, len, prot, flags, -1, 0) };
         let map = Self::take(addr, len)?;
@@ -229,6 +230,51 @@ pub fn mlockall(flags: c_int) -> c_long {
 pub fn munlockall() -> c_long {
     // SAFETY: As above.
     unsafe { libc::syscall(libc::SYS_munlockall) }
+}
+
+/// The size of large folios, in bytes.
+pub const LARGE: usize = 64 << 10;
+
+/// As long as there is one, MADV_HUGEPAGE brings folios of `LARGE`, and none that are larger.
+pub struct LargeFolios(Vec<(String, String)>);
+
+impl LargeFolios {
+    /// `None` if the kernel has no such folios.
+    pub fn allow() -> Result<Option<Self>> {
+        const DIR: &str = "/sys/kernel/mm/transparent_hugepage";
+        let mut old = Self(Vec::new());
+
+        if !Path::new(&format!("{DIR}/hugepages-{}kB", LARGE >> 10)).exists() {
+            return Ok(None);
+        }
+        for dir in std::fs::read_dir(DIR)? {
+            let dir = dir?.path().display().to_string();
+            let Some(size) = dir.split("/hugepages-").nth(1) else {
+                continue;
+            };
+            let is_large = size == format!("{}kB", LARGE >> 10);
+            for (file, on) in [("enabled", "madvise"), ("shmem_enabled", "advise")] {
+                let file = format!("{dir}/{file}");
+                // Not every size has both.
+                let Ok(text) = std::fs::read_to_string(&file) else {
+                    continue;
+                };
+                let now = text.split(['[', ']']).nth(1).unwrap_or("never");
+                std::fs::write(&file, if is_large { on } else { "never" })?;
+                old.0.push((file, now.to_string()));
+            }
+        }
+        Ok(Some(old))
+    }
+}
+
+impl Drop for LargeFolios {
+    fn drop(&mut self) {
+        for (file, value) in &self.0 {
+            // What was there can be written.
+            let _ = std::fs::write(file, value);
+        }
+    }
 }
 
 /// A file of `len` bytes on the guest's tmpfs, without a name; all of it is a hole.

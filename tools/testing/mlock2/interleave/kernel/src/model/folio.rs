@@ -437,7 +437,9 @@ pub fn gen_add(lruvec: &Lruvec, folio: *const Folio) -> bool {
     if old & GEN != 0 {
         fail("a folio is put into a second generation");
     }
-    set_flags(f, old & !ACTIVE | OLDEST);
+    // PG_lru may be set already, and somebody may have isolated the folio since: he waits for the
+    // lock. So this need not be ours any more.
+    f.flags.set(old & !ACTIVE | OLDEST);
     update_lru_size(lruvec, GENERATION, f.nr_pages.get() as i32);
     list_add(folio, GENERATION);
     true

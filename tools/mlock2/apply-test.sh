@@ -1,0 +1,110 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# What tools/mlock2/apply does to a kernel tree in all states that one may be in, on a
+# clone of the stock source that linux.sh has recorded.
+#
+#   apply-test.sh LINUX DIR     LINUX: build/linux; DIR: where the clone goes
+set -euo pipefail
+
+TOP=$(cd "$(dirname "$0")/../.." && pwd)
+LINUX=$(realpath "$1")
+rm -rf "$2"
+mkdir -p "$2"
+TREE=$(realpath "$2")/linux
+LOG=$(realpath "$2")/log
+failed=0 n=0
+
+git clone -q --shared --no-checkout "$LINUX" "$TREE"
+cd "$TREE"
+git config user.name test
+git config user.email test@localhost
+git checkout -q -b mine pristine
+stock=$(git rev-parse HEAD)
+
+apply() { "$TOP/tools/mlock2/apply" --to "$TREE" "$@" >"$LOG" 2>&1; }
+case_() {
+	n=$((n + 1))
+	if "${@:2}"; then echo "ok $n $1"; else echo "not ok $n $1"; sed 's/^/# /' "$LOG"; failed=1; fi
+}
+back() {
+	git reset -q --hard "$stock"
+	git clean -q -fdx
+	git update-ref -d refs/mlock2/applied
+	git update-ref -d refs/mlock2/base
+}
+unchanged() { [ "$(git rev-parse HEAD)" = "$1" ] && git diff --quiet HEAD; }
+refused() {	# refused WORDS: with them, and nothing has changed
+	local head
+	head=$(git rev-parse HEAD)
+	! apply && grep -q "$1" "$LOG" && [ "$(git rev-parse HEAD)" = "$head" ]
+}
+commits() { [ "$(git rev-list --count "$stock..HEAD")" = "$1" ] && git diff --quiet HEAD; }
+edit() { echo "/* $1 */" >>"$1"; }
+
+fixes=$(find "$TOP/mm-fixes" -name '*.patch' | wc -l)
+arch=$(find "$TOP/rust-arch" -name '*.patch' | wc -l)
+
+stock_tree() { apply && commits $((fixes + 1)); }
+own_only() { ! git diff --name-only "$stock" HEAD | grep -qE '^tools/(testing/)?mlock2/|/configs/mlock2'; }
+maintained() {
+	local pattern
+	git show HEAD:MAINTAINERS | awk '/^MEMORY MAPPING - MLOCK2/ { on = 1 } /^$/ { on = 0 } on && /^F:/ { print $2 }' |
+		while read -r pattern; do [ -n "$(git ls-files -- "${pattern%/}")" ] || return 1; done
+}
+again() { local head; head=$(git rev-parse HEAD); apply && grep -q 'has all of it' "$LOG" && unchanged "$head"; }
+case_ 'a stock tree gets the fixes, each as a commit, and one more' stock_tree
+case_ 'with the files of the kernel alone' own_only
+case_ 'MAINTAINERS names no file that is not there' maintained
+case_ 'a second time, nothing changes' again
+
+other_clone() { git update-ref -d refs/mlock2/applied; again; }
+case_ 'nor where it came by another way' other_clone
+foreign() { edit mm/mlock2/batch.rs; git commit -qam mine; refused 'did not bring there'; }
+case_ 'another mm/mlock2 is refused' foreign
+
+back
+git checkout -q --detach
+case_ 'a detached HEAD will do' stock_tree
+git checkout -q mine
+back
+dirty() { edit mm/mincore.c; refused 'not committed'; }
+case_ 'changes that are not committed are refused' dirty
+back
+untracked() { mkdir -p mm/mlock2; echo mine >mm/mlock2/walk.rs; refused 'overwritten' && [ "$(cat mm/mlock2/walk.rs)" = mine ]; }
+case_ 'a file that git does not know is kept' untracked
+back
+old() { sed -i 's/^PATCHLEVEL = .*/PATCHLEVEL = 2/' Makefile; git commit -qam old; refused 'this is for'; }
+case_ 'another version is refused' old
+back
+conflict() { sed -i 's/mmu_gather.o/gather.o/' mm/Makefile; git commit -qam mine; refused 'does not apply'; }
+case_ 'where one patch does not apply, nothing is changed' conflict
+
+# A newer overlay: the old one with a file's text changed
+back
+update() {
+	apply
+	edit mm/mincore.c
+	git commit -qam mine
+	newer=$(git rev-parse refs/mlock2/applied)
+	# as if walk.rs had been another one when it was applied
+	export GIT_INDEX_FILE=$TREE/.git/test.index
+	git read-tree "$newer"
+	git update-index --cacheinfo "100644,$({ git show HEAD:mm/mlock2/walk.rs; echo '// older'; } | git hash-object -w --stdin),mm/mlock2/walk.rs"
+	older=$(git write-tree)
+	unset GIT_INDEX_FILE
+	git update-ref refs/mlock2/applied "$(git commit-tree "$older" -p "$stock" -m older)"
+	echo '// older' >>mm/mlock2/walk.rs
+	git commit -qam 'mm/mlock2: what an older one had'
+	apply && grep -q 'this is new' "$LOG" && cmp -s mm/mlock2/walk.rs "$TOP/mm/mlock2/walk.rs" && grep -q mincore mm/mincore.c
+}
+case_ 'what is new is a commit on top of the own ones' update
+
+back
+with_arch() { apply --rust-arch && commits $((fixes + arch + 1)) && again; }
+case_ 'what --rust-arch brought stays' with_arch
+
+echo "1..$n"
+cd /
+rm -rf "$TREE"
+exit $failed

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# How this repository becomes a part of a kernel tree: a file's path here is its
+# path there, and <file>.patch changes a file that the kernel has. For linux.sh
+# and apply, which source it; TOP is this repository.
+
+SERIES=7.3
+
+version() { awk '/^(VERSION|PATCHLEVEL|SUBLEVEL) =/ { v = v s $3; s = "." } /^EXTRAVERSION =/ { v = v $3 } /^NAME/ { print v; exit }' "$1/Makefile"; }
+
+# right_version VERSION
+right_version() {
+	case $1 in
+	"$SERIES"|"$SERIES".*|"$SERIES"-*) ;;
+	*) return 1 ;;
+	esac
+}
+
+# The files of the overlay, committed or not.
+#
+# 'Kconfig' at the top is ours and has its place in the kernel; the other files at
+# the top but patches are the project's own. So are the patches of the C to compare
+# with, which a kernel of its own gets.
+overlay() {
+	git -C "$TOP" ls-files --cached --others --exclude-standard |
+		grep -e '/' -e '\.patch$' | grep -v -e '^\.' -e '^tools/mlock2/fair/' | LC_ALL=C sort -u |
+		while read -r f; do if [ -f "$TOP/$f" ]; then printf '%s\n' "$f"; fi; done
+}
+
+# put FILE PATH COMMIT: a line for 'git update-index --index-info', in the kernel's repository
+put() {
+	local mode=100644
+	[ -x "$TOP/$1" ] && mode=100755
+	git cat-file -e "$3:$2" 2>/dev/null &&
+		die "$1 would replace a file of the kernel: make it $2.patch"
+	printf '%s %s\t%s\n' "$mode" "$(git hash-object -w --no-filters "$TOP/$1")" "$2"
+}
+
+# overlay_files COMMIT: put those of the files on standard input that are no patches
+# into the index; COMMIT is the stock kernel
+overlay_files() {
+	local f
+	{
+		put Kconfig mm/mlock2/Kconfig "$1"
+		while read -r f; do
+			case $f in
+			*.patch) ;;
+			*) put "$f" "$f" "$1" ;;
+			esac
+		done
+	} | git update-index --add --index-info
+}
+
+# overlay_patch FILE VERSION: apply one to the index
+overlay_patch() {
+	git apply --cached --whitespace=nowarn "$TOP/$1" ||
+		die "$1 does not apply to Linux $2: is it in there already? A stock $SERIES.y is wanted"
+}
