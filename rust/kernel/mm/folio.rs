@@ -679,8 +679,8 @@ impl LruvecGuard<'_> {
 
     #[inline(never)]
     fn lock(&mut self, folio: Folio<'_>) -> c_ulong {
-        // SAFETY: Both are valid; with the lock we have the RCU read lock.
         if self.lruvec.is_null()
+            // SAFETY: Both are valid; with the lock we have the RCU read lock.
             || !unsafe { bindings::folio_matches_lruvec(folio.as_ptr(), self.lruvec) }
         {
             self.unlock();
@@ -876,6 +876,8 @@ impl LruvecGuard<'_> {
 
     /// The same with the lruvec locked that the folio belongs to if it has `PG_lru`; `old` are its
     /// flags, as read since then.
+    // GEN is 0 without CONFIG_LRU_GEN.
+    #[allow(clippy::bad_bit_mask)]
     #[inline(always)]
     fn change_locked(
         &mut self,

@@ -216,11 +216,11 @@ impl<'c> FolioBatch<'c> {
         SIZE.wrapping_sub(nr).wrapping_sub(1)
     }
 
-    // Reads an entry: the folio, and its tag.
-    //
-    // # Safety
-    //
-    // There must be that many entries.
+    /// Reads an entry: the folio, and its tag.
+    ///
+    /// # Safety
+    ///
+    /// There must be that many entries.
     #[inline]
     unsafe fn entry(&self, i: u8) -> (*mut bindings::folio, usize) {
         // SAFETY: The caller promises that the entry is there; by the type invariants, nobody else

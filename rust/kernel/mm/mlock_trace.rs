@@ -8,6 +8,9 @@
 //!
 //! C header: [`include/trace/events/mlock.h`](srctree/include/trace/events/mlock.h)
 
+// What `declare_trace!` makes of an event.
+#![allow(clippy::macro_metavars_in_unsafe, clippy::too_many_arguments)]
+
 use crate::{
     bindings,
     error::Error,

@@ -206,12 +206,12 @@ impl<'t> PageTable<'t> {
     }
 }
 
-// Apart, so that the address is worked out for few entries only.
-//
-// # Safety
-//
-// `ptent` must be the present entry of `vma` that stands at `pte`, and the lock of its table be
-// held, in which the entry at `last` is the one for `end`.
+/// Apart, so that the address is worked out for few entries only.
+///
+/// # Safety
+///
+/// `ptent` must be the present entry of `vma` that stands at `pte`, and the lock of its table be
+/// held, in which the entry at `last` is the one for `end`.
 #[cold]
 #[inline(never)]
 unsafe fn vm_normal_folio(
@@ -362,12 +362,12 @@ impl<V: VisitTable> Walker<V> {
         ..pin_init::zeroed()
     };
 
-    // Called by the walk for each entry that there is on the level above page tables.
-    //
-    // # Safety
-    //
-    // `walk` must be one that `PublishedVma::walk_tables()` started for this `V`, and `addr..end`,
-    // which is covered by `pmd`, a part of its range.
+    /// Called by the walk for each entry that there is on the level above page tables.
+    ///
+    /// # Safety
+    ///
+    /// `walk` must be one that `PublishedVma::walk_tables()` started for this `V`, and `addr..end`,
+    /// which is covered by `pmd`, a part of its range.
     unsafe extern "C" fn pmd_entry(
         pmd: *mut bindings::pmd_t,
         addr: c_ulong,
