@@ -10,7 +10,7 @@
 //!   the vma's lock. It is what keeps reclaim from unmapping the folio: `try_to_unmap_one()` and
 //!   `folio_referenced_one()` look at it under the page table lock.
 //! - `PG_mlocked`: set by [`mlock_folio`], [`mlock_new_folio`] and [`mlock_mapped_folio`], cleared
-//!   when a munlock is worked on, or when the folio dies, all atomically. `nr_mlock` follows at
+//!   when a munlock takes effect, or when the folio dies, all atomically. `nr_mlock` follows at
 //!   once, or when the lruvec lock is dropped under which that was done. Splitting a folio copies
 //!   the flag. If it is still set when it is freed, then `free_pages_prepare()` clears it.
 //! - `PG_unevictable`, and being on no list that reclaim scans: changed here with the lruvec
@@ -23,62 +23,62 @@
 //! A folio is mlocked when it is faulted into a locked vma: by `mlock_new_folio()` if it is new and
 //! goes to the LRU lists for the first time, else by `mlock_folio()` at the end of adding the rmap;
 //! and when `walk.rs` finds it in a vma that is being locked. `PG_mlocked` is set at once, so that
-//! reclaim passes it by. The rest waits in this CPU's batch, with a reference. It is done at once
-//! for a large folio, which the batch would keep too much memory for, and by the walk, which comes
-//! by many folios of one lruvec; the batch is drained first. When it is done, the folio becomes
-//! unevictable with an `mlock_count` of 1; another mlock adds 1. Unmapping it from a locked vma
-//! queues a munlock, unlocking the vma does it at once: it takes 1 off. At 0, or if there is no
+//! reclaim passes it by. The rest is pending in this CPU's batch, which has a reference. It is done
+//! at once for a large folio, which the batch would keep too much memory for, and by the walk,
+//! which comes by many folios of one lruvec; the batch is drained first. When it is done, the folio
+//! becomes unevictable with an `mlock_count` of 1; another mlock adds 1. Unmapping it from a locked
+//! vma queues a munlock, unlocking the vma does it at once: it takes 1 off. At 0, or if there is no
 //! count, `PG_mlocked` is cleared, and in the same step the folio becomes evictable, unless
 //! something else (`SHM_LOCK`, ramfs) makes it unevictable. A folio that is freed with its last
 //! mapping is not moved any more: see `Folio::munlock_dying()`.
 //!
-//! `mlock_count` errs on the low side: a folio that is claimed by somebody else when its mlock is
-//! worked on is not counted, being put back sets the count to 0, and a large folio that is mapped
-//! in part is munlocked but never mlocked. So a folio may become evictable while a locked vma maps
-//! it. Reclaim then meets `VMA_LOCKED_BIT`, keeps it mapped, and mlocks it again if it is mapped as
-//! a whole. The other way is to be avoided, since it would keep a folio unevictable until it is
+//! `mlock_count` errs on the low side: a folio that somebody else has isolated when its mlock is
+//! drained is not counted, being put back sets the count to 0, and a large folio that is mapped in
+//! part is munlocked but never mlocked. So a folio may become evictable while a locked vma maps it.
+//! Reclaim then meets `VMA_LOCKED_BIT`, keeps it mapped, and mlocks it again if it is mapped as a
+//! whole. The other way is to be avoided, since it would keep a folio unevictable until it is
 //! freed. It is possible in two cases, as in C: who unmaps a folio between munlock's clearing of
 //! `VMA_LOCKED_BIT` and its walk leaves `PG_mlocked` set, which matters if the folio lives on, as
-//! with truncation or with a migration that fails and maps it again; and an mlock that waits in
-//! the batch of one CPU, while another CPU works on the munlock that belongs to it, counts after
+//! with truncation or with a migration that fails and maps it again; and an mlock that is pending
+//! in the batch of one CPU, while another CPU drains the munlock that belongs to it, counts after
 //! all if the folio is mlocked again before its turn comes. What was counted too often is put right
 //! when the last vma unmaps the folio: a munlock of a folio that is mapped nowhere clears
 //! `PG_mlocked` whatever the count is.
 //!
 //! # Who may come in between
 //!
-//! - *Reclaim, migration, compaction, split and others that take folios off their list*: they claim
-//!   the folio by clearing `PG_lru`. If they do so before us, then an mlock leaves the folio alone:
-//!   `lru_add()` looks at `PG_mlocked` when the folio is put back. A munlock clears `PG_mlocked`
-//!   all the same. If the folio was put back as unevictable just before, it stays so without need:
-//!   it is counted in `unevictable_pgs_stranded`, and rescued when somebody takes and puts it back
-//!   again. If they claim it after us, they wait for the lock.
+//! - *Reclaim, migration, compaction, split and others that take folios off their list*: they
+//!   isolate the folio by clearing `PG_lru`. If they do so before us, then an mlock leaves the
+//!   folio alone: `lru_add()` looks at `PG_mlocked` when the folio is put back. A munlock clears
+//!   `PG_mlocked` all the same. If the folio was put back as unevictable just before, it stays so
+//!   without need: it is counted in `unevictable_pgs_stranded`, and rescued when somebody takes and
+//!   puts it back again. If they isolate it after us, they wait for the lock.
 //! - *The same folio in the batch of another CPU, or twice in one*: its lruvec's lock puts the
 //!   moves in an order. An mlock and a munlock cancel out in either order, if no other vma has it
 //!   locked; if one has, then the munlock may come first and take off what was that vma's: the
 //!   count is too low then.
-//! - *Setting `PG_mlocked` while a munlock is worked on*: the munlock clears the flag and makes the
+//! - *Setting `PG_mlocked` while a munlock takes effect*: the munlock clears the flag and makes the
 //!   folio evictable in one step. What was set before is lost, as the mlock's entry in the batch
 //!   finds out. What is set after that belongs to an mlock that moves the folio in the same step,
 //!   or has its entry in a batch yet: it finds the folio evictable and moves it. So does the walk,
 //!   which leaves an entry in the batch if the folio is on no list.
-//! - *A walk, and what waits in this CPU's batch*: the walk drains the batch when it locks it, and
-//!   keeps the lock while it moves folios. Otherwise a munlock by the walk could come before an
+//! - *A walk, and what is pending in this CPU's batch*: the walk drains the batch when it locks it,
+//!   and keeps the lock while it moves folios. Otherwise a munlock by the walk could come before an
 //!   mlock that another task of this CPU has queued, and take off the count of a third: on
 //!   PREEMPT_RT, such a task may run in the middle of the walk. A task of another CPU may queue one
 //!   at any time; the count is too low then.
 //! - *Migration or reclaim while a vma is being locked*: both may mlock a folio because of the
 //!   vma's new flag, before the walk gets there and does so too. `VMA_IO_BIT` beside
 //!   `VMA_LOCKED_BIT` tells them to leave it to the walk (see `ModifiedVma::publish_lock_flags()`),
-//!   until what the walk has left in the batch is worked on too.
+//!   until what the walk has left in the batch is drained, too.
 //! - *munmap, exit and truncation*: the munlock is the last thing that removing the rmap does; the
 //!   reference of the mapping is put after it, so the folio is there for the batch to take its own,
 //!   unless it dies with that.
 //! - *Another process that maps the folio*: its vma adds and takes off its own 1.
 //! - *Who counts references* (migration, split, `MADV_FREE`): the batch's own make the count too
-//!   high. They call `mlock_drain_local()` first; and `lru_cache_disabled()` keeps folios from
-//!   waiting here.
-//! - *CPU hotplug*: when a CPU is gone, [`mlock_drain_remote`] works on its batch from another one;
+//!   high. They call `mlock_drain_local()` first; and `lru_cache_disabled()` keeps the batches
+//!   empty.
+//! - *CPU hotplug*: when a CPU is gone, [`mlock_drain_remote`] drains its batch from another one;
 //!   nobody else can reach it then.
 //!
 //! # Specification
@@ -161,8 +161,8 @@ pub(crate) fn mlock_mapped_folio(
     true
 }
 
-/// Munlocks a folio, and does at once what is to be done about it: for a walk, and for what waited
-/// in a batch, which may not be mapped any more.
+/// Munlocks a folio, and does at once what is to be done about it: for a walk, and for what was
+/// pending in a batch, which may not be mapped any more.
 #[inline(always)]
 pub(crate) fn munlock_now(folio: Folio<'_>, lruvec: &mut LruvecGuard<'_>) {
     lruvec.munlock(folio, munlock);
@@ -173,14 +173,14 @@ pub(crate) fn munlock_now(folio: Folio<'_>, lruvec: &mut LruvecGuard<'_>) {
 #[cold]
 #[inline(never)]
 pub(crate) fn mark_traced<const LOCK: bool>(folios: &[Folio<'_>], context: &mut TaskContext<'_>) {
-    let mut left = false;
+    let mut queued = false;
 
     lock_drained(context).with_lruvec(|batch, lruvec| {
         for &folio in folios {
             let was_unevictable = lruvec.is_unevictable(folio);
 
             if LOCK {
-                left |= mlock_mapped_folio(folio, lruvec, batch);
+                queued |= mlock_mapped_folio(folio, lruvec, batch);
                 folio_mlocked(folio, was_unevictable);
             } else {
                 munlock_now(folio, lruvec);
@@ -188,7 +188,7 @@ pub(crate) fn mark_traced<const LOCK: bool>(folios: &[Folio<'_>], context: &mut 
             }
         }
     });
-    if left {
+    if queued {
         lru_add_drain(context);
     }
 }
@@ -221,7 +221,7 @@ fn drain<const TRACED: bool>(batch: &FolioBatch<'_>) {
         Entry::Mlock(folio) => {
             let was_unevictable = TRACED && lruvec.is_unevictable(folio);
 
-            // If somebody else has claimed it, there is nothing more that we can do.
+            // If somebody else has isolated it, there is nothing more that we can do.
             lruvec.settle(folio, mlock);
             if TRACED {
                 folio_mlocked(folio, was_unevictable);
@@ -238,7 +238,7 @@ fn drain<const TRACED: bool>(batch: &FolioBatch<'_>) {
     });
 }
 
-// Works on the batch if it is full, or if folios are not to wait in any.
+// Drains the batch if it is full, or if batches are disabled.
 #[inline(always)]
 fn drain_if_due(batch: &FolioBatch<'_>, space: u8) {
     if space == 0 || lru_cache_disabled() {
@@ -246,8 +246,8 @@ fn drain_if_due(batch: &FolioBatch<'_>, space: u8) {
     }
 }
 
-// Does at once, but after all that waits in the batch, what is to be done with a large folio, which
-// must not wait there: as if it were pushed and the batch drained, but without a reference.
+// Does for a large folio what pushing it and draining the batch would come to, without a reference:
+// a large folio is not to be pending in a batch.
 #[inline(always)]
 fn at_once(mut batch: LocalBatch<'_>, work: impl FnOnce(&mut LruvecGuard<'_>)) {
     if !batch.is_empty() {
@@ -350,20 +350,20 @@ pub(crate) fn lock_drained<'c>(context: &'c mut TaskContext<'_>) -> LocalBatch<'
     batch
 }
 
-/// Works on the batch of this CPU. The C function of the same name.
+/// Drains the batch of this CPU. The C function of the same name.
 #[inline]
 pub(crate) fn mlock_drain_local(context: &mut TaskContext<'_>) {
     lock_drained(context);
 }
 
-/// Works on the batch of a CPU that is gone. The C function of the same name.
+/// Drains the batch of a CPU that is gone. The C function of the same name.
 pub(crate) fn mlock_drain_remote(batch: FolioBatch<'_>) {
     if !batch.is_empty() {
         mlock_folio_batch(&batch);
     }
 }
 
-/// Whether folios wait in the batch of a CPU. The C function of the same name.
+/// Whether folios are pending in the batch of a CPU. The C function of the same name.
 pub(crate) fn need_mlock_drain(cpu: CpuId) -> bool {
     is_batch_in_use(cpu)
 }

@@ -67,7 +67,7 @@ fn mode_of(flags: VmaFlags) -> Mode {
 ///
 /// Returns from which address (bytes) on the range is to be populated afterwards: all before that
 /// is there, or is to be locked on fault or unlocked. Whether it is there is only looked for if the
-/// vma, as merged, begins at `look_from` or above: if populating is certain to reach `start` then.
+/// vma, as merged, begins at `check_from` or above: if populating is certain to reach `start` then.
 ///
 /// # Errors
 ///
@@ -79,7 +79,7 @@ fn mlock_fixup(
     start: usize,
     end: usize,
     lock: VmaFlags,
-    look_from: usize,
+    check_from: usize,
     walk: &mut PageWalk,
 ) -> Result<usize> {
     let old = vma.vma_flags();
@@ -87,7 +87,7 @@ fn mlock_fixup(
     if old == old.with_lock(lock) {
         return Ok(if lock == VmaFlags::LOCKED { start } else { end });
     }
-    change_lock_flags(vma, start, end, old, lock, look_from, walk)
+    change_lock_flags(vma, start, end, old, lock, check_from, walk)
 }
 
 /// How many pages are charged if `start..end` (bytes) of a vma is locked, or not any more.
@@ -126,7 +126,7 @@ fn change_lock_flags(
     end: usize,
     old: VmaFlags,
     lock: VmaFlags,
-    look_from: usize,
+    check_from: usize,
     walk: &mut PageWalk,
 ) -> Result<usize> {
     let Some(vma) = vma.lockable() else {
@@ -143,8 +143,8 @@ fn change_lock_flags(
 
     if was_locked != is_locked {
         vma.add_locked_vm(charge(start, end, is_locked));
-        // If there is nothing to move, then what waits in a batch, such as the order to free a page
-        // lazily, would otherwise take effect later than in C, which smaps shows.
+        // If there is nothing to move, then what is pending in a batch, such as the order to free a
+        // page lazily, would otherwise take effect later than in C, which smaps shows.
         if !vma.maps_folios() {
             walk.lru_add_drain_once(&mut vma);
         }
@@ -155,10 +155,10 @@ fn change_lock_flags(
     let Err(vma) = vma.set_lock_flags() else {
         return Ok(to_populate);
     };
-    let look = vma.start() >= look_from;
+    let check = vma.start() >= check_from;
     // It is all right if reclaim unmaps a page right after the flags are set: populating brings it
     // back.
-    let populated = vma.publish_lock_flags(|vma| walk.mlock_vma_pages_range(vma, look));
+    let populated = vma.publish_lock_flags(|vma| walk.mlock_vma_pages_range(vma, check));
     Ok(populated.max(to_populate))
 }
 
@@ -215,7 +215,7 @@ pub(crate) fn apply_vma_lock_flags(
     let mut unpopulated = Unpopulated::NOTHING;
     let mut walk = PageWalk::new();
     // Populating starts at the range, wherever its first vma does.
-    let mut look_from = 0;
+    let mut check_from = 0;
 
     while let Some(vma) = vmas.next_below(end) {
         // The first vma contains the start; each later one must begin where the last one ended.
@@ -227,9 +227,9 @@ pub(crate) fn apply_vma_lock_flags(
         if vma_end < end {
             // Look only if there is one vma: a later one may fail the call, which then populates
             // nothing.
-            look_from = usize::MAX;
+            check_from = usize::MAX;
         }
-        let from = match mlock_fixup(vma, start, vma_end, lock, look_from, &mut walk) {
+        let from = match mlock_fixup(vma, start, vma_end, lock, check_from, &mut walk) {
             Ok(from) => from,
             Err(error) => {
                 if mlock_trace::is_refused_traced() {
@@ -310,8 +310,8 @@ fn apply_to_vmas(mm: &mut MmapWriteGuard<'_>, lock: VmaFlags) -> Unpopulated {
         let (start, end) = (vma.start(), vma.end());
         // After an error, populating goes on with the next vma: so it reaches every vma, but not
         // surely what was merged with one in which something before it is to be populated.
-        let look_from = unpopulated.end();
-        let from = mlock_fixup(vma, start, end, lock, look_from, &mut walk).unwrap_or(start);
+        let check_from = unpopulated.end();
+        let from = mlock_fixup(vma, start, end, lock, check_from, &mut walk).unwrap_or(start);
         unpopulated.add(from, vmas.end().max(end));
         cond_resched();
     }

@@ -348,7 +348,7 @@ unsafe extern "C" fn munlock_folio(folio: *mut bindings::folio) {
     unsafe { batch::munlock_folio(Folio::from_raw(folio), &mut TaskContext::new()) };
 }
 
-/// Works on the batch of this CPU.
+/// Drains the batch of this CPU.
 ///
 /// # Safety
 ///
@@ -360,7 +360,7 @@ unsafe extern "C" fn mlock_drain_local() {
     batch::mlock_drain_local(&mut unsafe { TaskContext::new() });
 }
 
-/// Works on the batch of a CPU that is gone.
+/// Drains the batch of a CPU that is gone.
 ///
 /// # Safety
 ///
@@ -386,7 +386,7 @@ unsafe extern "C" fn mlock_drain_remote(cpu: c_int) {
     batch::mlock_drain_remote(unsafe { FolioBatch::of_dead_cpu(cpu, &mut context) });
 }
 
-/// Whether folios wait in the batch of a CPU.
+/// Whether folios are pending in the batch of a CPU.
 ///
 /// # Safety
 ///

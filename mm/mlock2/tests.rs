@@ -167,26 +167,26 @@ mod cases {
         assert_eq!(account(3, false, true), Ok(PageCount::new(2)));
     }
 
-    // Whether any folio waits in a batch. Tests that ask want nobody else to lock memory, as when
-    // the kernel boots.
-    fn waiting() -> bool {
+    // Whether any folio is pending in a batch. Tests that ask want nobody else to lock memory, as
+    // when the kernel boots.
+    fn pending() -> bool {
         (0..kernel::cpu::nr_cpu_ids())
             .filter_map(CpuId::from_u32)
             .any(batch::need_mlock_drain)
     }
 
-    // Who takes folios away counts on it that none waits in a batch.
+    // Who takes folios away counts on it that none is pending in a batch.
     #[test]
     fn batches_can_be_disabled() -> Result {
         with_mapping(|_, addr| {
             // A test that fails in there would leave them disabled.
-            let waited = with_lru_cache_disabled(|| {
+            let left = with_lru_cache_disabled(|| {
                 do_mlock::do_mlock(addr, LEN, LockMode::Locked)?;
-                let locked = waiting();
+                let locked = pending();
                 unmap(addr, PAGE_SIZE)?;
-                Ok::<_, Error>((locked, waiting()))
+                Ok::<_, Error>((locked, pending()))
             })?;
-            assert_eq!(waited, (false, false));
+            assert_eq!(left, (false, false));
             Ok(())
         })
     }
@@ -197,8 +197,8 @@ mod cases {
     fn marked_until_folios_are_counted() -> Result {
         with_mapping(|mm, addr| {
             let mut walk = PageWalk::new();
-            // Returns whether folios wait when it is done, and whether the vma has a marker then.
-            // It must not fail the test, since the mmap lock is held.
+            // Returns whether folios are pending when it is done, and whether the vma has a marker
+            // then. It must not fail the test, since the mmap lock is held.
             let mut publish = |lock| -> Result<(bool, bool)> {
                 let mut guard = mm.mmap_write_lock_killable()?;
                 let mut vmas = guard.vmas_mut(addr);
@@ -211,14 +211,14 @@ mod cases {
                 let vma = vma.modify_flags(addr, addr + LEN, lock)?;
                 Ok(vma.publish_lock_flags(|vma| {
                     walk.mlock_vma_pages_range(vma, false);
-                    (waiting(), vma.vma_flags() != flags)
+                    (pending(), vma.vma_flags() != flags)
                 }))
             };
 
             // That drains what other tests have left to other CPUs.
             with_lru_cache_disabled(|| ());
-            // The first walk drains what waits to be put on the LRU lists, the second one does not:
-            // it finds these folios off them.
+            // The first walk drains what is yet to be put on the LRU lists, the second one does
+            // not: it finds these folios off them.
             assert_eq!(publish(VmaFlags::NONE)?, (false, false));
             for page in 0..PAGES {
                 let at = UserPtr::from_addr(addr + page * PAGE_SIZE);

@@ -57,13 +57,13 @@ impl PageWalk {
         Self {
             drained: false,
             walked: false,
-            populate: Populate::Other,
+            populate: Populate::Unchecked,
             populated: 0,
         }
     }
 
-    /// Moves what waits in this CPU's batches to the LRU lists, unless the call has done so. The C
-    /// does it before and after each vma.
+    /// Moves what is pending in this CPU's batches to the LRU lists, unless the call has done so.
+    /// The C does it before and after each vma.
     ///
     /// Sleeps.
     #[inline(always)]
@@ -83,9 +83,9 @@ impl PageWalk {
     /// vma's new flags and leaves it alone. What another thread does to the vma once the mmap lock
     /// is dropped, it could as well do after populating.
     ///
-    /// Looks for that only if told to `look`, and then marks folios as accessed, as populating
+    /// Checks that only if told to, and then marks folios as accessed, as populating
     /// does. So populating must be certain to reach the start. From the first page on that is not
-    /// populated nothing is marked, since populating that one may fail. If it does not look, or
+    /// populated nothing is marked, since populating that one may fail. If it does not check, or
     /// unlocks, that is the start.
     ///
     /// Sleeps.
@@ -93,12 +93,12 @@ impl PageWalk {
     pub(crate) fn mlock_vma_pages_range(
         &mut self,
         vma: &mut PublishedVma<'_>,
-        look: bool,
+        check: bool,
     ) -> usize {
-        // Folios that wait in this CPU's batches have to be on the LRU lists to be moved: once, for
-        // the first vma that has any, and with that vma locked. What is faulted in between two vmas
-        // of one call is like what waits on other CPUs: it comes to the list that PG_mlocked says
-        // when it leaves its batch, with an mlock_count that may be too low.
+        // Folios that are pending in this CPU's batches have to be on the LRU lists to be moved:
+        // once, for the first vma that has any, and with that vma locked. What is faulted in
+        // between two vmas of one call is like what is pending on other CPUs: it comes to the list
+        // that PG_mlocked says when it leaves its batch, with an mlock_count that may be too low.
         if !self.walked {
             lru_add_drain(&mut vma.task_context());
             self.drained = true;
@@ -109,10 +109,10 @@ impl PageWalk {
             vma.walk_tables(Walk::<false>(self));
             return vma.start();
         }
-        self.populate = if look {
+        self.populate = if check {
             vma.populate()
         } else {
-            Populate::Other
+            Populate::Unchecked
         };
         self.populated = vma.start();
         vma.walk_tables(Walk::<true>(self));
@@ -129,7 +129,7 @@ impl PageWalk {
         table: Table<'_>,
         context: &mut TaskContext<'_>,
     ) {
-        let mut left = false;
+        let mut queued = false;
 
         match table {
             Table::Huge(entry) => match entry.folio() {
@@ -137,11 +137,11 @@ impl PageWalk {
                     if is_traced::<LOCK>() {
                         batch::mark_traced::<LOCK>(&[folio], context);
                     } else {
-                        left = batch::lock_drained(context)
+                        queued = batch::lock_drained(context)
                             .with_lruvec(|batch, lruvec| mark::<LOCK>(folio, lruvec, batch));
                     }
                     if LOCK
-                        && self.populate != Populate::Other
+                        && self.populate != Populate::Unchecked
                         && entry.start() == self.populated
                         && entry.is_populated(self.populate == Populate::Write)
                     {
@@ -154,10 +154,10 @@ impl PageWalk {
                 let mut found = ArrayVec::<_, HOLD>::new();
                 // How the pages have to be populated from here on, if it is still to be seen
                 // whether they are.
-                let mut look = if LOCK && table.addr() == self.populated {
+                let mut check = if LOCK && table.addr() == self.populated {
                     self.populate
                 } else {
-                    Populate::Other
+                    Populate::Unchecked
                 };
 
                 loop {
@@ -166,13 +166,13 @@ impl PageWalk {
                     let mut populated = (0, self.populated);
                     found.clear();
                     loop {
-                        table.collect_small::<HOLD, LOCK>(&mut found, look);
+                        table.collect_small::<HOLD, LOCK>(&mut found, check);
                         if found.is_full() || table.is_at_end() {
                             break;
                         }
                         let here = (found.len(), table.addr());
                         let Some(page) = table.large() else {
-                            (populated, look) = (here, Populate::Other);
+                            (populated, check) = (here, Populate::Unchecked);
                             continue;
                         };
                         let folio = page.folio();
@@ -180,17 +180,17 @@ impl PageWalk {
                         let take =
                             allow_mlock_munlock(&page, step, LOCK) && !folio.is_zone_device();
                         if LOCK
-                            && look != Populate::Other
-                            && !(take && page.is_batch_populated(step, look == Populate::Write))
+                            && check != Populate::Unchecked
+                            && !(take && page.is_batch_populated(step, check == Populate::Write))
                         {
-                            (populated, look) = (here, Populate::Other);
+                            (populated, check) = (here, Populate::Unchecked);
                         }
                         if take {
                             found.push(folio);
                         }
                         page.skip(step);
                     }
-                    if LOCK && look != Populate::Other {
+                    if LOCK && check != Populate::Unchecked {
                         populated = (found.len(), table.addr());
                     }
                     if found.is_empty() {
@@ -199,20 +199,20 @@ impl PageWalk {
                     if is_traced::<LOCK>() {
                         batch::mark_traced::<LOCK>(found.iter().as_slice(), context);
                         // Populating looks at them.
-                        look = Populate::Other;
+                        check = Populate::Unchecked;
                         continue;
                     }
                     // What other tasks have left in this CPU's batch came before us: an mlock that
-                    // waits there must not find that we have taken off its mlock_count. Nor may
-                    // one come in between, which is why the batch stays locked.
+                    // is pending there must not find that we have taken off its mlock_count. Nor
+                    // may one come in between, which is why the batch stays locked.
                     batch::lock_drained(context).with_lruvec(|batch, lruvec| {
                         for (i, &folio) in found.iter().enumerate() {
                             if mark::<LOCK>(folio, lruvec, batch) {
-                                left = true;
+                                queued = true;
                             }
                             if LOCK && i < populated.0 && !folio.mark_accessed_unevictable() {
                                 populated = (0, self.populated);
-                                look = Populate::Other;
+                                check = Populate::Unchecked;
                             }
                         }
                     });
@@ -226,10 +226,10 @@ impl PageWalk {
             }
         }
 
-        // What was left in the batch must be worked on while the vma still tells others to leave
+        // What was left in the batch must be drained while the vma still tells others to leave
         // its folios to us, and before we may go to another CPU. If reclaim mlocked one of them too
         // and put it back on a list before that, then both would count.
-        if left {
+        if queued {
             lru_add_drain(context);
         }
     }

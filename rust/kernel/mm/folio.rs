@@ -4,14 +4,14 @@
 //!
 //! A folio is on at most one LRU list, of its lruvec, and only under the lruvec lock does it get
 //! there or leave. `PG_lru` says that it is on one. Who wants to take it off for longer than he has
-//! the lock, such as reclaim and migration, first claims it by clearing that flag: one contender
+//! the lock, such as reclaim and migration, first isolates it by clearing that flag: one contender
 //! succeeds, and then waits for the lock.
 //!
-//! So who has the lock need not claim a folio with `PG_lru` set. [`LruvecGuard`] changes all flags
-//! of the folio in one atomic step, which fails if `PG_lru` is clear, and then moves the folio to
-//! the list that its flags say, as `sort_folio()` in mm/vmscan.c moves folios. Who claims it in
-//! between waits for the lock. A folio is claimed only if it leaves a generation of the multi-gen
-//! LRU, whose functions have flags of their own to change.
+//! So who has the lock need not isolate a folio with `PG_lru` set. [`LruvecGuard`] changes all
+//! flags of the folio in one atomic step, which fails if `PG_lru` is clear, and then moves the
+//! folio to the list that its flags say, as `sort_folio()` in mm/vmscan.c moves folios. Who
+//! isolates it in between waits for the lock. A folio is isolated only if it leaves a generation of
+//! the multi-gen LRU, whose functions have flags of their own to change.
 //!
 //! Whether a folio is unevictable follows from its flags and its mapping, as in
 //! `folio_evictable()`; nobody else has a say in it.
@@ -170,7 +170,7 @@ impl<'f> Folio<'f> {
         unsafe { bindings::folio_is_zone_device(self.as_ptr()) }
     }
 
-    /// Returns whether the folio may wait in a per-CPU batch, as `folio_may_be_lru_cached()`.
+    /// Returns whether the folio may be pending in a per-CPU batch, as `folio_may_be_lru_cached()`.
     #[inline]
     pub fn may_be_lru_cached(self) -> bool {
         // SAFETY: The folio is valid by the type invariants.
@@ -238,9 +238,9 @@ impl<'f> Folio<'f> {
     ///
     /// # Safety
     ///
-    /// `PG_mlocked` may be changed by anybody. `PG_lru` may be cleared by anybody, which claims
+    /// `PG_mlocked` may be changed by anybody. `PG_lru` may be cleared by anybody, which isolates
     /// the folio if it was set. Only who has the lruvec locked may change others: `PG_active` and
-    /// `PG_unevictable` of a folio that has `PG_lru` set or is claimed by him, or new to him; and
+    /// `PG_unevictable` of a folio that has `PG_lru` set or is isolated by him, or new to him; and
     /// `PG_lru` may be set if it is one of the latter two. If the folio is not on the list that its
     /// flags say then, it must be put there before the lruvec is unlocked.
     #[inline(always)]
@@ -496,7 +496,7 @@ pub struct LruvecGuard<'g> {
 /// - The sizes of the lists are seen exact by all who have the lock. Who reads them without it
 ///   gets them late by what was moved under this hold of the lock.
 /// - `nr_mlock` and the events of `/proc/vmstat` have no lock, and are late by as much. Who
-///   munlocks a folio that is claimed counts that at once, so `nr_mlock` may be too low meanwhile.
+///   munlocks a folio that is isolated counts that at once, so `nr_mlock` may be too low meanwhile.
 struct Last {
     // The flags of the folios before that, and after it. Only those of `MASK` count. Here, `LRU` is
     // clear if the folio was on no list, or is on none, or on one that others count.
@@ -658,10 +658,11 @@ impl LruvecGuard<'_> {
 
     /// Locks the lruvec of a folio, and unlocks another one that may be locked.
     ///
-    /// It stays the folio's until it is unlocked if the folio is claimed by us, or new to us, or if
-    /// it has `PG_lru` now. What a folio is charged to changes in two ways. `mem_cgroup_migrate()`
-    /// takes the charge from a folio that migration has claimed, to one of which nobody else knows
-    /// yet. When its memory cgroup goes away, that is done under the lock of its lruvec.
+    /// It stays the folio's until it is unlocked if the folio is isolated by us, or new to us, or
+    /// if it has `PG_lru` now. What a folio is charged to changes in two ways.
+    /// `mem_cgroup_migrate()` takes the charge from a folio that migration has isolated, to one of
+    /// which nobody else knows yet. When its memory cgroup goes away, that is done under the lock
+    /// of its lruvec.
     ///
     /// `flags` are those of the folio, read since this guard last locked something. Returns them as
     /// read with the lock held.
@@ -908,7 +909,7 @@ impl LruvecGuard<'_> {
         };
 
         // SAFETY: `PG_lru` was set when the flags changed, so the folio is on the list that it was
-        // due for, of the lruvec that we have locked: who has claimed it since waits for the lock.
+        // due for, of the lruvec that we have locked: who has isolated it since waits for the lock.
         // It is on the unevictable list, which has no links, or in no generation.
         unsafe {
             if new & !old & UNEVICTABLE != 0 {
@@ -924,7 +925,7 @@ impl LruvecGuard<'_> {
     }
 
     /// The same for a folio in a generation of the multi-gen LRU: takes it out, which changes
-    /// flags, and so wants a claim.
+    /// flags, so that it has to be isolated.
     ///
     /// # Safety
     ///
@@ -935,8 +936,8 @@ impl LruvecGuard<'_> {
         if !unsafe { bindings::folio_test_clear_lru(folio.as_ptr()) } {
             return None;
         }
-        // SAFETY: The folio was on a list of the lruvec, which is locked, and is claimed by us now.
-        // It is on none when it has left its generation.
+        // SAFETY: The folio was on a list of the lruvec, which is locked, and is isolated by us
+        // now. It is on none when it has left its generation.
         unsafe {
             bindings::lruvec_gen_del(self.lruvec, folio.as_ptr());
             Some(self.add(folio, set))
@@ -948,7 +949,7 @@ impl LruvecGuard<'_> {
     ///
     /// # Safety
     ///
-    /// The folio must be claimed by us, or new to us, and on no list. Its lruvec must be locked.
+    /// The folio must be isolated by us, or new to us, and on no list. Its lruvec must be locked.
     #[inline(always)]
     unsafe fn add(&mut self, folio: Folio<'_>, set: c_ulong) -> c_ulong {
         let mut old = folio.flags();
@@ -962,7 +963,7 @@ impl LruvecGuard<'_> {
             }
         };
 
-        // SAFETY: The folio was on no list, and who has claimed it since waits for the lock.
+        // SAFETY: The folio was on no list, and who has isolated it since waits for the lock.
         unsafe {
             if new & UNEVICTABLE != 0 {
                 *bindings::folio_mlock_count(folio.as_ptr()) = 0;
@@ -1038,7 +1039,7 @@ impl Drop for LruvecGuard<'_> {
 /// # Invariants
 ///
 /// The folio was on the list that `flags` say when they were read or written with the lock of its
-/// lruvec held, which still is: who has claimed it since waits for that.
+/// lruvec held, which still is: who has isolated it since waits for that.
 pub struct LruFolio<'l> {
     folio: Folio<'l>,
     flags: c_ulong,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The per-CPU batches in which folios wait to be mlocked or munlocked.
+//! The per-CPU batches of folios that are yet to be mlocked or munlocked.
 //!
 //! Moving a folio to another LRU list takes its lruvec's lock, which all CPUs want. So folios are
 //! collected, and a batch of them is moved at once. Each CPU has one batch ([`LocalBatch`]), under
@@ -56,7 +56,8 @@ impl TaskContext<'_> {
     }
 }
 
-/// Moves the folios that wait in this CPU's batches to their LRU lists, as `lru_add_drain()`.
+/// Moves the folios that are pending in this CPU's batches to their LRU lists, as
+/// `lru_add_drain()`.
 ///
 /// Does not sleep, save on PREEMPT_RT. May be called with page table locks held.
 #[inline]
@@ -179,7 +180,8 @@ impl<'c> FolioBatch<'c> {
     }
 
     /// Takes up the place of a folio that was munlocked as it died; returns how many more there is
-    /// room for. What waits in the batch would wait for longer than in the C if it did not.
+    /// room for. What is pending in the batch would stay there for longer than in the C if it did
+    /// not.
     #[inline]
     pub fn skip(&self) -> u8 {
         let nr = self.count();
@@ -353,7 +355,7 @@ impl Drop for LocalBatch<'_> {
     }
 }
 
-/// Returns whether folios wait in the batch of a CPU, or are being worked on; that may change at
+/// Returns whether folios are pending in the batch of a CPU, or being drained; that may change at
 /// any time. None do if there can be no such CPU.
 #[inline]
 pub fn is_batch_in_use(cpu: CpuId) -> bool {

@@ -48,7 +48,7 @@ pub fn map_anonymous(len: usize) -> Result<usize> {
     Ok(addr)
 }
 
-/// Calls `work` while no folio may wait in a per-CPU batch, as from `lru_cache_disable()` to
+/// Calls `work` while no folio may be pending in a per-CPU batch, as from `lru_cache_disable()` to
 /// `lru_cache_enable()`. Sleeps. `work` must return: a test that fails in it leaves them disabled.
 pub fn with_lru_cache_disabled<R>(work: impl FnOnce() -> R) -> R {
     // SAFETY: A test holds no lock, so it may wait for all CPUs to drain their batches.

@@ -581,8 +581,8 @@ pub enum Populate {
     Read,
     /// As by a write: what is private and can be written to is not left to be copied later.
     Write,
-    /// In another way, or not at all.
-    Other,
+    /// In another way, or not at all: not to be checked for.
+    Unchecked,
 }
 
 /// A vma whose lock flags have just been published, and whose pages are to follow.
@@ -637,13 +637,13 @@ impl PublishedVma<'_> {
     pub fn populate(&self) -> Populate {
         // They are left to be faulted in.
         if self.vma.vma_flags().contains(VmaFlags::LOCKED_ONFAULT) {
-            return Populate::Other;
+            return Populate::Unchecked;
         }
         let write = self.vma.flags() & (flags::WRITE | flags::SHARED) == flags::WRITE;
 
         // SAFETY: By the type invariants, the vma is valid and locked.
         if !unsafe { bindings::vma_populate_allowed(self.vma.as_ptr(), write) } {
-            Populate::Other
+            Populate::Unchecked
         } else if write {
             Populate::Write
         } else {

@@ -164,18 +164,18 @@ impl<'t> PageTable<'t> {
     /// the first that is large; without memory of devices. `vm_normal_folio()` says what a folio
     /// is, and may report an entry that is broken on the console.
     ///
-    /// If told to `LOOK`, stops before the first page that has yet to be populated in the given
+    /// If told to `CHECK`, stops before the first page that has yet to be populated in the given
     /// way, or is not there: of those before, `follow_page_pte()` with `FOLL_TOUCH` would but mark
     /// the folio as accessed. A page that is present but must not be written to is to be copied or
     /// unshared first.
     #[inline(always)]
-    pub fn collect_small<const N: usize, const LOOK: bool>(
+    pub fn collect_small<const N: usize, const CHECK: bool>(
         &mut self,
         found: &mut ArrayVec<Folio<'t>, N>,
         populate: Populate,
     ) {
-        let look = LOOK && populate != Populate::Other;
-        let write = LOOK && populate == Populate::Write;
+        let check = CHECK && populate != Populate::Unchecked;
+        let write = CHECK && populate == Populate::Write;
 
         while !found.is_full() && !self.is_at_end() {
             match self.folio() {
@@ -186,7 +186,7 @@ impl<'t> PageTable<'t> {
                     self.advance(1);
                     found.push(folio);
                 }
-                _ if look => break,
+                _ if check => break,
                 _ => self.advance(1),
             }
         }
