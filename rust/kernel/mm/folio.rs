@@ -271,14 +271,25 @@ impl<'f> Folio<'f> {
     ///
     /// If it is unevictable, it stays so for now, and is counted as stranded.
     fn munlock_unlisted(self) {
-        if !self.test_clear_mlocked() {
-            return;
+        let mut old = self.flags();
+        loop {
+            let new = old & !MLOCKED;
+
+            if new == old {
+                return;
+            }
+            // SAFETY: Only `PG_mlocked` changes.
+            if unsafe { self.try_change_flags(&mut old, new) } {
+                break;
+            }
         }
-        let pages = self.nr_counted(self.flags());
+        let pages = self.nr_counted(old);
 
         self.mod_nr_mlock(pages.wrapping_neg());
+        // Not by the flags as they are now: who has isolated the folio may put it back, mlocked
+        // anew and unevictable.
         count_events(
-            if self.flags() & UNEVICTABLE != 0 {
+            if old & UNEVICTABLE != 0 {
                 Event::Stranded
             } else {
                 Event::Munlocked
