@@ -27,10 +27,10 @@
 //! at once for a large folio, which the batch would keep too much memory for, and by the walk,
 //! which comes by many folios of one lruvec; the batch is drained first. When it is done, the folio
 //! becomes unevictable with an `mlock_count` of 1; another mlock adds 1. Unmapping it from a locked
-//! vma queues a munlock, unlocking the vma does it at once: it takes 1 off. At 0, or if there is no
-//! count, `PG_mlocked` is cleared, and in the same step the folio becomes evictable, unless
-//! something else (`SHM_LOCK`, ramfs) makes it unevictable. A folio that is freed with its last
-//! mapping is not moved any more: see `Folio::munlock_dying()`.
+//! vma queues a munlock, if it is small; unlocking the vma munlocks it at once: it takes 1 off. At
+//! 0, or if there is no count, `PG_mlocked` is cleared, and in the same step the folio becomes
+//! evictable, unless something else (`SHM_LOCK`, ramfs) makes it unevictable. A folio that is freed
+//! with its last mapping is not moved any more: see `Folio::munlock_dying()`.
 //!
 //! `mlock_count` errs on the low side: a folio that somebody else has isolated when its mlock is
 //! drained is not counted, being put back sets the count to 0, and a large folio that is mapped in
@@ -60,8 +60,9 @@
 //! - *Setting `PG_mlocked` while a munlock takes effect*: the munlock clears the flag and makes the
 //!   folio evictable in one step. What was set before is lost, as the mlock's entry in the batch
 //!   finds out. What is set after that belongs to an mlock that moves the folio in the same step,
-//!   or has its entry in a batch yet: it finds the folio evictable and moves it. So does the walk,
-//!   which leaves an entry in the batch if the folio is on no list.
+//!   has its entry in a batch yet, or is, for a large folio, about to settle it: it finds the folio
+//!   evictable and moves it. So does the walk, which leaves an entry in the batch if the folio is
+//!   on no list.
 //! - *A walk, and what is pending in this CPU's batch*: the walk drains the batch when it locks it,
 //!   and keeps the lock while it moves folios. Otherwise a munlock by the walk could come before an
 //!   mlock that another task of this CPU has queued, and take off the count of a third: on
@@ -73,7 +74,7 @@
 //!   until what the walk has left in the batch is drained, too.
 //! - *munmap, exit and truncation*: the munlock is the last thing that removing the rmap does; the
 //!   reference of the mapping is put after it, so the folio is there for the batch to take its own,
-//!   unless it dies with that.
+//!   unless it dies with that. A large folio is munlocked with that reference.
 //! - *Another process that maps the folio*: its vma adds and takes off its own 1.
 //! - *Who counts references* (migration, split, `MADV_FREE`): the batch's own make the count too
 //!   high. They call `mlock_drain_local()` first; and `lru_cache_disabled()` keeps the batches
@@ -145,9 +146,9 @@ fn munlock(folio: &mut LruFolio<'_>) -> Mlocked {
 ///
 /// The batch must have been drained since it was locked. Returns whether the folio was left in it:
 /// somebody else has taken it off its list, and is given time to put it back. In C that is until
-/// the batch is full or the vma done, here until the page table is. A batch that is full cannot be
-/// drained here: `PG_mlocked` is set, at which `lru_add()` looks when the folio is put back. If it
-/// looked right before that, then reclaim finds the vma locked.
+/// the batch is full or the vma done, here until the page table is. A batch that is full, but for
+/// one place, cannot be drained here: `PG_mlocked` is set, at which `lru_add()` looks when the
+/// folio is put back. If it looked right before that, then reclaim finds the vma locked.
 #[inline(always)]
 pub(crate) fn mlock_mapped_folio(
     folio: Folio<'_>,
@@ -246,13 +247,19 @@ fn drain_if_due(batch: &FolioBatch<'_>, space: u8) {
     }
 }
 
-// Does for a large folio what pushing it and draining the batch would come to, without a reference:
-// a large folio is not to be pending in a batch.
+// Drains the batch, unless that is empty.
+#[inline(always)]
+fn drain_if_any(batch: &FolioBatch<'_>) {
+    if !batch.is_empty() {
+        mlock_folio_batch(batch);
+    }
+}
+
+// Does for a large folio what pushing it and draining the batch would come to: a large folio is not
+// to be pending in a batch. The caller's reference keeps it.
 #[inline(always)]
 fn at_once(mut batch: LocalBatch<'_>, work: impl FnOnce(&mut LruvecGuard<'_>)) {
-    if !batch.is_empty() {
-        mlock_folio_batch(&batch);
-    }
+    drain_if_any(&batch);
     batch.with_lruvec(|_, lruvec| work(lruvec));
 }
 
@@ -297,12 +304,13 @@ pub(crate) fn mlock_new_folio(new: NewFolio<'_>, context: &mut TaskContext<'_>) 
 }
 
 #[inline(never)]
-fn mlock_new_large(new: NewFolio<'_>, batch: LocalBatch<'_>) {
+fn mlock_new_large(new: NewFolio<'_>, mut batch: LocalBatch<'_>) {
     if is_mlock_traced() {
         batch.push_mlock_new(new);
         mlock_folio_batch(&batch);
     } else {
-        at_once(batch, |lruvec| lruvec.add_new(new));
+        drain_if_any(&batch);
+        batch.add_new(new);
     }
 }
 
@@ -344,9 +352,7 @@ fn munlock_large(folio: Folio<'_>, batch: LocalBatch<'_>) {
 pub(crate) fn lock_drained<'c>(context: &'c mut TaskContext<'_>) -> LocalBatch<'c> {
     let batch = LocalBatch::lock(context);
 
-    if !batch.is_empty() {
-        mlock_folio_batch(&batch);
-    }
+    drain_if_any(&batch);
     batch
 }
 
@@ -358,9 +364,7 @@ pub(crate) fn mlock_drain_local(context: &mut TaskContext<'_>) {
 
 /// Drains the batch of a CPU that is gone. The C function of the same name.
 pub(crate) fn mlock_drain_remote(batch: FolioBatch<'_>) {
-    if !batch.is_empty() {
-        mlock_folio_batch(&batch);
-    }
+    drain_if_any(&batch);
 }
 
 /// Whether folios are pending in the batch of a CPU. The C function of the same name.

@@ -9,7 +9,7 @@ use super::{
     fixup, memlock,
     range::{
         PageRange,
-        Unpopulated, //
+        ToPopulate, //
     },
     request::{
         LockAll,
@@ -164,7 +164,7 @@ fn lock_range(addr: usize, len: usize, mode: LockMode) -> Result {
 
 // `part` of the range could not be populated.
 #[inline(always)]
-fn populate_failed(range: &PageRange, part: Unpopulated, mode: LockMode, error: Error) -> Error {
+fn populate_failed(range: &PageRange, part: ToPopulate, mode: LockMode, error: Error) -> Error {
     let posix = posix_error(error);
 
     if mlock_trace::is_refused_traced() {
@@ -298,7 +298,7 @@ pub(crate) fn munlockall() -> Result {
 
 // With the event of mlockall(2) and munlockall(2).
 #[inline(always)]
-fn apply_to_all(mm: &mut MmapWriteGuard<'_>, request: LockAll) -> Unpopulated {
+fn apply_to_all(mm: &mut MmapWriteGuard<'_>, request: LockAll) -> ToPopulate {
     if mlock_trace::is_all_traced() {
         apply_to_all_traced(mm, request)
     } else {
@@ -309,7 +309,7 @@ fn apply_to_all(mm: &mut MmapWriteGuard<'_>, request: LockAll) -> Unpopulated {
 // Apart, since it remembers what was charged before.
 #[cold]
 #[inline(never)]
-fn apply_to_all_traced(mm: &mut MmapWriteGuard<'_>, request: LockAll) -> Unpopulated {
+fn apply_to_all_traced(mm: &mut MmapWriteGuard<'_>, request: LockAll) -> ToPopulate {
     let before = mm.locked_vm();
     let unpopulated = fixup::apply_mlockall_flags(mm, request);
     // The total of a process fits in an isize.

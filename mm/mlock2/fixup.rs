@@ -13,7 +13,7 @@ use super::{
     range::{
         PageCount,
         PageRange,
-        Unpopulated, //
+        ToPopulate, //
     },
     request::{
         LockAll,
@@ -192,7 +192,7 @@ pub(crate) fn apply_vma_lock_flags(
     mm: &mut MmapWriteGuard<'_>,
     range: &PageRange,
     mode: LockMode,
-) -> Result<Unpopulated> {
+) -> Result<ToPopulate> {
     let Some(end) = range.end() else {
         if mlock_trace::is_refused_traced() {
             trace_range_refused(*range, mode, EINVAL, Refusal::RangeWraps);
@@ -200,7 +200,7 @@ pub(crate) fn apply_vma_lock_flags(
         return Err(EINVAL);
     };
     if end == range.start() {
-        return Ok(Unpopulated::NOTHING);
+        return Ok(ToPopulate::NOTHING);
     }
 
     let lock = lock_flags(mode);
@@ -212,7 +212,7 @@ pub(crate) fn apply_vma_lock_flags(
         }));
     }
     let mut next = range.start();
-    let mut unpopulated = Unpopulated::NOTHING;
+    let mut unpopulated = ToPopulate::NOTHING;
     let mut walk = PageWalk::new();
     // Populating starts at the range, wherever its first vma does.
     let mut check_from = 0;
@@ -291,19 +291,19 @@ pub(crate) fn count_locked_vmas(mm: &MmapWriteGuard<'_>) -> usize {
 /// A vma that cannot be changed stays as it is: mlockall(2) does not fail for it. Returns what is
 /// to be populated.
 #[inline(always)]
-pub(crate) fn apply_mlockall_flags(mm: &mut MmapWriteGuard<'_>, request: LockAll) -> Unpopulated {
+pub(crate) fn apply_mlockall_flags(mm: &mut MmapWriteGuard<'_>, request: LockAll) -> ToPopulate {
     mm.set_def_lock_flags(lock_flags(request.future()));
 
     match request.current() {
         Some(mode) => apply_to_vmas(mm, lock_flags(mode)),
-        None => Unpopulated::NOTHING,
+        None => ToPopulate::NOTHING,
     }
 }
 
 // Apart, so that what only looks to the future does not save the registers that this needs.
 #[inline(never)]
-fn apply_to_vmas(mm: &mut MmapWriteGuard<'_>, lock: VmaFlags) -> Unpopulated {
-    let mut unpopulated = Unpopulated::NOTHING;
+fn apply_to_vmas(mm: &mut MmapWriteGuard<'_>, lock: VmaFlags) -> ToPopulate {
+    let mut unpopulated = ToPopulate::NOTHING;
     let mut walk = PageWalk::new();
     let mut vmas = mm.vmas_mut(0);
     while let Some(vma) = vmas.next() {

@@ -118,14 +118,18 @@ impl PageRange {
     }
 }
 
-/// What is to be populated: `start..end` (bytes, page aligned), which may be empty.
+/// What is to be populated: `start..end` (bytes), which may be empty.
+///
+/// # Invariants
+///
+/// Both are multiples of the page size, if what is added is; `end` is 0 if it is empty.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Unpopulated {
+pub(crate) struct ToPopulate {
     start: usize,
     end: usize,
 }
 
-impl Unpopulated {
+impl ToPopulate {
     pub(crate) const NOTHING: Self = Self { start: 0, end: 0 };
 
     /// Whether nothing is.

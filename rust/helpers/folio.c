@@ -158,7 +158,10 @@ __rust_helper void rust_helper_folio_list_add(struct folio *folio,
 	list_add(&folio->lru, list);
 }
 
-/* list_del(), but for the poison that mlock_count would take the place of */
+/*
+ * list_del(), but for the poison in lru.prev, half of which mlock_count takes the
+ * place of. That in lru.next is enough for a stray list_del() to be found.
+ */
 __rust_helper void rust_helper_folio_list_del(struct folio *folio)
 {
 	__list_del_entry(&folio->lru);
@@ -274,7 +277,8 @@ __rust_helper bool rust_helper_pte_present(pte_t pte)
 
 /*
  * vm_normal_folio() of a present entry, where that needs no look at the vma:
- * where a bit in the entry would say that it is special. Whether it is so.
+ * where a bit in the entry would say that it is special. Returns false, and
+ * leaves @folio, if the vma has to be asked.
  */
 __rust_helper bool rust_helper_pte_plain_folio(pte_t pte, struct folio **folio)
 {

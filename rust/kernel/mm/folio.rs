@@ -565,7 +565,8 @@ impl Last {
         };
         if (self.new ^ moved) & Self::MASK == 0 {
             self.like = self.old;
-            // SAFETY: The caller promises that there is one.
+            // INVARIANT: This is a list of the lruvec that is locked; unlocking it resets both.
+            // SAFETY: The caller promises that there is such an lruvec.
             self.to = unsafe { bindings::lruvec_list(lruvec, lru_of(self.new)) };
         }
     }
@@ -594,12 +595,16 @@ impl LruvecGuard<'_> {
         })
     }
 
-    // Notes that the flags of a folio of the lruvec, which is locked, went from `old` to `new`.
+    /// Notes that the flags of a folio went from `old` to `new`.
+    ///
+    /// # Safety
+    ///
+    /// There must be an lruvec that we have locked, and the folio must belong to it.
     #[inline(always)]
-    fn note(&mut self, folio: Folio<'_>, old: c_ulong, new: c_ulong) {
+    unsafe fn note(&mut self, folio: Folio<'_>, old: c_ulong, new: c_ulong) {
         if self.last.is(old, new) {
             if old & HEAD == 0 {
-                // SAFETY: The lruvec is locked.
+                // SAFETY: The caller promises it.
                 unsafe { self.last.set_like(self.lruvec) };
             }
         } else {
@@ -859,7 +864,10 @@ impl LruvecGuard<'_> {
         //
         // If somebody has isolated it since, then `work` is not asked again: it would count twice.
         // What it has said holds, since the munlock may as well have come before that.
-        if self.change_locked(folio, old, clear, 0).is_none() && mlocked == Mlocked::Cleared {
+        //
+        // SAFETY: `old` has `PG_lru`, and was read with the lruvec locked, or is like the last one.
+        let changed = unsafe { self.change_locked(folio, old, clear, 0) };
+        if changed.is_none() && mlocked == Mlocked::Cleared {
             folio.munlock_unlisted();
         }
     }
@@ -883,15 +891,20 @@ impl LruvecGuard<'_> {
             return None;
         }
         let old = self.relock(folio, flags);
-        self.change_locked(folio, old, clear, set)
+        // SAFETY: We have just locked it, and read the flags since.
+        unsafe { self.change_locked(folio, old, clear, set) }
     }
 
-    /// The same with the lruvec locked that the folio belongs to if it has `PG_lru`; `old` are its
+    /// The same with the lruvec locked.
+    ///
+    /// # Safety
+    ///
+    /// The lruvec must be locked that the folio belongs to if it has `PG_lru`, and `old` be its
     /// flags, as read since then.
     // GEN is 0 without CONFIG_LRU_GEN.
     #[allow(clippy::bad_bit_mask)]
     #[inline(always)]
-    fn change_locked(
+    unsafe fn change_locked(
         &mut self,
         folio: Folio<'_>,
         mut old: c_ulong,
@@ -905,7 +918,7 @@ impl LruvecGuard<'_> {
             let mut new = old & !clear | set;
             // A munlock culls nothing, as in the C: `SHM_LOCK` leaves that to reclaim.
             if clear == 0 || old & UNEVICTABLE != 0 {
-                // SAFETY: `PG_lru` is set and the lruvec locked.
+                // SAFETY: `PG_lru` was set, with the lruvec locked: so the folio is no slab.
                 new = unsafe { folio.settled(new) };
             }
             if old & GEN != 0 && new & UNEVICTABLE != 0 {
@@ -1004,7 +1017,8 @@ impl LruvecGuard<'_> {
                 bindings::folio_list_add(folio.as_ptr(), list);
             }
         }
-        self.note(folio, old, new);
+        // SAFETY: The caller promises that the lruvec is locked.
+        unsafe { self.note(folio, old, new) };
     }
 
     /// Locks the lruvec that a new folio belongs to, unless it is the one that is locked already,
@@ -1012,7 +1026,7 @@ impl LruvecGuard<'_> {
     /// is `__mlock_new_folio()`.
     // Always: it is called twice, once by the drain that is traced.
     #[inline(always)]
-    pub fn add_new(&mut self, new: NewFolio<'_>) {
+    pub(super) fn add_new(&mut self, new: NewFolio<'_>) {
         let folio = new.into_folio();
         let mut old = folio.flags();
         let new = mlocked(old) | LRU;

@@ -289,10 +289,12 @@ impl<'c> FolioBatch<'c> {
 pub struct BatchSpace<'b>(&'b FolioBatch<'b>);
 
 impl BatchSpace<'_> {
-    /// Adds a folio to be mlocked, unless the batch is full.
+    /// Adds a folio to be mlocked, unless there is no more than one place left: that is for whoever
+    /// locks the batch next, and drains it then. On PREEMPT_RT, that may be another task of this
+    /// CPU, before we drain it.
     #[inline]
     pub fn push_mlock(self, folio: Folio<'_>) {
-        if self.0.count() < SIZE {
+        if self.0.count() < SIZE.wrapping_sub(1) {
             self.0.push_mlock(folio.get());
         }
     }
@@ -325,6 +327,14 @@ impl<'c> LocalBatch<'c> {
                 _nts: NotThreadSafe,
             },
         }
+    }
+
+    /// Puts a new folio on an LRU list: the unevictable one if it is unevictable then. The C
+    /// function is `__mlock_new_folio()`.
+    #[inline(always)]
+    pub fn add_new(&mut self, new: NewFolio<'_>) {
+        // `add_new()` does not drop the folio, which must not be done with an lruvec locked.
+        LruvecGuard::with(|lruvec| lruvec.add_new(new));
     }
 
     /// Calls `work` with the guard of an lruvec lock, and with what adds folios to the batch;

@@ -98,8 +98,9 @@ impl<'t> HugeEntry<'t> {
 ///
 /// # Invariants
 ///
-/// The table's lock is held for 't. `start..end`, page aligned, is in `vma` and in this table, and
-/// `last` is past its last entry. `pte` is one of its entries, or `last`.
+/// The table's lock is held for 't. `start..end`, page aligned, is in `vma` and in this table.
+/// `last` is where the entry for `end` is, or would be. `pte` is one of the entries for
+/// `start..end`, or `last`.
 pub struct PageTable<'t> {
     vma: *mut bindings::vm_area_struct,
     pte: *mut bindings::pte_t,
@@ -206,7 +207,8 @@ impl<'t> PageTable<'t> {
     }
 }
 
-/// Apart, so that the address is worked out for few entries only.
+/// Returns the folio that the entry at `pte` maps a page of, or null. Apart, so that the address is
+/// worked out for few entries only.
 ///
 /// # Safety
 ///
@@ -246,11 +248,12 @@ fn is_written(folio: Folio<'_>, ptent: bindings::pte_t) -> bool {
     unsafe { bindings::pte_written(ptent, folio.as_ptr()) }
 }
 
-/// A present page, and the folio that it is part of.
+/// A present page, and the large folio that it is part of.
 ///
 /// # Invariants
 ///
-/// The entry that `table` stands at is `ptent`, which is present and maps a page of `folio`.
+/// The entry that `table` stands at is `ptent`, which is present and maps a page of `folio`, which
+/// is large.
 pub struct MappedPage<'p, 't> {
     table: &'p mut PageTable<'t>,
     folio: Folio<'t>,
@@ -268,9 +271,6 @@ impl<'t> MappedPage<'_, 't> {
     /// `folio_pte_batch()`.
     #[inline]
     pub fn batch(&self) -> usize {
-        if !self.folio.is_large() {
-            return 1;
-        }
         // SAFETY: By the type invariants, the entry is present and maps a page of the folio, and
         // that many entries are left in the table, the lock of which is held.
         let nr = unsafe {
@@ -286,14 +286,11 @@ impl<'t> MappedPage<'_, 't> {
     }
 
     /// Returns whether the whole folio would lie in the part of the vma that is walked, as
-    /// `folio_within_range()`. A folio of one page does.
+    /// `folio_within_range()`.
     #[inline]
     pub fn is_folio_within(&self) -> bool {
         let table = &self.table;
 
-        if !self.folio.is_large() {
-            return true;
-        }
         // SAFETY: By the type invariants, the folio is mapped in this vma, both of which are valid.
         // It is large, so it is not KSM's, of which the vma would not tell the place.
         unsafe {

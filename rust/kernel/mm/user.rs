@@ -127,7 +127,6 @@ fn mm_populate(current: &CurrentTask, start: usize, len: usize, ignore_errors: c
     // SAFETY: `current` has an address space, and the range is page aligned. Whether anything is
     // mapped there is looked up under the lock.
     match unsafe { bindings::__mm_populate(start, len, ignore_errors) } {
-        // Without a call
         0 => Ok(()),
         error => to_result(error),
     }
