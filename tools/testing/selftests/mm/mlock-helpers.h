@@ -459,6 +459,25 @@ static inline bool find_mapping(const char *name, unsigned long *start,
 }
 
 /*
+ * Copies what is still shared with the parent of a process. Where there is no
+ * memory, and nobody to be killed for it, a fault that wants some is tried for
+ * ever.
+ */
+static inline void copy_shared_pages(void)
+{
+	unsigned long start, end;
+	char line[512], prot[5];
+
+	if (!read_open("/proc/self/maps"))
+		return;
+	while (read_line(line, sizeof(line))) {
+		if (sscanf(line, "%lx-%lx %4s", &start, &end, prot) == 3 &&
+		    !strcmp(prot, "rw-p"))
+			madvise((void *)start, end - start, MADV_POPULATE_WRITE);
+	}
+}
+
+/*
  * Whether the end of the program's address space is that of the kernel's. It is
  * not for a 32-bit program where the kernel takes what it passes for a number
  * below 4G. msync() rounds a length up as mlock() does, and likes a length of 0.

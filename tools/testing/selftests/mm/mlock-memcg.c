@@ -195,6 +195,7 @@ TEST_F(mlock_memcg, populating_without_memory_is_eagain)
 	if (!pid) {
 		/* Nobody in the group may be killed for it. */
 		ASSERT_EQ(0, write_str("/proc/self/oom_score_adj", "-1000"));
+		copy_shared_pages();
 		snprintf(path, sizeof(path), "%s/memory.max", self->group);
 		ASSERT_EQ(0, write_ulong(path, P(pages / 4)));
 		max = open(path, O_WRONLY | O_CLOEXEC);
@@ -204,7 +205,6 @@ TEST_F(mlock_memcg, populating_without_memory_is_eagain)
 		p = region(pages);
 		ASSERT_NE(NULL, p);
 		ret = do_mlock(p, P(pages));
-		/* A fault of ours would try for ever now. */
 		ASSERT_EQ(3, write(max, "max", 3));
 		EXPECT_EQ(-EAGAIN, ret);
 		LOCKED(p, pages);

@@ -526,6 +526,7 @@ static pid_t fork_in_group(struct __test_metadata *_metadata, bool *none)
 	if (!pid) {
 		EXPECT_EQ(0, write_str("/proc/self/oom_score_adj", "-1000"));
 		EXPECT_EQ(0, write_str(GROUP "/cgroup.procs", "0"));
+		copy_shared_pages();
 	}
 	return pid;
 }
