@@ -1079,6 +1079,7 @@ static bool qemu_finish(struct job *job)
 
 static const struct program qemu = {
 	.name = "qemu",
+	.varies = true,
 	.argv = QEMU_ARGV("-overcommit", "mem-lock=on"),
 	.unlocked = QEMU_ARGV("-overcommit", "mem-lock=off"),
 	.prepare = other_secret_file,
@@ -1091,6 +1092,7 @@ static const struct program qemu = {
 
 static const struct program qemu_on_fault = {
 	.name = "qemu_on_fault",
+	.varies = true,
 	.argv = QEMU_ARGV("-overcommit", "mem-lock=on-fault"),
 	.on_fault = true,
 	.prepare = other_secret_file,
