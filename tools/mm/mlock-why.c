@@ -291,7 +291,8 @@ static void say_call(struct text *t, const struct refusal *r)
 	else if (is(r->caller, "mlockall") || is(r->caller, "munlockall"))
 		say(t, "%s()", r->caller);
 	else if (is(r->caller, "mmap"))
-		say(t, "mmap(%s%s)", len, is_future(r) ? "" : ", MAP_LOCKED");
+		say(t, "mmap(%s%s)", len,
+		    is_future(r) && !is(r->reason, "limit_zero") ? "" : ", MAP_LOCKED");
 	else if (is(r->caller, "brk"))
 		say(t, "brk(%s more)", len);
 	else if (is(r->caller, "mremap"))
@@ -326,7 +327,9 @@ static void say_limit(struct text *t, const struct refusal *r)
 		say(t, "RLIMIT_MEMLOCK is %s and %s are locked; needs %s",
 		    size_text(r->limit), size_text(locked), size_text(add(locked, r->len)));
 
-	if (is_future(r) && (is(r->caller, "mmap") || is(r->caller, "brk"))) {
+	/* MAP_LOCKED alone is refused for a limit of 0. */
+	if (is_future(r) && !is(r->reason, "limit_zero") &&
+	    (is(r->caller, "mmap") || is(r->caller, "brk"))) {
 		unsigned int i;
 
 		for (i = 0; i < nr_futures && futures[i].tgid != r->tgid; i++)
@@ -344,6 +347,11 @@ static void say_limit(struct text *t, const struct refusal *r)
 
 static void say_populate(struct text *t, const struct refusal *r)
 {
+	/* When the kernel looked for the page, it was there. */
+	if (!r->at) {
+		say(t, "the range is locked, but a page of it could not be faulted in; which one, is not known any more: try again");
+		return;
+	}
 	say(t, "the range is locked, but the page at %#lx, %s into it, could not be faulted in: ",
 	    r->at, size_text(r->at - r->start));
 	if (is(r->cause, "no_access"))
@@ -641,6 +649,14 @@ static void remove_instance(void)
 }
 
 /* Returns trace_pipe of an instance of our own, with no event on yet. */
+static const struct {
+	const char *name;
+	const char *value;
+} trace_options[] = {
+	{ "context-info", "1" }, { "record-tgid", "0" }, { "raw", "0" },
+	{ "hex", "0" }, { "bin", "0" }, { "fields", "0" },
+};
+
 static int open_trace(void)
 {
 	const char *dir = NULL;
@@ -678,6 +694,12 @@ static int open_trace(void)
 		    err == EACCES || err == EPERM ? ": watching needs root" : "");
 	}
 
+	/* An instance begins with the options of the whole, which may change its lines. */
+	for (i = 0; i < ARRAY_SIZE(trace_options); i++) {
+		snprintf(path, sizeof(path), "options/%s", trace_options[i].name);
+		must_write(path, trace_options[i].value);
+	}
+
 	snprintf(path, sizeof(path), "%s/trace_pipe", instance);
 	fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
@@ -698,6 +720,14 @@ static void stop(int sig)
 	stopped = sig;
 }
 
+/* The command that runs, which is told to end as we are; then we do. */
+static pid_t command;
+
+static void pass_on(int signal)
+{
+	kill(command, signal);
+}
+
 static void catch_signals(void)
 {
 	struct sigaction sa = { .sa_handler = stop };
@@ -705,6 +735,8 @@ static void catch_signals(void)
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);
 	sigaction(SIGHUP, &sa, NULL);
+	/* Who reads the output has gone: there is nothing to watch for any more. */
+	sigaction(SIGPIPE, &sa, NULL);
 }
 
 static void wait_for_events(int fd)
@@ -764,20 +796,27 @@ static int watch(pid_t pid)
 /* @user is a number, or a name in /etc/passwd. */
 static void find_user(const char *user, uid_t *uid, gid_t *gid)
 {
-	struct passwd *pw = NULL;
-	char *end;
 	FILE *f = fopen("/etc/passwd", "re");
+	struct passwd *pw = NULL;
+	unsigned long id;
+	bool number;
 
-	*uid = strtoul(user, &end, 10);
-	*gid = *uid;
+	/* Of a name that is empty, or no number that a user can have, nothing is made. */
+	number = *user && user[strspn(user, "0123456789")] == '\0';
+	errno = 0;
+	id = number ? strtoul(user, NULL, 10) : 0;
+	if (number && (errno || id >= (uid_t)-1))
+		die("'%s' is no number of a user", user);
+	*uid = id;
+	*gid = id;
 	while (f && (pw = fgetpwent(f))) {
-		if (*end ? is(pw->pw_name, user) : pw->pw_uid == *uid)
+		if (number ? pw->pw_uid == *uid : is(pw->pw_name, user))
 			break;
 	}
 	if (pw) {
 		*uid = pw->pw_uid;
 		*gid = pw->pw_gid;
-	} else if (*end || end == user) {
+	} else if (!number) {
 		die("there is no user '%s' in /etc/passwd: give a number", user);
 	}
 	if (f)
@@ -828,6 +867,10 @@ static int watch_command(char **argv, const char *user)
 	/* What the terminal sends is for the command; its end is ours. */
 	signal(SIGINT, SIG_IGN);
 	signal(SIGQUIT, SIG_IGN);
+	signal(SIGPIPE, SIG_IGN);
+	command = pid;
+	signal(SIGTERM, pass_on);
+	signal(SIGHUP, pass_on);
 	watch_task(pid);
 	start_trace();
 	if (write(go[1], "", 1) != 1)

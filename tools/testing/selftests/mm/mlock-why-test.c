@@ -402,10 +402,16 @@ TEST_F(mlock_why, exit_status)
 
 TEST_F(mlock_why, user)
 {
+	static const char *const none[] = { "", "-1", "4294967295", "4294967296", "0x0" };
+
 	EXPECT_EQ(0, run("-u", "65534", "--", own_path, "do", "nothing", NULL));
 	EXPECT_EQ(125, WEXITSTATUS(run("-u", "no-such-user", "--", own_path, "do", "nothing",
 				       NULL)));
 	EXPECT_NE(NULL, strstr(output, "there is no user 'no-such-user'"));
+	/* None of these is root, nor who we are. */
+	for (unsigned int i = 0; i < ARRAY_SIZE(none); i++)
+		EXPECT_EQ(125, WEXITSTATUS(run("-u", none[i], "--", own_path, "do",
+					       "nothing", NULL)));
 }
 
 TEST_F(mlock_why, json)
