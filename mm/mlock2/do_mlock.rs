@@ -6,7 +6,9 @@
 //! of the steps is the order of precedence of their errors.
 
 use super::{
-    fixup, memlock,
+    fixup,
+    limit::Limit,
+    memlock,
     range::{
         PageRange,
         ToPopulate, //
@@ -117,16 +119,21 @@ fn posix_error(error: Error) -> Error {
 /// in, in which case the range is locked all the same.
 #[inline(never)]
 pub(crate) fn do_mlock(addr: usize, len: usize, mode: LockMode) -> Result {
-    if memlock::can_do_mlock() {
-        lock_range(addr, len, mode)
+    let limit = memlock::current_limit();
+
+    if limit.is_zero() {
+        do_mlock_without_limit(addr, len, mode, limit)
     } else {
-        limit_zero(addr, len, mode)
+        lock_range(addr, len, mode, limit)
     }
 }
 
-#[inline(always)]
-fn limit_zero(addr: usize, len: usize, mode: LockMode) -> Result {
-    if mlock_trace::is_refused_traced() {
+// Apart, so that who has a limit does not save the registers that this needs.
+#[inline(never)]
+fn do_mlock_without_limit(addr: usize, len: usize, mode: LockMode, limit: Limit) -> Result {
+    if memlock::can_do_mlock(limit) {
+        lock_range(addr, len, mode, limit)
+    } else if mlock_trace::is_refused_traced() {
         trace_limit_zero(addr, len, mode)
     } else {
         Err(EPERM)
@@ -143,10 +150,9 @@ fn trace_limit_zero(addr: usize, len: usize, mode: LockMode) -> Result {
 
 // Apart, so that a call that is refused above does not save the registers that this needs.
 #[inline(never)]
-fn lock_range(addr: usize, len: usize, mode: LockMode) -> Result {
+fn lock_range(addr: usize, len: usize, mode: LockMode, limit: Limit) -> Result {
     let current = current!();
     let range = PageRange::new(untagged_addr(addr), len);
-    let limit = memlock::current_limit();
 
     let mut mm = lock_mm_for(current, addr, len, mode)?;
     memlock::check_range(&mm, &range, mode, limit)?;
@@ -262,18 +268,18 @@ pub(crate) fn mlockall(flags: i32) -> Result {
     let Some(request) = LockAll::from_mlockall_flags(flags) else {
         return bad_flags(0, 0, Caller::MLOCKALL);
     };
-    if !memlock::can_do_mlock() {
+    let limit = memlock::current_limit();
+    if !memlock::can_do_mlock(limit) {
         let request = of_all(Caller::MLOCKALL);
         return Err(mlock_trace::refused(request, EPERM, Refusal::LimitZero));
     }
-    lock_all(request)
+    lock_all(request, limit)
 }
 
 // Apart, as `lock_range()`.
 #[inline(never)]
-fn lock_all(request: LockAll) -> Result {
+fn lock_all(request: LockAll, limit: Limit) -> Result {
     let current = current!();
-    let limit = memlock::current_limit();
 
     let mut mm = lock_mm_for_all(current, Caller::MLOCKALL)?;
     if request.current().is_some() {

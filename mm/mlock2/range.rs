@@ -122,7 +122,7 @@ impl PageRange {
 ///
 /// # Invariants
 ///
-/// Both are multiples of the page size, if what is added is; `end` is 0 if it is empty.
+/// Both are multiples of the page size, if what it is made of is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ToPopulate {
     start: usize,
@@ -130,12 +130,18 @@ pub(crate) struct ToPopulate {
 }
 
 impl ToPopulate {
-    pub(crate) const NOTHING: Self = Self { start: 0, end: 0 };
+    pub(crate) const NOTHING: Self = Self::new(0, 0);
+
+    /// `start..end` (bytes), or nothing if `end` is not above `start`.
+    #[inline(always)]
+    pub(crate) const fn new(start: usize, end: usize) -> Self {
+        Self { start, end }
+    }
 
     /// Whether nothing is.
     #[inline(always)]
     pub(crate) fn is_empty(self) -> bool {
-        self.end == 0
+        self.start >= self.end
     }
 
     /// The first address, in bytes.
@@ -144,7 +150,7 @@ impl ToPopulate {
         self.start
     }
 
-    /// The first address after it, in bytes; 0 if it is empty.
+    /// The first address after it, in bytes; 0 if nothing was added to [`Self::NOTHING`].
     #[inline(always)]
     pub(crate) fn end(self) -> usize {
         self.end

@@ -23,10 +23,7 @@
 use crate::{
     bindings,
     error::{
-        code::{
-            EINTR,
-            EINVAL, //
-        },
+        code::EINTR,
         from_err_ptr,
         Result, //
     },
@@ -164,17 +161,22 @@ impl MmapWriteGuard<'_> {
         }
     }
 
-    /// Returns an iterator over the vmas from `addr` (bytes) on, lowest address first.
+    /// Returns an iterator over the vmas of `start..end` (bytes), lowest address first. Both are
+    /// rounded down to whole pages; an end of 0 is that of all addresses.
     #[inline]
-    pub fn vmas_mut(&mut self, addr: usize) -> VmaIter<'_> {
-        // INVARIANT: The write lock is held for as long as `self` is borrowed; no vma was found
-        // yet.
+    pub fn vmas_mut(&mut self, start: usize, end: usize) -> VmaIter<'_> {
+        let (start, end) = (start & PAGE_MASK, end & PAGE_MASK);
+
+        // INVARIANT: The write lock is held for as long as `self` is borrowed; the range is page
+        // aligned; no vma was found yet.
         VmaIter {
-            mm: self.mm,
             at: Position {
-                vmi: new_vma_iterator(self.mm, addr),
+                vmi: new_vma_iterator(self.mm, start),
+                last: end.wrapping_sub(1),
                 prev: ptr::null_mut(),
                 vma: ptr::null_mut(),
+                start,
+                end: 0,
             },
             _guard: PhantomData,
         }
@@ -232,29 +234,61 @@ impl<'g> Iterator for Vmas<'g> {
 // Where a `VmaIter` is.
 struct Position {
     vmi: bindings::vma_iterator,
+    // The last byte of the range
+    last: usize,
     prev: *mut bindings::vm_area_struct,
     vma: *mut bindings::vm_area_struct,
+    // What of `vma` is in the range; before it is found, the range starts there
+    start: usize,
+    end: usize,
 }
 
-/// An iterator over the vmas of an address space that may change them on its way.
+/// An iterator over the vmas of a range that may change them on its way.
 ///
 /// It lends one vma at a time, which has to be given back before the next, since changing a vma may
 /// replace its neighbours.
 ///
 /// # Invariants
 ///
-/// The write lock of `mm` is held for 'g. `at.vmi` is over its vmas. `at.vma` is null or the vma
-/// that was found last, or what it was merged into or split off from it; before the first is found,
-/// it may be one below that. `at.prev` is null or a vma that is not above `at.vma`. Both are in the
-/// tree.
+/// `at.vmi` is over the vmas of an mm whose write lock is held for 'g. It has not passed a vma that
+/// reaches above `at.start` and was not found. `at.start` and the byte after `at.last` are page
+/// aligned. `at.vma`
+/// is null or the vma that was found last, or what it was merged into or split off from it; before
+/// the first is found, it may be one below that. `at.prev` is null or a vma that is not above
+/// `at.vma`. Both are in the tree.
 pub struct VmaIter<'g> {
-    mm: &'g MmWithUser,
     at: Position,
     _guard: PhantomData<&'g mut MmapWriteGuard<'g>>,
 }
 
 impl VmaIter<'_> {
+    /// Returns the vma that contains the start of the range, `None` if there is none.
+    ///
+    /// To be called before any other is found. Without this, the first vma is not merged with one
+    /// before it.
     #[inline]
+    pub fn first(&mut self) -> Option<VmaMut<'_>> {
+        // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` is over.
+        let found = unsafe { bindings::vma_iter_load(&mut self.at.vmi) };
+        if found.is_null() {
+            return None;
+        }
+        // SAFETY: The vma is in the tree, and the write lock is held.
+        if unsafe { VmaRef::from_raw(found) }.start() == self.at.start {
+            // SAFETY: As above.
+            //
+            // INVARIANT: The vma before is below `found`, which is what comes after it.
+            unsafe {
+                self.at.vma = bindings::vma_prev(&mut self.at.vmi);
+                bindings::vma_next(&mut self.at.vmi);
+            }
+        }
+        // INVARIANT: The vma contains the start of the range, which `vmi` has just been at.
+        self.step(found)
+    }
+
+    // To `found`, the vma that `vmi` is at.
+    #[inline(always)]
     fn step(&mut self, found: *mut bindings::vm_area_struct) -> Option<VmaMut<'_>> {
         // INVARIANT: `found` comes from `vmi`, so it is in the tree; what was found before it is in
         // the tree too, and below it.
@@ -263,47 +297,24 @@ impl VmaIter<'_> {
         if found.is_null() {
             return None;
         }
-        // INVARIANT: The vma is not null; the rest are the invariants of `self`, which is borrowed.
-        Some(VmaMut {
-            mm: self.mm,
-            at: &mut self.at,
-        })
+        // SAFETY: The vma is in the tree, and the write lock is held.
+        let vma = unsafe { VmaRef::from_raw(found) };
+        self.at.start = vma.start().max(self.at.start);
+        self.at.end = vma.end().wrapping_sub(1).min(self.at.last).wrapping_add(1);
+        // INVARIANT: The vma is not null. It does not start above the last byte of the range, since
+        // that is what was asked for, and reaches above its start by the type invariants; so the
+        // part that is in the range is not empty. It is page aligned, since vmas and the range are.
+        // The rest are the invariants of `self`, which is borrowed.
+        Some(VmaMut { at: &mut self.at })
     }
 
-    /// Returns whether a vma contains the address that the iterator starts from. It is the next
-    /// one then, and may be merged with the vma before it.
-    ///
-    /// Without this, the first vma that is found is not merged with one before it. To be called
-    /// before any is found, and if it returns `false`, the iterator is of no use.
-    #[inline]
-    pub fn load(&mut self) -> bool {
-        // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` is over.
-        //
-        // INVARIANT: The vma before is below what the iterator finds next.
-        unsafe {
-            if bindings::vma_iter_load(&mut self.at.vmi).is_null() {
-                return false;
-            }
-            self.at.vma = bindings::vma_prev(&mut self.at.vmi);
-        }
-        true
-    }
-
-    /// Returns the next vma, as `vma_next()`.
+    /// Returns the next vma, as `for_each_vma_range()`.
     // Not an `Iterator`: what it lends borrows from it.
     #[expect(clippy::should_implement_trait)]
     #[inline]
     pub fn next(&mut self) -> Option<VmaMut<'_>> {
         // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` is over.
-        let found = unsafe { bindings::vma_next(&mut self.at.vmi) };
-        self.step(found)
-    }
-
-    /// Returns the next vma if it starts below `end` (bytes), or if that is 0, as `vma_find()`.
-    #[inline]
-    pub fn next_below(&mut self, end: usize) -> Option<VmaMut<'_>> {
-        // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` is over.
-        let found = unsafe { bindings::vma_find(&mut self.at.vmi, end) };
+        let found = unsafe { bindings::vma_find(&mut self.at.vmi, self.at.last.wrapping_add(1)) };
         self.step(found)
     }
 
@@ -315,15 +326,15 @@ impl VmaIter<'_> {
     }
 }
 
-/// A vma that may be changed.
+/// A vma that may be changed, in the part that is in the range of its iterator.
 ///
 /// All methods may sleep, since the mmap lock is held for writing.
 ///
 /// # Invariants
 ///
-/// `at` is as in a [`VmaIter`] over `mm`, and `at.vma` is not null.
+/// `at` is as in a [`VmaIter`], and `at.vma` is not null. It contains `at.start..at.end`,
+/// which is page aligned and not empty.
 pub struct VmaMut<'i> {
-    mm: &'i MmWithUser,
     at: &'i mut Position,
 }
 
@@ -340,6 +351,18 @@ impl Deref for VmaMut<'_> {
 }
 
 impl<'i> VmaMut<'i> {
+    /// Returns where the part of the vma that is in the range starts (bytes).
+    #[inline]
+    pub fn part_start(&self) -> usize {
+        self.at.start
+    }
+
+    /// Returns the (exclusive) end of the part of the vma that is in the range (bytes).
+    #[inline]
+    pub fn part_end(&self) -> usize {
+        self.at.end
+    }
+
     /// Returns the vma as one that can be locked and unlocked; `None` if it cannot, as
     /// `vma_supports_mlock()` and `vma_is_secretmem()` say.
     ///
@@ -362,34 +385,31 @@ impl<'i> VmaMut<'i> {
 pub struct LockableVma<'i>(VmaMut<'i>);
 
 impl<'i> LockableVma<'i> {
-    /// Splits and merges so that one vma with the given lock flags can hold `start..end` (bytes).
-    /// Takes the vma write lock.
+    /// Splits and merges so that one vma with the given lock flags can hold the part of the vma
+    /// that is in the range. Takes the vma write lock.
     ///
     /// The flags themselves are not changed where a split was enough: that is left to the caller,
-    /// on the vma that is returned, which contains `start..end` and may be another one than before.
+    /// on the vma that is returned, which contains the part and may be another one than before.
     /// Follows `vma_modify_flags()`. Only the lock flags of `lock` count.
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if `start..end` is empty, not page aligned, or not in the vma. `ENOMEM` if there
-    /// was no memory to split or merge, or there would be too many vmas. The vma is in the tree
-    /// then as before, but may have been cut at `start`.
+    /// `ENOMEM` if there was no memory to split or merge, or there would be too many vmas. The vma
+    /// is in the tree then as before, but may have been cut at the start of the part.
     #[inline]
-    pub fn modify_flags(self, start: usize, end: usize, lock: VmaFlags) -> Result<ModifiedVma<'i>> {
+    pub fn modify_flags(self, lock: VmaFlags) -> Result<ModifiedVma<'i>> {
         let vma = self.0;
-        if !is_part_of(&vma, start, end) {
-            return Err(EINVAL);
-        }
+        let (start, end) = (vma.part_start(), vma.part_end());
+        let whole = vma.at.vma;
 
         // Who has the vma's read lock may set `VMA_MAYBE_GUARD_BIT`: not any more when the flags
         // are read here, when a split copies them, or when a merge does away with the vma. In C,
         // all three may lose that flag.
         // SAFETY: By the type invariants, the vma is valid and the mmap write lock is held.
-        unsafe { bindings::vma_start_write(vma.at.vma) };
+        unsafe { bindings::vma_start_write(whole) };
         let old = vma.vma_flags();
         let mut flags = old.with_lock(lock).into_raw();
         let inside = start > vma.start();
-        let mm = vma.mm;
         let at = vma.at;
 
         // What the range is next to is then the lower part of the same vma.
@@ -398,33 +418,31 @@ impl<'i> LockableVma<'i> {
         }
 
         // SAFETY: By the type invariants, the write lock is held, and `prev` and `vma` are in the
-        // tree that `vmi` is over. We just checked the range. If `prev` does not end where the
-        // range starts, then it is not merged with.
+        // tree that `vmi` is over. The part is in the vma, page aligned and not empty. If `prev`
+        // does not end where it starts, then it is not merged with.
         let modified = from_err_ptr(unsafe {
-            bindings::vma_modify_flags(&mut at.vmi, at.prev, at.vma, start, end, &mut flags)
+            bindings::vma_modify_flags(&mut at.vmi, at.prev, whole, start, end, &mut flags)
         })?;
+        if modified != whole {
+            // SAFETY: `vma_modify_flags()` returned a vma of the same mm.
+            unsafe { bindings::vma_start_write(modified) };
+        }
 
         // INVARIANT: `vma_modify_flags()` returned a vma that is in the tree, and took the place of
-        // the old one if that was merged away; the range, which we just checked, is in it. `prev`
-        // was not freed: of a merge with it, it is the vma that remains. `old` are the flags of the
-        // range.
+        // the old one if that was merged away; the part is in it. `prev` was not freed: of a merge
+        // with it, it is the vma that remains. `old` are the flags of the part.
         // It merges with vmas that have the same flags and the same file, and so can be locked too.
+        // Its write lock was taken before the call, or just now.
         at.vma = modified;
         Ok(ModifiedVma {
-            mm,
             vma: modified,
             start,
             end,
             old,
             lock,
+            _at: PhantomData,
         })
     }
-}
-
-// Whether `start..end` is made of whole pages of a vma, at least one.
-#[inline]
-fn is_part_of(vma: &VmaRef, start: usize, end: usize) -> bool {
-    vma.start() <= start && start < end && end <= vma.end() && (start | end) & !PAGE_MASK == 0
 }
 
 /// A vma that was split and merged for new lock flags, which it is to get.
@@ -433,20 +451,20 @@ fn is_part_of(vma: &VmaRef, start: usize, end: usize) -> bool {
 ///
 /// # Invariants
 ///
-/// `vma` is in the tree of `mm`, the write lock of which is held. It contains `start..end`, which
-/// is page aligned and not empty, and it can be locked and unlocked. `old` are the flags that the
-/// range had before.
+/// `vma` is in the tree of its mm, the write lock of which is held, as is its own. It contains
+/// `start..end`, which is page aligned and not empty, and it can be locked and unlocked. `old` are
+/// the flags that the range had before.
 #[must_use]
 pub struct ModifiedVma<'i> {
-    mm: &'i MmWithUser,
     vma: *mut bindings::vm_area_struct,
     start: usize,
     end: usize,
     old: VmaFlags,
     lock: VmaFlags,
+    _at: PhantomData<&'i mut Position>,
 }
 
-impl ModifiedVma<'_> {
+impl<'i> ModifiedVma<'i> {
     #[inline]
     fn as_ref(&self) -> &VmaRef {
         // SAFETY: By the type invariants, the vma is valid and the write lock is held.
@@ -458,6 +476,12 @@ impl ModifiedVma<'_> {
     #[inline]
     pub fn start(&self) -> usize {
         self.as_ref().start()
+    }
+
+    /// Returns which flags the vma had before.
+    #[inline]
+    pub fn old_flags(&self) -> VmaFlags {
+        self.old
     }
 
     /// Returns whether pages of folios may be mapped in the vma.
@@ -478,47 +502,38 @@ impl ModifiedVma<'_> {
     /// Wraps as the C does.
     #[inline]
     pub fn add_locked_vm(&mut self, pages: isize) {
-        let total = self.mm.locked_vm().wrapping_add_signed(pages);
+        let mm = self.as_ref().mm();
+        let total = mm.locked_vm().wrapping_add_signed(pages);
 
         // SAFETY: The mm is valid, and the write lock that is held excludes every other writer.
         // Readers without the lock see the old number or the new one.
-        unsafe {
-            (&raw mut (*self.mm.as_raw()).__bindgen_anon_1.locked_vm).write_volatile(total);
-        }
-    }
-
-    /// Returns a context for what is done before or after the pages are walked.
-    #[inline]
-    pub fn task_context(&mut self) -> TaskContext<'_> {
-        // SAFETY: The mmap lock is a sleeping lock, which a task holds for as long as there is
-        // `self`, and under which interrupts are on. No lruvec or batch is locked: that is done
-        // with a context, and under spinlocks, inside of which a vma is not changed.
-        unsafe { TaskContext::new() }
+        unsafe { (&raw mut (*mm.as_raw()).__bindgen_anon_1.locked_vm).write_volatile(total) };
     }
 
     /// Replaces the lock flags of the vma if no page needs to follow: if it maps none, or stays
-    /// locked and only the mode changes. Takes the vma write lock.
+    /// locked and only the mode changes. Returns a context for what is done after that.
     ///
     /// # Errors
     ///
     /// Gives the vma back if its pages do need to follow, for
     /// [`publish_lock_flags`](Self::publish_lock_flags).
     #[inline]
-    pub fn set_lock_flags(self) -> Result<(), Self> {
+    pub fn set_lock_flags(self) -> Result<TaskContext<'i>, Self> {
         let was_locked = self.old.contains(VmaFlags::LOCKED);
         if was_locked != self.lock.contains(VmaFlags::LOCKED) && self.maps_folios() {
             return Err(self);
         }
 
-        // SAFETY: By the type invariants, the vma is valid and the mmap write lock is held.
-        unsafe { bindings::vma_start_write(self.vma) };
         // Read anew: the vma may be another one by now, with a `VMA_MAYBE_GUARD_BIT` of its own.
         let flags = self.as_ref().vma_flags().with_lock(self.lock);
 
-        // SAFETY: As above; with the vma write lock we are the only one to write the flags. The vma
-        // can be locked by the type invariants, and there is no page that is not as they say.
+        // SAFETY: By the type invariants, the vma is valid and can be locked; with its write lock
+        // we are the only one to write the flags. There is no page that is not as they say.
         unsafe { (*self.vma).__bindgen_anon_2.flags = flags.into_raw() };
-        Ok(())
+        // SAFETY: The mmap lock is a sleeping lock, which a task holds for 'i, and under which
+        // interrupts are on. No lruvec or batch is locked: that is done with a context, and under
+        // spinlocks, inside of which a vma is not changed.
+        Ok(unsafe { TaskContext::new() })
     }
 
     /// Replaces the lock flags of the vma and calls `pages` to bring its pages in line with them.
@@ -529,18 +544,14 @@ impl ModifiedVma<'_> {
     /// `VMA_IO_BIT` beside `VMA_LOCKED_BIT` until `pages` has returned, which tells
     /// `mlock_vma_folio()` to leave the folio to us. Otherwise a folio that is migrated meanwhile
     /// would be counted twice, and would stay unevictable for ever.
-    ///
-    /// Takes the vma write lock.
     #[inline(always)]
     pub fn publish_lock_flags<R>(self, pages: impl FnOnce(&mut PublishedVma<'_>) -> R) -> R {
-        // SAFETY: By the type invariants, the vma is valid and the mmap write lock is held.
-        unsafe { bindings::vma_start_write(self.vma) };
         // Read anew: the vma may be another one by now, with a `VMA_MAYBE_GUARD_BIT` of its own.
         let flags = self.as_ref().vma_flags().with_lock(self.lock);
 
         let locking = flags.contains(VmaFlags::LOCKED);
-        // SAFETY: These are the vma's own flags, apart from lock flags and the marker, and we have
-        // just taken the vma write lock.
+        // SAFETY: These are the vma's own flags, apart from lock flags and the marker, and the vma
+        // write lock is held by the type invariants.
         unsafe { self.reset_flags_once(if locking { flags | VmaFlags::IO } else { flags }) };
         // INVARIANT: The vma's write lock is held until the mmap lock is dropped; the range is in
         // it by the invariants of `self`.
@@ -606,7 +617,7 @@ impl PublishedVma<'_> {
     /// Returns a context for what is done before or after the pages are walked.
     #[inline]
     pub fn task_context(&mut self) -> TaskContext<'_> {
-        // SAFETY: As in `ModifiedVma::task_context()`. A walk, in which there may be others,
+        // SAFETY: As in `ModifiedVma::set_lock_flags()`. A walk, in which there may be others,
         // borrows `self`.
         unsafe { TaskContext::new() }
     }
