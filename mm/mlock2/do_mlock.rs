@@ -269,11 +269,23 @@ pub(crate) fn mlockall(flags: i32) -> Result {
         return bad_flags(0, 0, Caller::MLOCKALL);
     };
     let limit = memlock::current_limit();
-    if !memlock::can_do_mlock(limit) {
-        let request = of_all(Caller::MLOCKALL);
-        return Err(mlock_trace::refused(request, EPERM, Refusal::LimitZero));
+
+    if limit.is_zero() {
+        mlockall_without_limit(request, limit)
+    } else {
+        lock_all(request, limit)
     }
-    lock_all(request, limit)
+}
+
+// Apart, as `do_mlock_without_limit()`.
+#[inline(never)]
+fn mlockall_without_limit(request: LockAll, limit: Limit) -> Result {
+    if memlock::can_do_mlock(limit) {
+        lock_all(request, limit)
+    } else {
+        let request = of_all(Caller::MLOCKALL);
+        Err(mlock_trace::refused(request, EPERM, Refusal::LimitZero))
+    }
 }
 
 // Apart, as `lock_range()`.
