@@ -238,7 +238,7 @@ struct Position {
     last: usize,
     prev: *mut bindings::vm_area_struct,
     vma: *mut bindings::vm_area_struct,
-    // What of `vma` is in the range; before it is found, the range starts there
+    // What of `vma` is in the range; until one is found, the start of that, and 0
     start: usize,
     end: usize,
 }
@@ -262,12 +262,15 @@ pub struct VmaIter<'g> {
 }
 
 impl VmaIter<'_> {
-    /// Returns the vma that contains the start of the range, `None` if there is none.
+    /// Returns the vma that contains the start of the range. `None` if there is none, or if any was
+    /// found before.
     ///
-    /// To be called before any other is found. Without this, the first vma is not merged with one
-    /// before it.
+    /// Without this, the first vma is not merged with one before it.
     #[inline]
     pub fn first(&mut self) -> Option<VmaMut<'_>> {
+        if self.at.end != 0 {
+            return None;
+        }
         // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` is over.
         let found = unsafe { bindings::vma_iter_load(&mut self.at.vmi) };
         if found.is_null() {
