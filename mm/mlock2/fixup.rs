@@ -187,8 +187,8 @@ fn change_lock_flags(vma: VmaMut<'_>, change: &mut Change) -> Result {
     Ok(())
 }
 
-// Why no vma could be made of `start..end` (bytes), which is in one. What is left shows at which end
-// that could not be cut.
+// Why no vma could be made of `start..end` (bytes), which is in one. What is left shows at which
+// end that could not be cut.
 #[inline(always)]
 fn not_split(mm: &MmapWriteGuard<'_>, start: usize, end: usize) -> Refusal {
     let at = match mm.vmas_in(start, end).next() {

@@ -270,8 +270,8 @@ fn traced_future_ok(mm: &Mm, bytes: usize, caller: Caller) -> bool {
     false
 }
 
-/// Adds `pages` to what `mm` has locked, or subtracts them unless `inc`; returns the new number. The
-/// limit is `task`'s, and does not count if `bypass_rlim`. For memory that drivers pin; the C
+/// Adds `pages` to what `mm` has locked, or subtracts them unless `inc`; returns the new number.
+/// The limit is `task`'s, and does not count if `bypass_rlim`. For memory that drivers pin; the C
 /// function is `__account_locked_vm()`.
 ///
 /// Called with the mmap write lock held, which keeps the number.
