@@ -280,7 +280,8 @@ unsafe extern "C" fn mlock2_shm_hugetlb(size: usize, ucounts: *mut bindings::uco
     }
 }
 
-/// `SHM_LOCK` of `size` bytes is refused: to the owner, since the limit is 0. Any context but NMI.
+/// `SHM_LOCK` of `size` bytes is refused: to the owner since the limit is 0, and to anybody else
+/// for not being that. Any context but NMI.
 ///
 /// # Safety
 ///

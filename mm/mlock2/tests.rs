@@ -32,7 +32,10 @@ mod cases {
             vma_flags::VmaFlags,
             MmWithUser, //
         },
-        page::PAGE_SIZE,
+        page::{
+            PAGE_MASK,
+            PAGE_SIZE, //
+        },
         uaccess::{
             UserPtr,
             UserSlice, //
@@ -261,6 +264,12 @@ mod cases {
                 let mut vmas = guard.vmas_mut(start, end);
                 let found = vmas.next().map(|vma| (vma.part_start(), vma.part_end()));
                 assert_eq!(found, part);
+
+                // If it is there, the first one contains the start.
+                let mut vmas = guard.vmas_mut(start, end);
+                let first = vmas.first().map(|vma| (vma.part_start(), vma.part_end()));
+                assert_eq!(first, part.filter(|part| part.0 == start & PAGE_MASK));
+                assert!(vmas.first().is_none());
             }
             Ok(())
         })

@@ -226,7 +226,8 @@ TRACE_EVENT(mlock_vma,
 /*
  * mlockall() succeeded, or munlockall() with @flags 0.
  *
- * @vmas: vmas that it changed
+ * @vmas: vmas that it was to change: it does not fail for one that cannot be
+ *	merged for want of memory
  * @pages: pages charged by the call, negative if the charge was taken back
  */
 TRACE_EVENT(mlockall,

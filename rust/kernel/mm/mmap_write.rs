@@ -14,8 +14,8 @@
 //!
 //! # Lock order
 //!
-//! The mmap lock is taken first. The vma's own lock, which [`LockableVma::modify_flags`] and the
-//! methods of [`ModifiedVma`] take, nests inside, page table locks inside of that.
+//! The mmap lock is taken first. The vma's own lock, which [`LockableVma::modify_flags`] takes,
+//! nests inside, page table locks inside of that.
 //!
 //! C headers: [`include/linux/mmap_lock.h`](srctree/include/linux/mmap_lock.h),
 //! [`mm/vma.h`](srctree/mm/vma.h)
@@ -252,23 +252,22 @@ struct Position {
 ///
 /// `at.vmi` is over the vmas of an mm whose write lock is held for 'g. It has not passed a vma that
 /// reaches above `at.start` and was not found. `at.start` and the byte after `at.last` are page
-/// aligned. `at.vma`
-/// is null or the vma that was found last, or what it was merged into or split off from it; before
-/// the first is found, it may be one below that. `at.prev` is null or a vma that is not above
-/// `at.vma`. Both are in the tree.
+/// aligned. `at.vma` is null or the vma that was found last, or what it was merged into or split
+/// off from it; before the first is found, it may be one below that. `at.prev` is null or a vma
+/// that is not above `at.vma`. Both are in the tree.
 pub struct VmaIter<'g> {
     at: Position,
     _guard: PhantomData<&'g mut MmapWriteGuard<'g>>,
 }
 
 impl VmaIter<'_> {
-    /// Returns the vma that contains the start of the range. `None` if there is none, or if any was
-    /// found before.
+    /// Returns the vma that contains the start of the range. `None` if there is none, if any was
+    /// found before, or if the range is empty.
     ///
     /// Without this, the first vma is not merged with one before it.
     #[inline]
     pub fn first(&mut self) -> Option<VmaMut<'_>> {
-        if self.at.end != 0 {
+        if self.at.end != 0 || self.at.start > self.at.last {
             return None;
         }
         // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` is over.
@@ -304,9 +303,10 @@ impl VmaIter<'_> {
         let vma = unsafe { VmaRef::from_raw(found) };
         self.at.start = vma.start().max(self.at.start);
         self.at.end = vma.end().wrapping_sub(1).min(self.at.last).wrapping_add(1);
-        // INVARIANT: The vma is not null. It does not start above the last byte of the range, since
-        // that is what was asked for, and reaches above its start by the type invariants; so the
-        // part that is in the range is not empty. It is page aligned, since vmas and the range are.
+        // INVARIANT: The vma is not null. It does not start above the last byte of the range: that
+        // is what `next()` asks for, and `first()` finds a vma that contains the start of a range
+        // that is not empty. It reaches above that start by the type invariants; so the part that
+        // is in the range is not empty. It is page aligned, since vmas and the range are.
         // The rest are the invariants of `self`, which is borrowed.
         Some(VmaMut { at: &mut self.at })
     }
