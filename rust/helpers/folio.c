@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
 #include <linux/cpumask.h>
-#include <linux/local_lock.h>
 #include <linux/memcontrol.h>
 #include <linux/mlock2.h>
 #include <linux/mm.h>
@@ -11,6 +10,7 @@
 #include <linux/vmstat.h>
 
 #include "../../mm/internal.h"
+#include "../../mm/mlock2/fbatch.h"
 
 __rust_helper unsigned long
 rust_helper_folio_nr_pages(const struct folio *folio)

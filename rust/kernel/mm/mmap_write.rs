@@ -41,31 +41,14 @@ use crate::{
         MmWithUser, //
     },
     page::PAGE_MASK,
-    static_assert,
     types::NotThreadSafe,
 };
 use core::{
     marker::PhantomData,
-    mem::{
-        offset_of,
-        MaybeUninit, //
-    },
+    mem::MaybeUninit,
     ops::Deref,
     ptr, //
 };
-
-// What is read and written below stands where C has it. A bindgen that loses padding would
-// otherwise make us lock and count in the wrong place.
-static_assert!(offset_of!(bindings::task_struct, mm) == bindings::OFFSET_TASK_MM);
-static_assert!(
-    offset_of!(bindings::mm_struct, __bindgen_anon_1.locked_vm) == bindings::OFFSET_MM_LOCKED_VM
-);
-static_assert!(
-    offset_of!(bindings::mm_struct, __bindgen_anon_1.total_vm) == bindings::OFFSET_MM_TOTAL_VM
-);
-static_assert!(
-    offset_of!(bindings::vm_area_struct, __bindgen_anon_2) == bindings::OFFSET_VMA_FLAGS
-);
 
 impl MmWithUser {
     /// Locks the mmap lock for writing, waiting for it unless a fatal signal arrives.

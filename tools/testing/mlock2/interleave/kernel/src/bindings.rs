@@ -259,11 +259,6 @@ pub struct Task {
     pub mm: *mut mm_struct,
 }
 
-pub const OFFSET_TASK_MM: usize = mem::offset_of!(task_struct, mm);
-pub const OFFSET_MM_LOCKED_VM: usize = mem::offset_of!(mm_struct, __bindgen_anon_1.locked_vm);
-pub const OFFSET_MM_TOTAL_VM: usize = mem::offset_of!(mm_struct, __bindgen_anon_1.total_vm);
-pub const OFFSET_VMA_FLAGS: usize = mem::offset_of!(vm_area_struct, __bindgen_anon_2);
-
 pub struct maple_state {
     pub last: usize,
 }

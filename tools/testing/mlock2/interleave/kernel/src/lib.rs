@@ -70,10 +70,3 @@ macro_rules! warn_on {
         cond
     }};
 }
-
-#[macro_export]
-macro_rules! static_assert {
-    ($($arg:tt)*) => {
-        const _: () = assert!($($arg)*);
-    };
-}
