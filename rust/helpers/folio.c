@@ -128,22 +128,17 @@ __rust_helper void rust_helper_lruvec_unlock_irq(struct lruvec *lruvec)
 	lruvec_unlock_irq(lruvec);
 }
 
-/*
- * lruvec_add_folio() and lruvec_del_folio(), cut in two, without
- * update_lru_size()
- */
-__rust_helper bool rust_helper_lruvec_gen_add(struct lruvec *lruvec,
-					      struct folio *folio)
+__rust_helper bool rust_helper_lruvec_gen_add_folio(struct lruvec *lruvec,
+						    struct folio *folio,
+						    bool reclaiming)
 {
-	VM_WARN_ON_ONCE_FOLIO(!folio_matches_lruvec(folio, lruvec), folio);
-	return lru_gen_add_folio(lruvec, folio, false);
+	return lruvec_gen_add_folio(lruvec, folio, reclaiming);
 }
 
-__rust_helper void rust_helper_lruvec_gen_del(struct lruvec *lruvec,
-					      struct folio *folio)
+__rust_helper bool rust_helper_lruvec_gen_del_folio(struct lruvec *lruvec,
+						    struct folio *folio)
 {
-	VM_WARN_ON_ONCE_FOLIO(!folio_matches_lruvec(folio, lruvec), folio);
-	lru_gen_del_folio(lruvec, folio, false);
+	return lruvec_gen_del_folio(lruvec, folio);
 }
 
 __rust_helper struct list_head *
@@ -206,18 +201,10 @@ rust_helper_folio_memcg_data(const struct folio *folio)
 #endif
 }
 
-/*
- * folio_evictable() but for PG_mlocked, and for those on LRU lists, in an RCU
- * read-side critical section. The swap cache, which folio_mapping() would find,
- * is evictable; without a mapping of their own, those in it are as well.
- */
 __rust_helper bool
 rust_helper_folio_mapping_evictable(const struct folio *folio)
 {
-	struct address_space *mapping = READ_ONCE(folio->mapping);
-
-	return (unsigned long)mapping & FOLIO_MAPPING_FLAGS ||
-	       !mapping_unevictable(mapping);
+	return folio_mapping_evictable(folio);
 }
 
 __rust_helper bool rust_helper_folio_within_range(struct folio *folio,
@@ -276,20 +263,18 @@ __rust_helper bool rust_helper_pte_present(pte_t pte)
 }
 
 /*
- * vm_normal_folio() of a present entry, where that needs no look at the vma:
- * where a bit in the entry would say that it is special. Returns false, and
- * leaves @folio, if the vma has to be asked.
+ * vm_normal_folio() of a present entry, where that needs no look at the vma.
+ * Returns false, and leaves @folio, if the vma has to be asked.
  */
 __rust_helper bool rust_helper_pte_plain_folio(pte_t pte, struct folio **folio)
 {
-	if (!IS_ENABLED(CONFIG_ARCH_HAS_PTE_SPECIAL) || pte_special(pte) ||
-	    pte_pfn(pte) > highest_memmap_pfn)
+	if (!pfn_is_normal(pte_pfn(pte), pte_special(pte), PGTABLE_LEVEL_PTE))
 		return false;
 	*folio = page_folio(pte_page(pte));
 	return true;
 }
 
-/* The same for a huge entry */
+/* vm_normal_folio_pmd(), NULL for an entry that is not present */
 __rust_helper struct folio *
 rust_helper_pmd_normal_folio(struct vm_area_struct *vma, unsigned long addr,
 			     pmd_t *pmdp)
@@ -299,8 +284,7 @@ rust_helper_pmd_normal_folio(struct vm_area_struct *vma, unsigned long addr,
 
 	if (!pmd_present(pmd))
 		return NULL;
-	if (IS_ENABLED(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP) && !pmd_special(pmd) &&
-	    pmd_pfn(pmd) <= highest_memmap_pfn)
+	if (pfn_is_normal(pmd_pfn(pmd), pmd_special(pmd), PGTABLE_LEVEL_PMD))
 		return pmd_folio(pmd);
 	return vm_normal_folio_pmd(vma, addr, pmd);
 #else
@@ -311,35 +295,24 @@ rust_helper_pmd_normal_folio(struct vm_area_struct *vma, unsigned long addr,
 /* Whether a write by populate_vma_page_range() would find nothing to do */
 __rust_helper bool rust_helper_pte_written(pte_t pte, struct folio *folio)
 {
-	return pte_write(pte) && (pte_dirty(pte) || folio_test_dirty(folio));
+	return pte_write(pte) && pte_or_folio_dirty(pte, folio);
 }
 
-/* The same for a huge entry, which it also makes young */
+/* Whether populate_vma_page_range() would find nothing to do */
 __rust_helper bool rust_helper_pmd_touched(pmd_t *pmd, bool write)
 {
-	return pmd_young(*pmd) && (!write || (pmd_write(*pmd) && pmd_dirty(*pmd)));
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+	return pmd_same(*pmd, pmd_mktouched(*pmd, write)) &&
+	       (!write || pmd_write(*pmd));
+#else
+	return false;
+#endif
 }
 
-/*
- * Does what folio_mark_accessed() does to an unevictable folio. If that is not
- * what the folio is, or it has more to do, returns false.
- */
 __rust_helper bool
 rust_helper_folio_mark_accessed_unevictable(struct folio *folio)
 {
-	const unsigned long done = BIT(PG_unevictable) | BIT(PG_referenced);
-	const unsigned long other = BIT(PG_dropbehind);
-
-	/* The most likely, with one look at the flags */
-	if (!IS_ENABLED(CONFIG_PAGE_IDLE_FLAG) &&
-	    (READ_ONCE(folio->flags.f) & (done | other)) == done)
-		return true;
-	if (!folio_test_unevictable(folio) || folio_test_idle(folio) ||
-	    folio_test_dropbehind(folio))
-		return false;
-	if (!folio_test_referenced(folio) && !lru_gen_enabled())
-		folio_set_referenced(folio);
-	return true;
+	return folio_mark_accessed_unevictable(folio);
 }
 
 __rust_helper bool rust_helper_cpu_online(unsigned int cpu)

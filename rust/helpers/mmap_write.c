@@ -90,17 +90,14 @@ __rust_helper bool rust_helper_vma_is_secretmem(struct vm_area_struct *vma)
 }
 #endif
 
-/*
- * Whether populate_vma_page_range() may look for all pages of the vma, and
- * takes those that are present as they are: the part of check_vma_flags() that
- * a vma which can be locked may fail, and gup_can_follow_protnone()
- */
-__rust_helper bool rust_helper_vma_populate_allowed(struct vm_area_struct *vma,
-						    bool write)
+__rust_helper bool rust_helper_vma_populate_write(const struct vm_area_struct *vma)
 {
-	return (vma->vm_flags & (VM_READ | VM_SHADOW_STACK)) == VM_READ &&
-	       !userfaultfd_rwp(vma) &&
-	       arch_vma_access_permitted(vma, write, false, false);
+	return vma_populate_write(vma);
+}
+
+__rust_helper bool rust_helper_vma_populate_allowed(struct vm_area_struct *vma)
+{
+	return vma_populate_allowed(vma);
 }
 
 /* Whether madvise(MADV_GUARD_INSTALL) was called for the page, and no other since */
@@ -132,10 +129,9 @@ static inline bool is_past_eof(struct vm_area_struct *vma, unsigned long addr)
 __rust_helper enum mlock_cause
 rust_helper_vma_unpopulated_cause(struct vm_area_struct *vma, unsigned long addr)
 {
-	bool write = (vma->vm_flags & (VM_WRITE | VM_SHARED)) == VM_WRITE;
-
 	if (!vma_is_accessible(vma) ||
-	    !arch_vma_access_permitted(vma, write, false, false))
+	    !arch_vma_access_permitted(vma, vma_populate_write(vma), false,
+				       false))
 		return MLOCK_CAUSE_NO_ACCESS;
 	if (vma_is_secretmem(vma))
 		return MLOCK_CAUSE_SECRETMEM;

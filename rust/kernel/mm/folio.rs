@@ -987,7 +987,7 @@ impl LruvecGuard<'_> {
         // SAFETY: The folio was on a list of the lruvec, which is locked, and is isolated by us
         // now. It is on none when it has left its generation.
         unsafe {
-            bindings::lruvec_gen_del(self.lruvec, folio.as_ptr());
+            bindings::lruvec_gen_del_folio(self.lruvec, folio.as_ptr());
             Some(self.add(folio, change))
         }
     }
@@ -1032,7 +1032,7 @@ impl LruvecGuard<'_> {
     unsafe fn add_evictable(&mut self, folio: Folio<'_>, old: c_ulong, mut new: c_ulong) {
         // SAFETY: The caller promises it.
         unsafe {
-            if bindings::lruvec_gen_add(self.lruvec, folio.as_ptr()) {
+            if bindings::lruvec_gen_add_folio(self.lruvec, folio.as_ptr(), false) {
                 // That has counted it.
                 new &= !LRU;
             } else {

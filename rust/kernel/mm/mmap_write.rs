@@ -32,10 +32,7 @@ use crate::{
     },
     mm::{
         folio_batch::TaskContext,
-        virt::{
-            flags,
-            VmaRef, //
-        },
+        virt::VmaRef,
         vma_flags::VmaFlags,
         Mm,
         MmWithUser, //
@@ -622,12 +619,11 @@ impl PublishedVma<'_> {
         if self.vma.vma_flags().contains(VmaFlags::LOCKED_ONFAULT) {
             return Populate::Unchecked;
         }
-        let write = self.vma.flags() & (flags::WRITE | flags::SHARED) == flags::WRITE;
-
         // SAFETY: By the type invariants, the vma is valid and locked.
-        if !unsafe { bindings::vma_populate_allowed(self.vma.as_ptr(), write) } {
+        if !unsafe { bindings::vma_populate_allowed(self.vma.as_ptr()) } {
             Populate::Unchecked
-        } else if write {
+        // SAFETY: As above.
+        } else if unsafe { bindings::vma_populate_write(self.vma.as_ptr()) } {
             Populate::Write
         } else {
             Populate::Read

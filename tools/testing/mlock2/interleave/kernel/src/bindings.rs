@@ -177,16 +177,21 @@ pub unsafe fn folio_matches_lruvec(folio: *mut folio, lruvec: *mut lruvec) -> bo
     model::lruvec_matches(folio, lruvec)
 }
 
-pub unsafe fn lruvec_gen_add(lruvec: *mut lruvec, folio: *mut folio) -> bool {
+pub unsafe fn lruvec_gen_add_folio(
+    lruvec: *mut lruvec,
+    folio: *mut folio,
+    _reclaiming: bool,
+) -> bool {
     // SAFETY: It is one of the world's.
     model::gen_add(unsafe { &*lruvec }, folio)
 }
 
-pub unsafe fn lruvec_gen_del(lruvec: *mut lruvec, folio: *mut folio) {
+pub unsafe fn lruvec_gen_del_folio(lruvec: *mut lruvec, folio: *mut folio) -> bool {
     // SAFETY: It is one of the world's.
     if !model::gen_del(unsafe { &*lruvec }, folio, false) {
         fail("a folio is taken out of a generation that it is not in");
     }
+    true
 }
 
 /// Nobody looks behind it: the number of the list, plus one.
@@ -340,7 +345,11 @@ pub unsafe fn vma_is_secretmem(_vma: *mut vm_area_struct) -> bool {
     false
 }
 
-pub unsafe fn vma_populate_allowed(_vma: *mut vm_area_struct, _write: bool) -> bool {
+pub unsafe fn vma_populate_write(_vma: *mut vm_area_struct) -> bool {
+    false
+}
+
+pub unsafe fn vma_populate_allowed(_vma: *mut vm_area_struct) -> bool {
     false
 }
 

@@ -71,11 +71,6 @@ pub mod virt {
     use crate::bindings;
     use core::cell::UnsafeCell;
 
-    pub mod flags {
-        pub const WRITE: usize = 0x2;
-        pub const SHARED: usize = 0x8;
-    }
-
     #[repr(transparent)]
     pub struct VmaRef(UnsafeCell<bindings::vm_area_struct>);
 
