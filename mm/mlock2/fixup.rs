@@ -23,19 +23,22 @@ use super::{
 };
 use kernel::{
     mm::{
-        mlock_trace::{
-            self,
-            Mode,
-            Refusal, //
-        },
-        mmap_write::{
-            MmapWriteGuard,
-            VmaMut, //
-        },
-        vma_flags::VmaFlags,
+        mmap_lock::MmapWriteGuard,
+        vma_flags::VmaFlags, //
     },
     prelude::*,
     task::cond_resched, //
+};
+use mm::{
+    mlock_trace::{
+        self,
+        Mode,
+        Refusal, //
+    },
+    mmap_write::{
+        MmapWrite,
+        VmaMut, //
+    },
 };
 
 /// The vma flags that stand for a mode.

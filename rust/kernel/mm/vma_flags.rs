@@ -48,7 +48,7 @@ impl VmaFlags {
     pub const LOCKED_ONFAULT: Self = Self::from_words(Self::LOCKED_MASK);
 
     /// `VMA_IO_BIT`: memory mapped I/O, or a vma whose pages are being locked right now.
-    pub(super) const IO: Self = Self::from_bit(bindings::VMA_IO_BIT);
+    pub const IO: Self = Self::from_bit(bindings::VMA_IO_BIT);
 
     // `VMA_LOCKED_MASK`.
     const LOCKED_MASK: [usize; WORDS] = {
@@ -71,13 +71,13 @@ impl VmaFlags {
 
     /// Wraps the flags that C code has.
     #[inline]
-    pub(super) fn from_raw(flags: bindings::vma_flags_t) -> Self {
+    pub fn from_raw(flags: bindings::vma_flags_t) -> Self {
         Self(flags)
     }
 
     /// Returns the flags in the form that C code takes.
     #[inline]
-    pub(super) fn into_raw(self) -> bindings::vma_flags_t {
+    pub fn into_raw(self) -> bindings::vma_flags_t {
         self.0
     }
 

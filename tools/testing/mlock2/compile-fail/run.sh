@@ -82,9 +82,9 @@ said() {
 	awk -v file="$1" '{ if (/^====/) on = last == file; last = $0 } on' "$list"
 }
 if [ "$list" ]; then
-	mm=$dir/../../../../rust/kernel/mm
+	rust=$dir/../../../../rust
 	: >"$tmp/out"
-	for file in "$mm"/*.rs; do
+	for file in "$rust"/mm/*.rs "$rust"/kernel/mm/*.rs; do
 		name=$(basename "$file")
 		for function in $(sed -nE 's/^ *pub (unsafe )?(const )?fn ([a-z_]+).*/\3/p' "$file" | sort -u); do
 			said "$name" | grep -qF "\`\`$function\`\`" || echo "$name: $function() is missing" >>"$tmp/out"

@@ -6,14 +6,8 @@
 use crate::bindings;
 use core::{cell::UnsafeCell, ops::Deref};
 
-#[path = "../../../../../../rust/kernel/mm/folio.rs"]
-pub mod folio;
-#[path = "../../../../../../rust/kernel/mm/folio_batch.rs"]
-pub mod folio_batch;
-#[path = "../../../../../../rust/kernel/mm/mmap_write.rs"]
-pub mod mmap_write;
-#[path = "../../../../../../rust/kernel/mm/pagewalk.rs"]
-pub mod pagewalk;
+#[path = "../../../../../../rust/kernel/mm/mmap_lock.rs"]
+pub mod mmap_lock;
 #[path = "../../../../../../rust/kernel/mm/vma_flags.rs"]
 pub mod vma_flags;
 
@@ -45,24 +39,6 @@ impl Deref for MmWithUser {
     fn deref(&self) -> &Mm {
         &self.0
     }
-}
-
-pub mod mlock_trace {
-    //! Trace events, which are off.
-
-    use super::folio::Folio;
-
-    pub fn is_mlock_traced() -> bool {
-        false
-    }
-
-    pub fn is_munlock_traced() -> bool {
-        false
-    }
-
-    pub fn folio_mlocked(_: Folio<'_>, _was_unevictable: bool) {}
-
-    pub fn folio_munlocked(_: Folio<'_>, _was_unevictable: bool) {}
 }
 
 pub mod virt {

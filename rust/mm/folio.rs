@@ -26,14 +26,7 @@
 //! [`include/linux/mm_inline.h`](srctree/include/linux/mm_inline.h),
 //! [`include/linux/memcontrol.h`](srctree/include/linux/memcontrol.h)
 
-use crate::{
-    bindings,
-    ffi::{
-        c_long,
-        c_ulong, //
-    },
-    types::NotThreadSafe, //
-};
+use crate::bindings;
 use core::{
     marker::PhantomData,
     mem,
@@ -41,6 +34,13 @@ use core::{
         self,
         NonNull, //
     },
+};
+use kernel::{
+    ffi::{
+        c_long,
+        c_ulong, //
+    },
+    types::NotThreadSafe, //
 };
 
 /// The kernel's `struct folio`, for as long as 'f.

@@ -13,6 +13,9 @@
 
 use crate::{
     bindings,
+    folio::Folio, //
+};
+use kernel::{
     error::Error,
     ffi::{
         c_int,
@@ -20,7 +23,6 @@ use crate::{
         c_uint,
         c_ulong, //
     },
-    mm::folio::Folio,
     tracepoint::declare_trace, //
 };
 
@@ -190,7 +192,7 @@ macro_rules! is_traced {
             {
                 // SAFETY: The tracepoint is a static of C, and its key is a static key.
                 unsafe {
-                    crate::jump_label::static_branch_unlikely!(
+                    kernel::jump_label::static_branch_unlikely!(
                         bindings::$tracepoint,
                         bindings::tracepoint,
                         key

@@ -3,10 +3,10 @@
 //! Changing an address space.
 //!
 //! Whoever changes a vma of a live address space holds its mmap lock for writing.
-//! [`MmapWriteGuard`] stands for that lock, and is the only way to what it protects: an iterator
-//! over the vmas ([`VmaIter`]) that lends one mutable vma at a time ([`VmaMut`]), the count of
-//! locked pages, and the flags that new vmas start with. All of them borrow from the guard, so none
-//! of them outlives the lock.
+//! [`MmapWriteGuard`] stands for that lock, and with [`MmapWrite`] is the only way to what it
+//! protects: an iterator over the vmas ([`VmaIter`]) that lends one mutable vma at a time
+//! ([`VmaMut`]), the count of locked pages, and the flags that new vmas start with. All of them
+//! borrow from the guard, so none of them outlives the lock.
 //!
 //! A vma may be replaced by another while it is changed: splitting and merging allocate and free
 //! vmas. [`LockableVma::modify_flags`] therefore takes the handle and gives back the one to go on
@@ -22,23 +22,7 @@
 
 use crate::{
     bindings,
-    error::{
-        code::{
-            EINTR,
-            EINVAL, //
-        },
-        from_err_ptr,
-        Result, //
-    },
-    mm::{
-        folio_batch::TaskContext,
-        virt::VmaRef,
-        vma_flags::VmaFlags,
-        Mm,
-        MmWithUser, //
-    },
-    page::PAGE_MASK,
-    types::NotThreadSafe,
+    folio_batch::TaskContext, //
 };
 use core::{
     marker::PhantomData,
@@ -46,126 +30,80 @@ use core::{
     ops::Deref,
     ptr, //
 };
+use kernel::{
+    error::{
+        code::EINVAL,
+        from_err_ptr,
+        Result, //
+    },
+    mm::{
+        mmap_lock::MmapWriteGuard,
+        virt::VmaRef,
+        vma_flags::VmaFlags,
+        Mm,
+        MmWithUser, //
+    },
+    page::PAGE_MASK, //
+};
 
-impl MmWithUser {
-    /// Locks the mmap lock for writing, waiting for it unless a fatal signal arrives.
-    ///
-    /// Must be called where sleeping is allowed. A thread that holds this lock already deadlocks,
-    /// as in C. Dropping the guard unlocks.
-    ///
-    /// # Errors
-    ///
-    /// [`EINTR`] if a fatal signal arrived first.
-    #[inline]
-    pub fn mmap_write_lock_killable(&self) -> Result<MmapWriteGuard<'_>> {
-        // SAFETY: The pointer is valid since self is a reference, and `mm_users` is not zero.
-        if unsafe { bindings::mmap_write_lock_killable(self.as_raw()) } != 0 {
-            return Err(EINTR);
-        }
-
-        // INVARIANT: We just acquired the write lock.
-        Ok(MmapWriteGuard {
-            mm: self,
-            _nts: NotThreadSafe,
-        })
-    }
-}
-
-impl Mm {
-    /// Returns `mm->locked_vm`: how much address space is locked, in pages.
-    ///
-    /// May be called in any context. The number is stable only while somebody on the caller's side
-    /// holds the mmap lock.
-    #[inline]
-    pub fn locked_vm(&self) -> usize {
-        // SAFETY: The pointer is valid since self is a reference. The read is volatile, and so are
-        // all writes from Rust; C writes it in one go.
-        unsafe { (&raw const (*self.as_raw()).__bindgen_anon_1.locked_vm).read_volatile() }
-    }
-}
-
-/// A guard for the mmap write lock.
-///
-/// Its methods may be called wherever the guard can exist, that is, in task context. Dropping it
-/// unlocks, which also ends the write lock of every vma that was taken under it.
-///
-/// # Invariants
-///
-/// This guard owns the write side of the mmap lock of `mm`.
-pub struct MmapWriteGuard<'a> {
-    mm: &'a MmWithUser,
-    // `mmap_write_lock` and `mmap_write_unlock` must be called on the same thread
-    _nts: NotThreadSafe,
-}
-
-impl MmapWriteGuard<'_> {
-    /// Returns `mm->locked_vm`: how much address space is locked, in pages.
-    #[inline]
-    pub fn locked_vm(&self) -> usize {
-        self.mm.locked_vm()
-    }
-
-    /// Returns `mm->total_vm`: how much address space is mapped, in pages.
-    #[inline]
-    pub fn total_vm(&self) -> usize {
-        // SAFETY: The mm is valid, and the write lock that we own excludes every writer.
-        unsafe { (*self.mm.as_raw()).__bindgen_anon_1.total_vm }
-    }
-
+/// What mm itself does with an address space while it has the mmap lock for writing.
+pub trait MmapWrite {
     /// Returns whether there are as many vmas as `vm.max_map_count` allows, so that none can be
     /// split.
-    #[inline]
-    pub fn is_at_max_map_count(&self) -> bool {
-        // SAFETY: The mm is valid, and the write lock that we own excludes every writer.
-        unsafe { bindings::mm_at_max_map_count(self.mm.as_raw()) }
-    }
+    fn is_at_max_map_count(&self) -> bool;
 
     /// Sets which lock flags a new vma starts with (`mm->def_vma_flags`); the other flags stay.
     ///
     /// Only the lock flags of `lock` count.
+    fn set_def_lock_flags(&mut self, lock: VmaFlags);
+
+    /// Returns an iterator over the vmas of `start..end` (bytes) that leaves them as they are.
+    fn vmas_in(&self, start: usize, end: usize) -> Vmas<'_>;
+
+    /// Returns an iterator over the vmas from `addr` (bytes) on, lowest address first.
+    fn vmas_mut(&mut self, addr: usize) -> VmaIter<'_>;
+}
+
+impl MmapWrite for MmapWriteGuard<'_> {
     #[inline]
-    pub fn set_def_lock_flags(&mut self, lock: VmaFlags) {
+    fn is_at_max_map_count(&self) -> bool {
+        // SAFETY: The mm is valid, and the write lock that we own excludes every writer.
+        unsafe { bindings::mm_at_max_map_count(self.mm().as_raw()) }
+    }
+
+    #[inline]
+    fn set_def_lock_flags(&mut self, lock: VmaFlags) {
         // SAFETY: The mm is valid.
-        let flags = unsafe { bindings::mm_def_vma_flags(self.mm.as_raw()) };
+        let flags = unsafe { bindings::mm_def_vma_flags(self.mm().as_raw()) };
 
         // SAFETY: The write lock that we own excludes everybody else. Any combination of lock flags
         // is valid.
         unsafe { flags.write(VmaFlags::from_raw(flags.read()).with_lock(lock).into_raw()) };
     }
 
-    /// Returns an iterator over the vmas of `start..end` (bytes) that leaves them as they are.
     #[inline]
-    pub fn vmas_in(&self, start: usize, end: usize) -> Vmas<'_> {
+    fn vmas_in(&self, start: usize, end: usize) -> Vmas<'_> {
         // INVARIANT: The write lock is held for as long as `self` is borrowed.
         Vmas {
-            vmi: new_vma_iterator(self.mm, start),
+            vmi: new_vma_iterator(self.mm(), start),
             end,
             _guard: PhantomData,
         }
     }
 
-    /// Returns an iterator over the vmas from `addr` (bytes) on, lowest address first.
     #[inline]
-    pub fn vmas_mut(&mut self, addr: usize) -> VmaIter<'_> {
+    fn vmas_mut(&mut self, addr: usize) -> VmaIter<'_> {
         // INVARIANT: The write lock is held for as long as `self` is borrowed; no vma was found
         // yet.
         VmaIter {
-            mm: self.mm,
+            mm: self.mm(),
             at: Position {
-                vmi: new_vma_iterator(self.mm, addr),
+                vmi: new_vma_iterator(self.mm(), addr),
                 prev: ptr::null_mut(),
                 vma: ptr::null_mut(),
             },
             _guard: PhantomData,
         }
-    }
-}
-
-impl Drop for MmapWriteGuard<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        // SAFETY: We own the write lock by the type invariants.
-        unsafe { bindings::mmap_write_unlock(self.mm.as_raw()) };
     }
 }
 

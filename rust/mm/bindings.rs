@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Bindings of the kernel crate, and those that only mm may use.
+//!
+//! The latter hide the former where both have a name.
+
+#![allow(
+    clippy::all,
+    missing_docs,
+    non_camel_case_types,
+    non_upper_case_globals,
+    non_snake_case,
+    improper_ctypes,
+    unreachable_pub,
+    unsafe_op_in_unsafe_fn,
+    dead_code
+)]
+
+use kernel::ffi;
+use pin_init::{
+    MaybeZeroable,
+    Zeroable, //
+};
+
+pub use kernel::bindings::*;
+
+include!(concat!(env!("OBJTREE"), "/rust/mm/bindings_generated.rs"));
+include!(concat!(env!("OBJTREE"), "/rust/mm/helpers_generated.rs"));
