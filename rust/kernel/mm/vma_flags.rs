@@ -20,7 +20,7 @@ const WORDS: usize = bindings::NUM_VMA_FLAG_BITS as usize / usize::BITS as usize
 /// A set of vma flags, the kernel's `vma_flags_t`.
 ///
 /// The only sets that can be made from nothing are those of the constants below; any other flag
-/// comes from a vma. Every operation is pure and may be called in any context.
+/// comes from a vma, or from C. Every operation is pure and may be called in any context.
 ///
 /// # Examples
 ///
