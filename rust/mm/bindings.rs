@@ -17,12 +17,12 @@
 )]
 
 use kernel::ffi;
-use pin_init::{
-    MaybeZeroable,
-    Zeroable, //
-};
+use pin_init::MaybeZeroable;
 
 pub use kernel::bindings::*;
 
 include!(concat!(env!("OBJTREE"), "/rust/mm/bindings_generated.rs"));
-include!(concat!(env!("OBJTREE"), "/rust/mm/helpers_generated.rs"));
+include!(concat!(
+    env!("OBJTREE"),
+    "/rust/mm/bindings_helpers_generated.rs"
+));

@@ -6,6 +6,7 @@
 
 #include <linux/mm.h>
 #include <linux/pagewalk.h>
+#include <linux/secretmem.h>
 #include <linux/swap.h>
 
 #include "../../mm/internal.h"
