@@ -19,6 +19,7 @@
 #include <linux/uaccess.h>
 #include <linux/vmstat.h>
 
+#include "../../mm/gup.h"
 #include "../../mm/internal.h"
 #include "../../mm/mlock2/fbatch.h"
 
@@ -285,7 +286,7 @@ __rust_helper bool rust_helper_pte_present(pte_t pte)
  */
 __rust_helper bool rust_helper_pte_plain_folio(pte_t pte, struct folio **folio)
 {
-	if (!pfn_is_normal(pte_pfn(pte), pte_special(pte), PGTABLE_LEVEL_PTE))
+	if (!pte_is_normal(pte))
 		return false;
 	*folio = page_folio(pte_page(pte));
 	return true;
@@ -301,7 +302,7 @@ rust_helper_pmd_normal_folio(struct vm_area_struct *vma, unsigned long addr,
 
 	if (!pmd_present(pmd))
 		return NULL;
-	if (pfn_is_normal(pmd_pfn(pmd), pmd_special(pmd), PGTABLE_LEVEL_PMD))
+	if (pmd_is_normal(pmd))
 		return pmd_folio(pmd);
 	return vm_normal_folio_pmd(vma, addr, pmd);
 #else

@@ -126,6 +126,7 @@ check_maintainers() {
 		case $f in arch/*|kernel/configs/*|Documentation/*|tools/mm/*) wanted=linux-mm@kvack.org ;;
 		rust/kernel/capability.rs|rust/helpers/capability.c|rust/*rlimit*) wanted=rust-for-linux@vger.kernel.org ;;
 		rust/*) wanted='MEMORY MANAGEMENT - RUST' ;;
+		mm/gup.h) wanted='MEMORY MANAGEMENT - GUP' ;;
 		*) wanted='MEMORY MAPPING' ;;
 		esac
 		# the section's own line too, so that its reviewers count by its name
