@@ -22,8 +22,8 @@
 //! | `limit` | the arithmetic of limits | |
 //! | `range` | page arithmetic | |
 //!
-//! The modules have no unsafe code: what they stand on is in the `mm` crate, `rust/mm/`. `request`, `range`
-//! and `limit` know no kernel types, and are tested on the host as well.
+//! The modules have no unsafe code: what they stand on is in the `mm` crate, `rust/mm/`.
+//! `request`, `range` and `limit` know no kernel types, and are tested on the host as well.
 //!
 //! Man pages: mlock(2), mlockall(2), getrlimit(2), shmctl(2).
 

@@ -466,8 +466,8 @@ impl Drop for NewFolio<'_> {
     }
 }
 
-/// What is done to a folio that is on a list: to its `PG_mlocked`, and then it goes to the list that
-/// all of its flags and its mapping want.
+/// What is done to the `PG_mlocked` of a folio that is on a list. Then the folio goes to the list
+/// that all of its flags and its mapping want.
 #[derive(Clone, Copy)]
 struct Change {
     clear: c_ulong,
@@ -906,8 +906,8 @@ impl LruvecGuard<'_> {
     }
 
     /// Locks the lruvec of a folio, unless that is the one that is locked already, and does
-    /// `change` to the folio, but for one that is munlocked and evictable: that stays where it is. On the unevictable one, it begins with an `mlock_count`
-    /// of 0.
+    /// `change` to the folio, but for one that is munlocked and evictable: that stays where it is.
+    /// On the unevictable one, it begins with an `mlock_count` of 0.
     ///
     /// `flags` are as for [`Self::relock()`]. Returns the new ones; `None`, with nothing done, if
     /// the folio is on no list.
@@ -992,7 +992,8 @@ impl LruvecGuard<'_> {
         }
     }
 
-    /// Does `change` to a folio that is on no list, and puts it on one. Returns the new flags. On the unevictable one, it has an `mlock_count` of 0.
+    /// Does `change` to a folio that is on no list, and puts it on one. Returns the new flags. On
+    /// the unevictable one, it has an `mlock_count` of 0.
     ///
     /// # Safety
     ///

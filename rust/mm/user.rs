@@ -164,9 +164,9 @@ pub fn populate_again(current: &CurrentTask, start: usize, len: usize) -> Result
             Some(guard) => guard,
             None => mm.mmap_read_lock(),
         };
-        let populated;
         // SAFETY: The guard is that of `mm`.
-        (lock, populated) = unsafe { populate_first_vma(mm, guard, next, end) };
+        let (left, populated) = unsafe { populate_first_vma(mm, guard, next, end) };
+        lock = left;
         next = populated?;
     }
     Ok(())
