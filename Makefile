@@ -109,6 +109,7 @@ More tests
   interleave      every interleaving of the page part with the rest of mm, in Rust and in C, on the host
   spin            the protocol of the batches on one page, checked by spin
   mutants         mutation testing (1 to 2 hours; MUTANT="walk-* batch-*" selects)
+  test-exports    which symbols of the Rust modules get
   test-apply      what tools/mlock2/apply does to kernel trees in all states
   versions        to which versions of Linux this applies, and which compilers compile it
                   (COMPILERS=...)
@@ -159,6 +160,7 @@ include tools/mlock2/make/stress.mk
 include tools/mlock2/make/coverage.mk
 include tools/mlock2/make/programs.mk
 include tools/mlock2/make/series.mk
+include tools/mlock2/make/exports.mk
 
 .PHONY: clean distclean
 clean:

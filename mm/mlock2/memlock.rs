@@ -26,13 +26,7 @@ use kernel::{
     },
     do_once_lite,
     mm::{
-        mlock_trace::{
-            self,
-            Caller,
-            Refusal,
-            Request, //
-        },
-        mmap_write::MmapWriteGuard,
+        mmap_lock::MmapWriteGuard,
         Mm, //
     },
     prelude::*,
@@ -46,6 +40,12 @@ use kernel::{
     sync::SpinLock,
     task::Task,
     warn_on, //
+};
+use mm::mlock_trace::{
+    self,
+    Caller,
+    Refusal,
+    Request, //
 };
 
 /// The limit of the current task. It may change at any time: what is decided by it is decided by

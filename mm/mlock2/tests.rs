@@ -23,12 +23,6 @@ mod cases {
     use kernel::{
         cpu::CpuId,
         mm::{
-            kunit::{
-                attach_mm,
-                map_anonymous,
-                unmap,
-                with_lru_cache_disabled, //
-            },
             vma_flags::VmaFlags,
             MmWithUser, //
         },
@@ -40,6 +34,15 @@ mod cases {
             UserPtr,
             UserSlice, //
         },
+    };
+    use mm::{
+        kunit::{
+            attach_mm,
+            map_anonymous,
+            unmap,
+            with_lru_cache_disabled, //
+        },
+        mmap_write::MmapWrite, //
     };
 
     const PAGES: usize = 8;

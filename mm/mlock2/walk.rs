@@ -11,7 +11,8 @@
 //! which turns off interrupts.
 
 use super::batch;
-use kernel::mm::{
+use kernel::mm::vma_flags::VmaFlags;
+use mm::{
     folio::{
         Folio,
         LruvecGuard, //
@@ -35,7 +36,6 @@ use kernel::mm::{
         Table,
         VisitTable, //
     },
-    vma_flags::VmaFlags, //
 };
 
 /// For how many folios the lruvec lock is kept: interrupts are off meanwhile, and others wait. The

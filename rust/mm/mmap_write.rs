@@ -3,10 +3,10 @@
 //! Changing an address space.
 //!
 //! Whoever changes a vma of a live address space holds its mmap lock for writing.
-//! [`MmapWriteGuard`] stands for that lock, and is the only way to what it protects: an iterator
-//! over the vmas ([`VmaIter`]) that lends one mutable vma at a time ([`VmaMut`]), the count of
-//! locked pages, and the flags that new vmas start with. All of them borrow from the guard, so none
-//! of them outlives the lock.
+//! [`MmapWriteGuard`] stands for that lock, and with [`MmapWrite`] is the only way to what it
+//! protects: an iterator over the vmas ([`VmaIter`]) that lends one mutable vma at a time
+//! ([`VmaMut`]), the count of locked pages, and the flags that new vmas start with. All of them
+//! borrow from the guard, so none of them outlives the lock.
 //!
 //! A vma may be replaced by another while it is changed: splitting and merging allocate and free
 //! vmas. [`LockableVma::modify_flags`] therefore takes the handle and gives back the one to go on
@@ -22,156 +22,84 @@
 
 use crate::{
     bindings,
+    folio_batch::TaskContext, //
+};
+use core::{
+    marker::PhantomData,
+    mem::MaybeUninit,
+    ops::Deref,
+    ptr, //
+};
+use kernel::{
     error::{
-        code::EINTR,
         from_err_ptr,
         Result, //
     },
     mm::{
-        folio_batch::TaskContext,
-        virt::{
-            flags,
-            VmaRef, //
-        },
+        mmap_lock::MmapWriteGuard,
+        virt::VmaRef,
         vma_flags::VmaFlags,
         Mm,
         MmWithUser, //
     },
-    page::PAGE_MASK,
-    static_assert,
-    types::NotThreadSafe,
-};
-use core::{
-    marker::PhantomData,
-    mem::{
-        offset_of,
-        MaybeUninit, //
-    },
-    ops::Deref,
-    ptr, //
+    page::PAGE_MASK, //
 };
 
-// What is read and written below stands where C has it. A bindgen that loses padding would
-// otherwise make us lock and count in the wrong place.
-static_assert!(offset_of!(bindings::task_struct, mm) == bindings::OFFSET_TASK_MM);
-static_assert!(
-    offset_of!(bindings::mm_struct, __bindgen_anon_1.locked_vm) == bindings::OFFSET_MM_LOCKED_VM
-);
-static_assert!(
-    offset_of!(bindings::mm_struct, __bindgen_anon_1.total_vm) == bindings::OFFSET_MM_TOTAL_VM
-);
-static_assert!(
-    offset_of!(bindings::vm_area_struct, __bindgen_anon_2) == bindings::OFFSET_VMA_FLAGS
-);
-
-impl MmWithUser {
-    /// Locks the mmap lock for writing, waiting for it unless a fatal signal arrives.
-    ///
-    /// Must be called where sleeping is allowed. A thread that holds this lock already deadlocks,
-    /// as in C. Dropping the guard unlocks.
-    ///
-    /// # Errors
-    ///
-    /// [`EINTR`] if a fatal signal arrived first.
-    #[inline]
-    pub fn mmap_write_lock_killable(&self) -> Result<MmapWriteGuard<'_>> {
-        // SAFETY: The pointer is valid since self is a reference, and `mm_users` is not zero.
-        if unsafe { bindings::mmap_write_lock_killable(self.as_raw()) } != 0 {
-            return Err(EINTR);
-        }
-
-        // INVARIANT: We just acquired the write lock.
-        Ok(MmapWriteGuard {
-            mm: self,
-            _nts: NotThreadSafe,
-        })
-    }
-}
-
-impl Mm {
-    /// Returns `mm->locked_vm`: how much address space is locked, in pages.
-    ///
-    /// May be called in any context. The number is stable only while somebody on the caller's side
-    /// holds the mmap lock.
-    #[inline]
-    pub fn locked_vm(&self) -> usize {
-        // SAFETY: The pointer is valid since self is a reference. The read is volatile, and so are
-        // all writes from Rust; C writes it in one go.
-        unsafe { (&raw const (*self.as_raw()).__bindgen_anon_1.locked_vm).read_volatile() }
-    }
-}
-
-/// A guard for the mmap write lock.
-///
-/// Its methods may be called wherever the guard can exist, that is, in task context. Dropping it
-/// unlocks, which also ends the write lock of every vma that was taken under it.
-///
-/// # Invariants
-///
-/// This guard owns the write side of the mmap lock of `mm`.
-pub struct MmapWriteGuard<'a> {
-    mm: &'a MmWithUser,
-    // `mmap_write_lock` and `mmap_write_unlock` must be called on the same thread
-    _nts: NotThreadSafe,
-}
-
-impl MmapWriteGuard<'_> {
-    /// Returns `mm->locked_vm`: how much address space is locked, in pages.
-    #[inline]
-    pub fn locked_vm(&self) -> usize {
-        self.mm.locked_vm()
-    }
-
-    /// Returns `mm->total_vm`: how much address space is mapped, in pages.
-    #[inline]
-    pub fn total_vm(&self) -> usize {
-        // SAFETY: The mm is valid, and the write lock that we own excludes every writer.
-        unsafe { (*self.mm.as_raw()).__bindgen_anon_1.total_vm }
-    }
-
+/// What mm itself does with an address space while it has the mmap lock for writing.
+pub trait MmapWrite {
     /// Returns whether there are as many vmas as `vm.max_map_count` allows, so that none can be
     /// split.
-    #[inline]
-    pub fn is_at_max_map_count(&self) -> bool {
-        // SAFETY: The mm is valid, and the write lock that we own excludes every writer.
-        unsafe { bindings::mm_at_max_map_count(self.mm.as_raw()) }
-    }
+    fn is_at_max_map_count(&self) -> bool;
 
     /// Sets which lock flags a new vma starts with (`mm->def_vma_flags`); the other flags stay.
     ///
     /// Only the lock flags of `lock` count.
+    fn set_def_lock_flags(&mut self, lock: VmaFlags);
+
+    /// Returns an iterator over the vmas of `start..end` (bytes) that leaves them as they are.
+    fn vmas_in(&self, start: usize, end: usize) -> Vmas<'_>;
+
+    /// Returns an iterator over the vmas of `start..end` (bytes), lowest address first. Both are
+    /// rounded down to whole pages; an end of 0 is that of all addresses.
+    fn vmas_mut(&mut self, start: usize, end: usize) -> VmaIter<'_>;
+}
+
+impl MmapWrite for MmapWriteGuard<'_> {
     #[inline]
-    pub fn set_def_lock_flags(&mut self, lock: VmaFlags) {
+    fn is_at_max_map_count(&self) -> bool {
+        // SAFETY: The mm is valid, and the write lock that we own excludes every writer.
+        unsafe { bindings::mm_at_max_map_count(self.mm().as_raw()) }
+    }
+
+    #[inline]
+    fn set_def_lock_flags(&mut self, lock: VmaFlags) {
         // SAFETY: The mm is valid.
-        let flags = unsafe { bindings::mm_def_vma_flags(self.mm.as_raw()) };
+        let flags = unsafe { bindings::mm_def_vma_flags(self.mm().as_raw()) };
 
         // SAFETY: The write lock that we own excludes everybody else. Any combination of lock flags
         // is valid.
         unsafe { flags.write(VmaFlags::from_raw(flags.read()).with_lock(lock).into_raw()) };
     }
 
-    /// Returns an iterator over the vmas of `start..end` (bytes) that leaves them as they are.
     #[inline]
-    pub fn vmas_in(&self, start: usize, end: usize) -> Vmas<'_> {
+    fn vmas_in(&self, start: usize, end: usize) -> Vmas<'_> {
         // INVARIANT: The write lock is held for as long as `self` is borrowed.
         Vmas {
-            vmi: new_vma_iterator(self.mm, start),
+            vmi: new_vma_iterator(self.mm(), start),
             end,
             _guard: PhantomData,
         }
     }
 
-    /// Returns an iterator over the vmas of `start..end` (bytes), lowest address first. Both are
-    /// rounded down to whole pages; an end of 0 is that of all addresses.
     #[inline]
-    pub fn vmas_mut(&mut self, start: usize, end: usize) -> VmaIter<'_> {
+    fn vmas_mut(&mut self, start: usize, end: usize) -> VmaIter<'_> {
         let (start, end) = (start & PAGE_MASK, end & PAGE_MASK);
 
         // INVARIANT: The write lock is held for as long as `self` is borrowed; the range is page
         // aligned; no vma was found yet.
         VmaIter {
             at: Position {
-                vmi: new_vma_iterator(self.mm, start),
+                vmi: new_vma_iterator(self.mm(), start),
                 last: end.wrapping_sub(1),
                 prev: ptr::null_mut(),
                 vma: ptr::null_mut(),
@@ -180,14 +108,6 @@ impl MmapWriteGuard<'_> {
             },
             _guard: PhantomData,
         }
-    }
-}
-
-impl Drop for MmapWriteGuard<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        // SAFETY: We own the write lock by the type invariants.
-        unsafe { bindings::mmap_write_unlock(self.mm.as_raw()) };
     }
 }
 
@@ -373,9 +293,20 @@ impl<'i> VmaMut<'i> {
     /// memory is locked for good.
     #[inline]
     pub fn lockable(self) -> Option<LockableVma<'i>> {
-        let lockable = self.is_lockable();
+        let lockable = is_lockable(&self);
         // INVARIANT: We just asked.
         lockable.then_some(LockableVma(self))
+    }
+}
+
+/// Returns whether a vma can be locked and unlocked; see [`VmaMut::lockable`].
+///
+/// May be called in any context.
+#[inline]
+pub fn is_lockable(vma: &VmaRef) -> bool {
+    // SAFETY: By its type invariants, the vma is valid, and a lock keeps its flags.
+    unsafe {
+        !bindings::vma_is_secretmem(vma.as_ptr()) && bindings::vma_supports_mlock(vma.as_ptr())
     }
 }
 
@@ -650,12 +581,11 @@ impl PublishedVma<'_> {
         if self.vma.vma_flags().contains(VmaFlags::LOCKED_ONFAULT) {
             return Populate::Unchecked;
         }
-        let write = self.vma.flags() & (flags::WRITE | flags::SHARED) == flags::WRITE;
-
         // SAFETY: By the type invariants, the vma is valid and locked.
-        if !unsafe { bindings::vma_populate_allowed(self.vma.as_ptr(), write) } {
+        if !unsafe { bindings::vma_populate_allowed(self.vma.as_ptr()) } {
             Populate::Unchecked
-        } else if write {
+        // SAFETY: As above.
+        } else if unsafe { bindings::vma_populate_write(self.vma.as_ptr()) } {
             Populate::Write
         } else {
             Populate::Read
