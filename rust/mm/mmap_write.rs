@@ -39,8 +39,7 @@ use kernel::{
         mmap_lock::MmapWriteGuard,
         virt::VmaRef,
         vma_flags::VmaFlags,
-        Mm,
-        MmWithUser, //
+        Mm, //
     },
     page::PAGE_MASK, //
 };
