@@ -42,6 +42,11 @@ while read -r name; do
 	patches+=("$HERE/../mutants/$name.diff")
 done <"$HERE/mutants/also"
 killed=0 bad=0
+# A patch whose lines were moved by what came before it may have become another one.
+for patch in "$HERE"/mutants/*.diff "$HERE"/../mutants/*.diff; do
+	printf '%s %s\n' "$(sed '1,/^--- /d' "$patch" | md5sum)" "$(basename "$patch" .diff)"
+done | sort | awk '$1 == last { print name " and " $3 " are the same mutant"; same = 1 }
+	{ last = $1; name = $3 } END { exit same }'
 for patch in '' "${patches[@]}"; do
 	name=$(basename "${patch:-(none)}" .diff)
 	if [ $# -gt 0 ] && [ -n "$patch" ]; then
