@@ -725,6 +725,18 @@ pub fn all() -> Vec<Group> {
             }
         }
     }
+    // The folio waits in the lru_add batch of CPU 0.
+    for a in own(0) {
+        add(
+            "put back",
+            One,
+            &[Isolate, Putback],
+            &[vec![a], vec![CheckMove]],
+            a.states(),
+            &[Absent, Mapped, MappedLocked],
+            &[Smp, Rt],
+        );
+    }
     for (i, a) in own(0).into_iter().enumerate() {
         for b in &own(1)[i..] {
             for folios in [Two, TwoLruvecs, Large] {
