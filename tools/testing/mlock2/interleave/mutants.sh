@@ -23,6 +23,7 @@ copy() {
 	rsync -a --delete "$TOP/mm/mlock2" "$OUT/tree/mm/"
 	rsync -a --delete "$TOP/rust/mm" "$OUT/tree/rust/"
 	rsync -a --delete "$TOP/rust/kernel/mm" "$OUT/tree/rust/kernel/"
+	rsync -a --delete "$TOP/rust/mm" "$OUT/tree/rust/"
 	rsync -a --delete --exclude target "$HERE" "$OUT/tree/tools/testing/mlock2/"
 }
 
