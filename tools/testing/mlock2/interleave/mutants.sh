@@ -23,6 +23,7 @@ copy() {
 	rsync -a --delete "$TOP/mm/mlock2" "$OUT/tree/mm/"
 	rsync -a --delete "$TOP/rust/mm" "$OUT/tree/rust/"
 	rsync -a --delete "$TOP/rust/kernel/mm" "$OUT/tree/rust/kernel/"
+	rsync -a --delete "$TOP/rust/mm" "$OUT/tree/rust/"
 	rsync -a --delete --exclude target "$HERE" "$OUT/tree/tools/testing/mlock2/"
 }
 
@@ -42,6 +43,11 @@ while read -r name; do
 	patches+=("$HERE/../mutants/$name.diff")
 done <"$HERE/mutants/also"
 killed=0 bad=0
+# A patch whose lines were moved by what came before it may have become another one.
+for patch in "$HERE"/mutants/*.diff "$HERE"/../mutants/*.diff; do
+	printf '%s %s\n' "$(sed '1,/^--- /d' "$patch" | md5sum)" "$(basename "$patch" .diff)"
+done | sort | awk '$1 == last { print name " and " $3 " are the same mutant"; same = 1 }
+	{ last = $1; name = $3 } END { exit same }'
 for patch in '' "${patches[@]}"; do
 	name=$(basename "${patch:-(none)}" .diff)
 	if [ $# -gt 0 ] && [ -n "$patch" ]; then

@@ -34,6 +34,8 @@ pub enum Actor {
     Mlock(usize),
     Munlock(usize),
     Fault(usize),
+    /// Of all folios, as they are mapped one behind the other.
+    FaultAll(usize),
     /// A fault in anonymous memory that was never used.
     New(usize),
     Munmap(usize),
@@ -44,6 +46,9 @@ pub enum Actor {
     Reclaim,
     Migrate,
     MigratePinned,
+    /// Compaction takes all folios off their lists, and puts them back.
+    Isolate,
+    Putback,
     Truncate,
     DrainAll,
     CheckMove,
@@ -62,6 +67,7 @@ impl fmt::Display for Actor {
             Self::Mlock(vma) => write!(f, "mlock{vma}"),
             Self::Munlock(vma) => write!(f, "munlock{vma}"),
             Self::Fault(vma) => write!(f, "fault{vma}"),
+            Self::FaultAll(vma) => write!(f, "fault_all{vma}"),
             Self::New(vma) => write!(f, "new{vma}"),
             Self::Munmap(vma) => write!(f, "munmap{vma}"),
             Self::Dontneed(vma) => write!(f, "dontneed{vma}"),
@@ -70,6 +76,8 @@ impl fmt::Display for Actor {
             Self::Reclaim => f.write_str("reclaim"),
             Self::Migrate => f.write_str("migrate"),
             Self::MigratePinned => f.write_str("migrate_pinned"),
+            Self::Isolate => f.write_str("isolate"),
+            Self::Putback => f.write_str("putback"),
             Self::Truncate => f.write_str("truncate"),
             Self::DrainAll => f.write_str("drain_all"),
             Self::CheckMove => f.write_str("check_move"),
@@ -92,6 +100,13 @@ impl Actor {
             Self::Mlock(vma) => mm::mlock(&w.vmas[vma], true),
             Self::Munlock(vma) => mm::mlock(&w.vmas[vma], false),
             Self::Fault(vma) => mm::filemap_map_pages(&w.vmas[vma], folio),
+            Self::FaultAll(vma) => {
+                let mut folios: Vec<_> = w.folios.iter().filter(|f| f.exists.get()).collect();
+                folios.sort_by_key(|folio| folio.offset.get());
+                for folio in folios {
+                    mm::filemap_map_pages(&w.vmas[vma], folio);
+                }
+            }
             Self::New(vma) => mm::do_anonymous_page(&w.vmas[vma], folio),
             Self::Munmap(vma) => mm::munmap(&w.vmas[vma]),
             Self::Dontneed(vma) => mm::madvise_dontneed(&w.vmas[vma]),
@@ -100,6 +115,8 @@ impl Actor {
             Self::Reclaim => mm::reclaim(folio),
             Self::Migrate => mm::migrate(folio, other, false),
             Self::MigratePinned => mm::migrate(folio, other, true),
+            Self::Isolate => mm::isolate_migratepages(),
+            Self::Putback => mm::putback_movable_pages(),
             Self::Truncate => mm::truncate(folio),
             Self::DrainAll => mm::lru_add_drain_all(),
             Self::CheckMove => mm::check_move_unevictable_folios(folio),
@@ -107,7 +124,7 @@ impl Actor {
             Self::Reparent => mm::memcg_reparent_objcgs(),
             Self::CpuDead => mm::page_alloc_cpu_dead(1),
             Self::Split => mm::split(folio, &w.folios[FOLIOS - 2]),
-            Self::Collapse => mm::collapse_file(folio, other),
+            Self::Collapse => mm::collapse_file(folio, &w.folios[FOLIOS - 2]),
             Self::LookAround(vma) => mm::lru_gen_look_around(&w.vmas[vma]),
         }
     }
@@ -118,7 +135,7 @@ impl Actor {
         match self {
             Self::Mlock(_) => &[Mapped],
             Self::Munlock(_) => &[MappedLocked],
-            Self::Fault(_) => &[Absent, AbsentLocked],
+            Self::Fault(_) | Self::FaultAll(_) => &[Absent, AbsentLocked],
             Self::Munmap(_) => &[Mapped, MappedLocked],
             _ => &[],
         }
@@ -145,6 +162,8 @@ pub enum Folios {
     Three,
     /// One, of two pages.
     Large,
+    /// A small one, mapped in front of a large one.
+    SmallAndLarge,
     /// None yet.
     NoneYet,
 }
@@ -174,6 +193,8 @@ pub struct Scenario {
     pub begin: Program,
     pub tasks: Vec<Program>,
     pub mode: Mode,
+    /// Whether the batch is drained before a large folio is mlocked or munlocked.
+    pub large_apart: bool,
 }
 
 impl fmt::Display for Scenario {
@@ -203,6 +224,11 @@ impl Scenario {
         self.tasks.iter().flatten().any(|a| *a == actor)
     }
 
+    /// Whether all folios are isolated at once.
+    pub fn isolates(&self) -> bool {
+        self.has(Actor::Putback)
+    }
+
     /// Makes the world as it is to be at the start.
     fn set_up(&self) {
         world::reset();
@@ -211,15 +237,19 @@ impl Scenario {
         w.rt.set(self.mode == Mode::Rt);
         w.lru_disabled.set(self.mode == Mode::Uncached);
         w.lru_gen.set(self.mode == Mode::Generations);
+        w.large_apart.set(self.large_apart);
         w.reparents.set(self.has(Actor::Reparent));
-        let (number, pages) = match self.folios {
-            Folios::One => (1, 1),
-            Folios::Two | Folios::TwoLruvecs => (2, 1),
-            Folios::Three => (3, 1),
-            Folios::Large => (1, 2),
-            Folios::NoneYet => (0, 1),
+        // How many pages each has, and where it is mapped. Who isolates several folios begins with
+        // the first one here.
+        let folios: &[(u32, u8)] = match self.folios {
+            Folios::One => &[(1, 0)],
+            Folios::Two | Folios::TwoLruvecs => &[(1, 0), (1, 1)],
+            Folios::Three => &[(1, 0), (1, 1), (1, 2)],
+            Folios::Large => &[(2, 0)],
+            Folios::SmallAndLarge => &[(2, 1), (1, 0)],
+            Folios::NoneYet => &[],
         };
-        w.focus.set(number.max(1) - 1);
+        w.focus.set(folios.len().max(1) - 1);
         for (vma, state) in w.vmas.iter().zip(self.vmas) {
             vma.exists.set(true);
             vma.attached.set(true);
@@ -228,19 +258,19 @@ impl Scenario {
                 vma.pmd.set(mm::PMD_CHANGES);
             }
         }
-        for index in 0..number {
-            self.make_folio(index, pages);
+        for (index, (pages, offset)) in folios.iter().enumerate() {
+            self.make_folio(index, *pages, *offset);
         }
     }
 
-    fn make_folio(&self, index: usize, pages: u32) {
+    fn make_folio(&self, index: usize, pages: u32, offset: u8) {
         let w = world();
         let folio = &w.folios[index];
         let home = index * usize::from(self.folios == Folios::TwoLruvecs);
 
         folio.exists.set(true);
         folio.nr_pages.set(pages);
-        folio.offset.set(index as u8);
+        folio.offset.set(offset);
         folio.home.set(home as u8);
         folio.mapping.set(if self.has(Actor::ShmUnlock) {
             Mapping::ShmLocked
@@ -252,7 +282,7 @@ impl Scenario {
         for (vma, state) in w.vmas.iter().zip(self.vmas) {
             if state.is_mapped() {
                 for page in 0..pages as usize {
-                    vma.ptes[index + page].set(Pte::present(index, page));
+                    vma.ptes[usize::from(offset) + page].set(Pte::present(index, page));
                 }
                 mapcount += pages as i32;
                 locked += u32::from(state.is_locked());
@@ -625,6 +655,7 @@ pub fn all() -> Vec<Group> {
                         begin: begin.to_vec(),
                         tasks: tasks.to_vec(),
                         mode,
+                        large_apart: false,
                     });
                 }
             }
@@ -665,6 +696,17 @@ pub fn all() -> Vec<Group> {
             );
         }
     }
+    for (folios, a) in [(Large, Split), (One, Collapse)] {
+        add(
+            "generations",
+            folios,
+            &[],
+            &[vec![a], vec![LookAround(1)]],
+            &[Mapped, MappedLocked],
+            &[Mapped, MappedLocked],
+            &[Generations],
+        );
+    }
     // An mlock or a munlock of vma 1 waits in the batch of one CPU or the other.
     for a in own(0) {
         for b in GLOBAL {
@@ -682,6 +724,18 @@ pub fn all() -> Vec<Group> {
                 }
             }
         }
+    }
+    // The folio waits in the lru_add batch of CPU 0.
+    for a in own(0) {
+        add(
+            "put back",
+            One,
+            &[Isolate, Putback],
+            &[vec![a], vec![CheckMove]],
+            a.states(),
+            &[Absent, Mapped, MappedLocked],
+            &[Smp, Rt],
+        );
     }
     for (i, a) in own(0).into_iter().enumerate() {
         for b in &own(1)[i..] {
@@ -730,16 +784,32 @@ pub fn all() -> Vec<Group> {
             }
         }
     }
+    // All folios are isolated when the walk comes by, so it leaves in the batch as many as that
+    // takes. Then another task of this CPU finds the batch like that.
+    add(
+        "batch is full",
+        Three,
+        &[Isolate],
+        &[vec![Mlock(0)], vec![Fault(1)], vec![Putback]],
+        &[Mapped],
+        &[AbsentLocked],
+        &[Rt],
+    );
+    // What is done about a large folio, which does not wait in the batch, comes after what is pending
+    // there.
+    for a in [FaultAll(0), Munmap(0), Mlock(0), Munlock(0)] {
+        add(
+            "large and small",
+            SmallAndLarge,
+            &[],
+            &[vec![a], vec![Isolate, Putback]],
+            a.states(),
+            &[Absent, MappedLocked],
+            &[Smp, Rt],
+        );
+    }
     // A large folio is split meanwhile.
-    for a in own(0).into_iter().chain([
-        Reclaim,
-        Migrate,
-        MigratePinned,
-        Truncate,
-        DrainAll,
-        CheckMove,
-        ShmUnlock,
-    ]) {
+    for a in own(0).into_iter().chain(GLOBAL) {
         let states: &[VmaState] = match a.states() {
             [] => &[Mapped, MappedLocked],
             states => states,
@@ -755,14 +825,7 @@ pub fn all() -> Vec<Group> {
         );
     }
     // khugepaged replaces the folio, and removes the page tables.
-    for a in own(0).into_iter().chain([
-        Reclaim,
-        MigratePinned,
-        Truncate,
-        DrainAll,
-        CheckMove,
-        ShmUnlock,
-    ]) {
+    for a in own(0).into_iter().chain(GLOBAL) {
         let states: &[VmaState] = match a.states() {
             [] => &[Mapped, MappedLocked],
             states => states,
@@ -884,6 +947,23 @@ pub fn all() -> Vec<Group> {
 pub fn triples() -> Vec<Group> {
     let mut groups = Vec::new();
 
+    // As "batch is full" of `all()`, but the folios are isolated at any time.
+    let tasks = vec![
+        vec![Actor::Mlock(0)],
+        vec![Actor::Fault(1)],
+        vec![Actor::Isolate, Actor::Putback],
+    ];
+    groups.push(Group {
+        name: format!("triples: {}", tasks_name(&tasks)),
+        scenarios: vec![Scenario {
+            folios: Folios::Three,
+            vmas: [VmaState::Mapped, VmaState::AbsentLocked],
+            begin: Vec::new(),
+            tasks,
+            mode: Mode::Rt,
+            large_apart: false,
+        }],
+    });
     for (i, a) in own(0).into_iter().enumerate() {
         for b in &own(1)[i..] {
             for c in GLOBAL {
@@ -898,6 +978,7 @@ pub fn triples() -> Vec<Group> {
                                 begin: Vec::new(),
                                 tasks: tasks.clone(),
                                 mode,
+                                large_apart: false,
                             });
                         }
                     }

@@ -164,13 +164,21 @@ pub unsafe fn folio_add_lru(folio: *mut folio) {
 // Lruvecs
 //
 
+/// An lruvec that the caller says it has locked.
+fn lruvec_of(lruvec: *mut lruvec) -> &'static lruvec {
+    if lruvec.is_null() {
+        fail("no lruvec is locked");
+    }
+    // SAFETY: It is one of the world's.
+    unsafe { &*lruvec }
+}
+
 pub unsafe fn folio_lruvec_lock_irq(folio: *mut folio) -> *mut lruvec {
     ptr::from_ref(model::lruvec_lock(folio)).cast_mut()
 }
 
 pub unsafe fn lruvec_unlock_irq(lruvec: *mut lruvec) {
-    // SAFETY: It is one of the world's.
-    model::lruvec_unlock(unsafe { &*lruvec });
+    model::lruvec_unlock(lruvec_of(lruvec));
 }
 
 pub unsafe fn folio_matches_lruvec(folio: *mut folio, lruvec: *mut lruvec) -> bool {
@@ -182,13 +190,11 @@ pub unsafe fn lruvec_gen_add_folio(
     folio: *mut folio,
     _reclaiming: bool,
 ) -> bool {
-    // SAFETY: It is one of the world's.
-    model::gen_add(unsafe { &*lruvec }, folio)
+    model::gen_add(lruvec_of(lruvec), folio)
 }
 
 pub unsafe fn lruvec_gen_del_folio(lruvec: *mut lruvec, folio: *mut folio) -> bool {
-    // SAFETY: It is one of the world's.
-    if !model::gen_del(unsafe { &*lruvec }, folio, false) {
+    if !model::gen_del(lruvec_of(lruvec), folio, false) {
         fail("a folio is taken out of a generation that it is not in");
     }
     true
@@ -214,8 +220,7 @@ pub unsafe fn folio_list_del(folio: *mut folio) {
 }
 
 pub unsafe fn update_lru_size(lruvec: *mut lruvec, lru: lru_list, _zone: zone_type, nr: c_long) {
-    // SAFETY: It is one of the world's.
-    model::update_lru_size(unsafe { &*lruvec }, lru as u8, nr as i32);
+    model::update_lru_size(lruvec_of(lruvec), lru as u8, nr as i32);
 }
 
 pub unsafe fn lruvec_mod_nr_mlock(_lruvec: *mut lruvec, _zone: zone_type, nr: c_long) {
@@ -523,8 +528,7 @@ pub unsafe fn folio_pte_batch(
     nr
 }
 
-/// Whether the pages of the folio would all be in the range; its first one is mapped at the start
-/// of the vma.
+/// Whether the pages of the folio would all be in the range.
 pub unsafe fn folio_within_range(
     folio: *mut folio,
     vma: *mut vm_area_struct,
@@ -532,6 +536,7 @@ pub unsafe fn folio_within_range(
     end: usize,
 ) -> bool {
     // SAFETY: The world's.
-    let (vma, pages) = unsafe { (&*vma, folio_nr_pages(folio)) };
-    start <= vma.start() && vma.start() + pages * crate::page::PAGE_SIZE <= end
+    let (vma, folio) = unsafe { (&*vma, &*folio) };
+    let addr = vma.start() + usize::from(folio.offset.get()) * crate::page::PAGE_SIZE;
+    start <= addr && addr + folio.nr_pages.get() as usize * crate::page::PAGE_SIZE <= end
 }

@@ -46,6 +46,8 @@ fn pages(folio: &Folio) -> i32 {
 
 /// In a batch, or new: whoever has the batch, and the lruvec lock, may set `PG_lru`.
 pub const IN_BATCH: u8 = 0xfe;
+/// Isolated by compaction, of which there is one.
+pub const ISOLATED: u8 = 0xfd;
 
 //
 // mm/mlock.c: the batches
@@ -121,14 +123,22 @@ pub fn vma_flags_reset(vma: &Vma, flags: usize) {
     vma.set_flags(flags);
 }
 
+fn drain_before_large(folio: &'static Folio) {
+    if world().large_apart.get() && pages(folio) > 1 {
+        (imp().mlock_drain_local)();
+    }
+}
+
 fn mlock_vma_folio(folio: &'static Folio, vma: &Vma) {
     if vma_flags_read(vma) & (VM_LOCKED | VM_IO) == VM_LOCKED {
+        drain_before_large(folio);
         (imp().mlock_folio)(ptr(folio));
     }
 }
 
 fn munlock_vma_folio(folio: &'static Folio, vma: &Vma) {
     if vma_flags_read(vma) & VM_LOCKED != 0 {
+        drain_before_large(folio);
         (imp().munlock_folio)(ptr(folio));
     }
 }
@@ -757,6 +767,28 @@ fn migrate_folio(src: &'static Folio, dst: &'static Folio, pinned: bool) -> bool
     unlock(&src.lock);
     put(src);
     true
+}
+
+//
+// mm/compaction.c
+//
+
+/// `isolate_migratepages()`, of all folios. Who does so goes on with [`putback_movable_pages`].
+pub fn isolate_migratepages() {
+    for folio in &world().folios {
+        if folio_isolate_lru(folio) {
+            folio.claim.set(ISOLATED);
+        }
+    }
+}
+
+/// There is nowhere to migrate them to.
+pub fn putback_movable_pages() {
+    for folio in &world().folios {
+        if folio.claim.get() == ISOLATED {
+            folio_putback_lru(folio);
+        }
+    }
 }
 
 //

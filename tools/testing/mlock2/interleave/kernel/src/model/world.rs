@@ -295,6 +295,9 @@ pub struct World {
     pub rt: Cell<bool>,
     /// `lru_gen_enabled()`
     pub lru_gen: Cell<bool>,
+    /// Whether large folios are mlocked and munlocked after the batch was drained, as the Rust does
+    /// by itself: for the C to be compared with.
+    pub large_apart: Cell<bool>,
     /// Whether what a folio is charged to changes in this scenario, so that reading it is a step.
     pub reparents: Cell<bool>,
     /// The folio that tasks are about.
@@ -381,6 +384,7 @@ impl World {
             lru_disabled: Cell::new(false),
             rt: Cell::new(false),
             lru_gen: Cell::new(false),
+            large_apart: Cell::new(false),
             reparents: Cell::new(false),
             focus: Cell::new(0),
         }
