@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which vmas change, and the count of locked pages with them.
+//! Changes the lock flags of vmas, and with them the count of locked pages.
 //!
-//! Everything here runs in task context with the mmap lock held for writing, which the guard in
-//! each signature stands for, and may sleep. Lock order: see `rust/kernel/mm/mmap_write.rs`.
+//! Everything here runs in task context with the mmap lock held for writing, and may sleep. The
+//! guard in each signature represents that lock. Lock order: see `rust/kernel/mm/mmap_write.rs`.
 
 use super::{
     memlock::{
@@ -38,7 +38,7 @@ use kernel::{
     task::cond_resched, //
 };
 
-/// The vma flags that stand for a mode.
+/// Returns the vma flags of a mode.
 fn lock_flags(mode: LockMode) -> VmaFlags {
     match mode {
         LockMode::Unlocked => VmaFlags::NONE,
@@ -47,7 +47,7 @@ fn lock_flags(mode: LockMode) -> VmaFlags {
     }
 }
 
-/// What flags of a vma stand for, in an event.
+/// Returns the mode that vma flags mean, for an event.
 #[inline(always)]
 fn mode_of(flags: VmaFlags) -> Mode {
     if flags.contains(VmaFlags::LOCKED_ONFAULT) {
@@ -59,20 +59,19 @@ fn mode_of(flags: VmaFlags) -> Mode {
     }
 }
 
-/// Locks or unlocks `start..end` (bytes) of one vma. The C function of the same name.
+/// Locks or unlocks `start..end` (bytes) of one vma. Counterpart of the C function of the same
+/// name.
 ///
-/// Vmas that cannot be locked are passed over: `VMA_LOCKED_BIT` never gets set for them, and
-/// nothing is counted. So are vmas that have the flags already, and secret memory, which is locked
-/// for good.
+/// Skips vmas that cannot be locked: they never get `VMA_LOCKED_BIT`, and are not charged. Also
+/// skips vmas that have the flags already, and secret memory, which is always locked.
 ///
-/// Returns from which address (bytes) on the range is to be populated afterwards: all before that
-/// is there, or is to be locked on fault or unlocked. Whether it is there is only looked for if the
-/// vma, as merged, begins at `check_from` or above: if populating is certain to reach `start` then.
+/// Returns the address (bytes) from which to populate the range afterwards: everything below is
+/// present, or was locked on fault or unlocked. Checks for present pages only if the vma, after
+/// merging, starts at `check_from` or above, since then populating is certain to reach its start.
 ///
 /// # Errors
 ///
-/// `ENOMEM` if the vma would have to be split or merged and cannot be. Its flags and the count are
-/// as before.
+/// `ENOMEM` if the vma could not be split or merged. Its flags and the count are as before.
 #[inline(always)]
 fn mlock_fixup(
     vma: VmaMut<'_>,
@@ -90,10 +89,11 @@ fn mlock_fixup(
     change_lock_flags(vma, start, end, old, lock, check_from, walk)
 }
 
-/// How many pages are charged if `start..end` (bytes) of a vma is locked, or not any more.
+/// Returns how many pages to charge when `start..end` (bytes) of a vma is locked, or, as a negative
+/// number, unlocked.
 #[inline(always)]
 fn charge(start: usize, end: usize, is_locked: bool) -> isize {
-    // A vma is a part of the address space, so its pages fit in an isize.
+    // A vma is part of the address space, so its pages fit in an isize.
     let pages = PageCount::of_bytes(end.wrapping_sub(start)).get() as isize;
 
     if is_locked {
@@ -103,7 +103,7 @@ fn charge(start: usize, end: usize, is_locked: bool) -> isize {
     }
 }
 
-// The event of a vma that changes. Before the change: what the event tells is still at hand then.
+// Emits the event that a vma changes. Called before the change, while the old state is known.
 #[cold]
 #[inline(never)]
 fn trace_vma(start: usize, end: usize, old: VmaFlags, lock: VmaFlags) {
@@ -118,7 +118,7 @@ fn trace_vma(start: usize, end: usize, old: VmaFlags, lock: VmaFlags) {
     mlock_trace::vma_changed(start, end, from, to, pages);
 }
 
-// Apart, so that a vma that stays as it is costs no call.
+// Not inlined, so that a vma that stays as it is costs no call.
 #[inline(never)]
 fn change_lock_flags(
     vma: VmaMut<'_>,
@@ -130,7 +130,7 @@ fn change_lock_flags(
     walk: &mut PageWalk,
 ) -> Result<usize> {
     let Some(vma) = vma.lockable() else {
-        // It is populated all the same, be it to be locked on fault.
+        // Populate the vma all the same, even if the request is to lock on fault.
         return Ok(start);
     };
     let mut vma = vma.modify_flags(start, end, lock)?;
@@ -143,26 +143,25 @@ fn change_lock_flags(
 
     if was_locked != is_locked {
         vma.add_locked_vm(charge(start, end, is_locked));
-        // If there is nothing to move, then what is pending in a batch, such as the order to free a
-        // page lazily, would otherwise take effect later than in C, which smaps shows.
+        // Without folios to move, there is no walk and no drain. A folio pending in a batch, say to
+        // be freed lazily, would then take effect later than in C, which smaps shows.
         if !vma.maps_folios() {
             walk.lru_add_drain_once(&mut vma);
         }
     }
-    // Where only the mode changes, what is present is marked already, and marking a folio twice
-    // would keep it unevictable after the vma is unlocked.
+    // If only the mode changes, the present folios are mlocked already. Mlocking them twice would
+    // keep them unevictable after the vma is unlocked.
     let to_populate = if lock == VmaFlags::LOCKED { start } else { end };
     let Err(vma) = vma.set_lock_flags() else {
         return Ok(to_populate);
     };
     let check = vma.start() >= check_from;
-    // It is all right if reclaim unmaps a page right after the flags are set: populating brings it
-    // back.
+    // Reclaim that has read the old flags may still unmap a page: populating faults it in again.
     let populated = vma.publish_lock_flags(|vma| walk.mlock_vma_pages_range(vma, check));
     Ok(populated.max(to_populate))
 }
 
-// Why no vma could be made that begins at `at` (bytes), or ends in the vma there.
+// Returns why the vma at `at` (bytes) could not be split or merged.
 #[inline(always)]
 fn not_split(mm: &MmapWriteGuard<'_>, at: usize) -> Refusal {
     if mm.is_at_max_map_count() {
@@ -172,21 +171,20 @@ fn not_split(mm: &MmapWriteGuard<'_>, at: usize) -> Refusal {
     }
 }
 
-// Nothing is mapped at `at`, which is in the range.
+// Reports a hole in the range at `at`, where nothing is mapped.
 #[inline(always)]
 fn hole(start: usize, end: usize, mode: LockMode, at: usize) -> Error {
     range_refused(start, end, mode, ENOMEM, at, |at| Refusal::Hole { at })
 }
 
-/// Locks or unlocks a range that may span vmas. The C function of the same name.
+/// Locks or unlocks a range that may span vmas. Counterpart of the C function of the same name.
 ///
-/// Returns the part of the range that is to be populated.
+/// Returns the part of the range to populate.
 ///
 /// # Errors
 ///
 /// `EINVAL` if the range reaches past the end of the address space. `ENOMEM` if a part of it is not
-/// mapped, or a vma could not be split; what comes before that is locked or unlocked then, and
-/// stays so.
+/// mapped, or a vma could not be split; the part before that is locked or unlocked all the same.
 #[inline(always)]
 pub(crate) fn apply_vma_lock_flags(
     mm: &mut MmapWriteGuard<'_>,
@@ -214,7 +212,7 @@ pub(crate) fn apply_vma_lock_flags(
     let mut next = range.start();
     let mut unpopulated = ToPopulate::NOTHING;
     let mut walk = PageWalk::new();
-    // Populating starts at the range, wherever its first vma does.
+    // Populating starts at the start of the range, wherever the first vma starts.
     let mut check_from = 0;
 
     while let Some(vma) = vmas.next_below(end) {
@@ -225,8 +223,8 @@ pub(crate) fn apply_vma_lock_flags(
         let vma_end = vma.end().min(end);
         let start = next;
         if vma_end < end {
-            // Look only if there is one vma: a later one may fail the call, which then populates
-            // nothing.
+            // Check only if there is a single vma: a later one may fail the call, which then
+            // populates nothing.
             check_from = usize::MAX;
         }
         let from = match mlock_fixup(vma, start, vma_end, lock, check_from, &mut walk) {
@@ -238,8 +236,8 @@ pub(crate) fn apply_vma_lock_flags(
                 return Err(error);
             }
         };
-        // Not `vma_end`: the vma may have been merged with one that reaches further, which had its
-        // flags before, so that nobody looked at it.
+        // Not `vma_end`: the vma may have been merged with a following one, which had the new flags
+        // before, so that it needs no change.
         next = vmas.end();
         unpopulated.add(from, next.min(end));
         // Saves a lookup in the maple tree.
@@ -254,9 +252,9 @@ pub(crate) fn apply_vma_lock_flags(
     Ok(unpopulated)
 }
 
-/// Counts the pages of a range that are in locked vmas, whether they are present or not. The C
-/// function of the same name. Wraps where that does: at the first locked vma, for a range that ends
-/// at 0.
+/// Counts the pages of a range that are in locked vmas, whether they are present or not.
+/// Counterpart of the C function of the same name. Wraps where the C does: at the first locked vma,
+/// for a range that ends at 0.
 pub(crate) fn count_mm_mlocked_page_nr(mm: &MmapWriteGuard<'_>, range: &PageRange) -> PageCount {
     let start = range.start();
     let end = range.saturating_end();
@@ -286,10 +284,11 @@ pub(crate) fn count_locked_vmas(mm: &MmapWriteGuard<'_>) -> usize {
         .count()
 }
 
-/// Locks or unlocks every vma, and says how later ones start out. The C function of the same name.
+/// Locks or unlocks every vma, and sets the flags that later vmas start with. Counterpart of the C
+/// function of the same name.
 ///
-/// A vma that cannot be changed stays as it is: mlockall(2) does not fail for it. Returns what is
-/// to be populated.
+/// Skips vmas that cannot be changed: mlockall(2) does not fail for them. Returns the range to
+/// populate.
 #[inline(always)]
 pub(crate) fn apply_mlockall_flags(mm: &mut MmapWriteGuard<'_>, request: LockAll) -> ToPopulate {
     mm.set_def_lock_flags(lock_flags(request.future()));
@@ -300,7 +299,7 @@ pub(crate) fn apply_mlockall_flags(mm: &mut MmapWriteGuard<'_>, request: LockAll
     }
 }
 
-// Apart, so that what only looks to the future does not save the registers that this needs.
+// Not inlined, so that a call with only `MCL_FUTURE` does not save the registers that this needs.
 #[inline(never)]
 fn apply_to_vmas(mm: &mut MmapWriteGuard<'_>, lock: VmaFlags) -> ToPopulate {
     let mut unpopulated = ToPopulate::NOTHING;
@@ -308,8 +307,8 @@ fn apply_to_vmas(mm: &mut MmapWriteGuard<'_>, lock: VmaFlags) -> ToPopulate {
     let mut vmas = mm.vmas_mut(0);
     while let Some(vma) = vmas.next() {
         let (start, end) = (vma.start(), vma.end());
-        // After an error, populating goes on with the next vma: so it reaches every vma, but not
-        // surely what was merged with one in which something before it is to be populated.
+        // After an error, populating skips to the next vma. So it reaches every vma, but maybe not
+        // a part of one behind pages that are still to be populated.
         let check_from = unpopulated.end();
         let from = mlock_fixup(vma, start, end, lock, check_from, &mut walk).unwrap_or(start);
         unpopulated.add(from, vmas.end().max(end));

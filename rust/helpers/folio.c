@@ -70,8 +70,8 @@ __rust_helper bool rust_helper_folio_mapped(const struct folio *folio)
 }
 
 /*
- * Whether this small folio is anonymous and not KSM's, the stable tree of which
- * has no reference, and goes when its caller puts the one that there is.
+ * Whether a small folio is anonymous, not KSM's (whose stable tree holds no
+ * reference), and freed when the caller puts its last reference.
  */
 __rust_helper bool rust_helper_folio_dies_unmapped(const struct folio *folio)
 {
@@ -80,7 +80,7 @@ __rust_helper bool rust_helper_folio_dies_unmapped(const struct folio *folio)
 	       FOLIO_MAPPING_ANON;
 }
 
-/* Four unions without a name deep */
+/* Inside four nested anonymous unions and structs */
 __rust_helper unsigned int *rust_helper_folio_mlock_count(struct folio *folio)
 {
 	return &folio->mlock_count;
@@ -129,7 +129,7 @@ __rust_helper void rust_helper_lruvec_unlock_irq(struct lruvec *lruvec)
 }
 
 /*
- * lruvec_add_folio() and lruvec_del_folio(), cut in two, without
+ * The parts of lruvec_add_folio() and lruvec_del_folio() other than
  * update_lru_size()
  */
 __rust_helper bool rust_helper_lruvec_gen_add(struct lruvec *lruvec,
@@ -159,8 +159,8 @@ __rust_helper void rust_helper_folio_list_add(struct folio *folio,
 }
 
 /*
- * list_del(), but for the poison in lru.prev, half of which mlock_count takes the
- * place of. That in lru.next is enough for a stray list_del() to be found.
+ * list_del() without the poison in lru.prev, which mlock_count would overwrite
+ * in part. The poison in lru.next is enough to catch a stray list_del().
  */
 __rust_helper void rust_helper_folio_list_del(struct folio *folio)
 {
@@ -175,7 +175,7 @@ __rust_helper void rust_helper_update_lru_size(struct lruvec *lruvec,
 	update_lru_size(lruvec, lru, zid, nr);
 }
 
-/* With the lruvec locked, as update_lru_size() */
+/* Call with the lruvec locked, as update_lru_size() */
 __rust_helper void rust_helper_lruvec_mod_nr_mlock(struct lruvec *lruvec,
 						   enum zone_type zid, long nr)
 {
@@ -207,9 +207,10 @@ rust_helper_folio_memcg_data(const struct folio *folio)
 }
 
 /*
- * folio_evictable() but for PG_mlocked, and for those on LRU lists, in an RCU
- * read-side critical section. The swap cache, which folio_mapping() would find,
- * is evictable; without a mapping of their own, those in it are as well.
+ * folio_evictable() without the check of PG_mlocked. For folios on LRU lists
+ * only, in an RCU read-side critical section. Folios in the swap cache need no
+ * check of their own: the swap cache is evictable, and so is a folio without a
+ * mapping.
  */
 __rust_helper bool
 rust_helper_folio_mapping_evictable(const struct folio *folio)
@@ -228,7 +229,7 @@ __rust_helper bool rust_helper_folio_within_range(struct folio *folio,
 	return folio_within_range(folio, vma, start, end);
 }
 
-/* The batch of this CPU, with its lock taken */
+/* Lock and return the batch of this CPU */
 __rust_helper struct mlock_fbatch *rust_helper_mlock_fbatch_lock(void)
 {
 	local_lock(&mlock_fbatch.lock);
@@ -250,7 +251,7 @@ __rust_helper unsigned int rust_helper_mlock_fbatch_count(unsigned int cpu)
 {
 	if (!cpu_possible(cpu))
 		return 0;
-	/* The CPU may be changing it right now: the count is a hint then. */
+	/* The CPU may be changing the count right now: it is only a hint. */
 	return data_race(folio_batch_count(&per_cpu(mlock_fbatch.fbatch, cpu)));
 }
 
@@ -276,9 +277,9 @@ __rust_helper bool rust_helper_pte_present(pte_t pte)
 }
 
 /*
- * vm_normal_folio() of a present entry, where that needs no look at the vma:
- * where a bit in the entry would say that it is special. Returns false, and
- * leaves @folio, if the vma has to be asked.
+ * vm_normal_folio() of a present entry, without the vma, on architectures where
+ * a bit in the entry marks it special. Returns false, and leaves @folio
+ * unchanged, if only vm_normal_folio() can tell.
  */
 __rust_helper bool rust_helper_pte_plain_folio(pte_t pte, struct folio **folio)
 {
@@ -289,7 +290,7 @@ __rust_helper bool rust_helper_pte_plain_folio(pte_t pte, struct folio **folio)
 	return true;
 }
 
-/* The same for a huge entry */
+/* vm_normal_folio_pmd() of an entry, which may not be present */
 __rust_helper struct folio *
 rust_helper_pmd_normal_folio(struct vm_area_struct *vma, unsigned long addr,
 			     pmd_t *pmdp)
@@ -308,21 +309,21 @@ rust_helper_pmd_normal_folio(struct vm_area_struct *vma, unsigned long addr,
 #endif
 }
 
-/* Whether a write by populate_vma_page_range() would find nothing to do */
+/* Whether populate_vma_page_range() would have nothing to do for a write */
 __rust_helper bool rust_helper_pte_written(pte_t pte, struct folio *folio)
 {
 	return pte_write(pte) && (pte_dirty(pte) || folio_test_dirty(folio));
 }
 
-/* The same for a huge entry, which it also makes young */
+/* The same for a huge entry, which populating also makes young */
 __rust_helper bool rust_helper_pmd_touched(pmd_t *pmd, bool write)
 {
 	return pmd_young(*pmd) && (!write || (pmd_write(*pmd) && pmd_dirty(*pmd)));
 }
 
 /*
- * Does what folio_mark_accessed() does to an unevictable folio. If that is not
- * what the folio is, or it has more to do, returns false.
+ * folio_mark_accessed() for an unevictable folio. Returns false, and does
+ * nothing, if the folio is evictable or folio_mark_accessed() would do more.
  */
 __rust_helper bool
 rust_helper_folio_mark_accessed_unevictable(struct folio *folio)
@@ -330,7 +331,7 @@ rust_helper_folio_mark_accessed_unevictable(struct folio *folio)
 	const unsigned long done = BIT(PG_unevictable) | BIT(PG_referenced);
 	const unsigned long other = BIT(PG_dropbehind);
 
-	/* The most likely, with one look at the flags */
+	/* The likely case, with one read of the flags */
 	if (!IS_ENABLED(CONFIG_PAGE_IDLE_FLAG) &&
 	    (READ_ONCE(folio->flags.f) & (done | other)) == done)
 		return true;

@@ -23,7 +23,7 @@ __rust_helper void rust_helper_mmap_write_unlock(struct mm_struct *mm)
 	mmap_write_unlock(mm);
 }
 
-/* A member of a union in a structure, both without a name */
+/* Inside an anonymous struct and an anonymous union */
 __rust_helper vma_flags_t *rust_helper_mm_def_vma_flags(struct mm_struct *mm)
 {
 	return &mm->def_vma_flags;
@@ -91,9 +91,9 @@ __rust_helper bool rust_helper_vma_is_secretmem(struct vm_area_struct *vma)
 #endif
 
 /*
- * Whether populate_vma_page_range() may look for all pages of the vma, and
- * takes those that are present as they are: the part of check_vma_flags() that
- * a vma which can be locked may fail, and gup_can_follow_protnone()
+ * Whether populate_vma_page_range() may access all pages of the vma, and
+ * accepts present pages as they are: the checks of check_vma_flags() that a
+ * lockable vma may fail, and of gup_can_follow_protnone()
  */
 __rust_helper bool rust_helper_vma_populate_allowed(struct vm_area_struct *vma,
 						    bool write)
@@ -103,7 +103,7 @@ __rust_helper bool rust_helper_vma_populate_allowed(struct vm_area_struct *vma,
 	       arch_vma_access_permitted(vma, write, false, false);
 }
 
-/* Whether madvise(MADV_GUARD_INSTALL) was called for the page, and no other since */
+/* Whether the page is a guard page (MADV_GUARD_INSTALL) */
 static inline bool is_guarded(struct vm_area_struct *vma, unsigned long addr)
 {
 	pmd_t *pmd = mm_find_pmd(vma->vm_mm, addr);
@@ -126,8 +126,8 @@ static inline bool is_past_eof(struct vm_area_struct *vma, unsigned long addr)
 }
 
 /*
- * Why populate_vma_page_range() failed with -EFAULT for the page, by what there
- * is under the mmap lock
+ * Why populate_vma_page_range() failed with -EFAULT for the page, judged by the
+ * state under the mmap lock
  */
 __rust_helper enum mlock_cause
 rust_helper_vma_unpopulated_cause(struct vm_area_struct *vma, unsigned long addr)
@@ -146,7 +146,7 @@ rust_helper_vma_unpopulated_cause(struct vm_area_struct *vma, unsigned long addr
 	return MLOCK_CAUSE_SIGBUS;
 }
 
-/* Whether split_vma() refuses for the number of vmas */
+/* Whether split_vma() fails because of the number of vmas */
 __rust_helper bool rust_helper_mm_at_max_map_count(struct mm_struct *mm)
 {
 	return mm->map_count >= get_sysctl_max_map_count();

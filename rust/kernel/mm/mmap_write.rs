@@ -2,20 +2,20 @@
 
 //! Changing an address space.
 //!
-//! Whoever changes a vma of a live address space holds its mmap lock for writing.
-//! [`MmapWriteGuard`] stands for that lock, and is the only way to what it protects: an iterator
-//! over the vmas ([`VmaIter`]) that lends one mutable vma at a time ([`VmaMut`]), the count of
-//! locked pages, and the flags that new vmas start with. All of them borrow from the guard, so none
-//! of them outlives the lock.
+//! Changing a vma of a live address space requires its mmap lock, held for writing.
+//! [`MmapWriteGuard`] represents that lock, and gives the only access to what the lock protects: an
+//! iterator over the vmas ([`VmaIter`]) that lends one mutable vma at a time ([`VmaMut`]), the
+//! count of locked pages, and the flags that new vmas start with. All of these borrow from the
+//! guard, so none of them outlives the lock.
 //!
-//! A vma may be replaced by another while it is changed: splitting and merging allocate and free
-//! vmas. [`LockableVma::modify_flags`] therefore takes the handle and gives back the one to go on
-//! with ([`ModifiedVma`]).
+//! Changing a vma may replace it by another, since splitting and merging allocate and free vmas.
+//! [`LockableVma::modify_flags`] therefore consumes the handle, and returns one for the resulting
+//! vma ([`ModifiedVma`]).
 //!
 //! # Lock order
 //!
-//! The mmap lock is taken first. The vma's own lock, which [`LockableVma::modify_flags`] and the
-//! methods of [`ModifiedVma`] take, nests inside, page table locks inside of that.
+//! The mmap lock is taken first. The vma lock, which [`LockableVma::modify_flags`] and the methods
+//! of [`ModifiedVma`] take, nests inside it; page table locks nest inside the vma lock.
 //!
 //! C headers: [`include/linux/mmap_lock.h`](srctree/include/linux/mmap_lock.h),
 //! [`mm/vma.h`](srctree/mm/vma.h)
@@ -54,7 +54,7 @@ use core::{
     ptr, //
 };
 
-// What is read and written below stands where C has it. A bindgen that loses padding would
+// Check the offsets of the fields that are accessed below: a bindgen that loses padding would
 // otherwise make us lock and count in the wrong place.
 static_assert!(offset_of!(bindings::task_struct, mm) == bindings::OFFSET_TASK_MM);
 static_assert!(
@@ -68,10 +68,10 @@ static_assert!(
 );
 
 impl MmWithUser {
-    /// Locks the mmap lock for writing, waiting for it unless a fatal signal arrives.
+    /// Takes the mmap lock for writing, or fails when a fatal signal arrives.
     ///
-    /// Must be called where sleeping is allowed. A thread that holds this lock already deadlocks,
-    /// as in C. Dropping the guard unlocks.
+    /// Sleeps. As in C, a thread that already holds this lock deadlocks. Dropping the guard
+    /// unlocks.
     ///
     /// # Errors
     ///
@@ -94,8 +94,7 @@ impl MmWithUser {
 impl Mm {
     /// Returns `mm->locked_vm`: how much address space is locked, in pages.
     ///
-    /// May be called in any context. The number is stable only while somebody on the caller's side
-    /// holds the mmap lock.
+    /// May be called in any context. The number is stable only while the mmap lock is held.
     #[inline]
     pub fn locked_vm(&self) -> usize {
         // SAFETY: The pointer is valid since self is a reference. The read is volatile, and so are
@@ -106,8 +105,8 @@ impl Mm {
 
 /// A guard for the mmap write lock.
 ///
-/// Its methods may be called wherever the guard can exist, that is, in task context. Dropping it
-/// unlocks, which also ends the write lock of every vma that was taken under it.
+/// The guard exists in task context only, where all of its methods may be called. Dropping it
+/// unlocks the mmap lock, and with it every vma that was write-locked under it.
 ///
 /// # Invariants
 ///
@@ -132,7 +131,7 @@ impl MmapWriteGuard<'_> {
         unsafe { (*self.mm.as_raw()).__bindgen_anon_1.total_vm }
     }
 
-    /// Returns whether there are as many vmas as `vm.max_map_count` allows, so that none can be
+    /// Returns whether the number of vmas has reached `vm.max_map_count`, so that none can be
     /// split.
     #[inline]
     pub fn is_at_max_map_count(&self) -> bool {
@@ -140,9 +139,9 @@ impl MmapWriteGuard<'_> {
         unsafe { bindings::mm_at_max_map_count(self.mm.as_raw()) }
     }
 
-    /// Sets which lock flags a new vma starts with (`mm->def_vma_flags`); the other flags stay.
+    /// Sets the lock flags that new vmas start with (`mm->def_vma_flags`); the other flags stay.
     ///
-    /// Only the lock flags of `lock` count.
+    /// Flags in `lock` other than lock flags are ignored.
     #[inline]
     pub fn set_def_lock_flags(&mut self, lock: VmaFlags) {
         // SAFETY: The mm is valid.
@@ -153,7 +152,7 @@ impl MmapWriteGuard<'_> {
         unsafe { flags.write(VmaFlags::from_raw(flags.read()).with_lock(lock).into_raw()) };
     }
 
-    /// Returns an iterator over the vmas of `start..end` (bytes) that leaves them as they are.
+    /// Returns an iterator over the vmas of `start..end` (bytes) that does not change them.
     #[inline]
     pub fn vmas_in(&self, start: usize, end: usize) -> Vmas<'_> {
         // INVARIANT: The write lock is held for as long as `self` is borrowed.
@@ -189,7 +188,7 @@ impl Drop for MmapWriteGuard<'_> {
     }
 }
 
-// An iterator that is not on any vma yet. Using it takes the mmap lock.
+// Returns an iterator that is not on a vma yet. Users must hold the mmap lock.
 #[inline]
 fn new_vma_iterator(mm: &Mm, addr: usize) -> bindings::vma_iterator {
     let mut vmi = MaybeUninit::uninit();
@@ -204,7 +203,7 @@ fn new_vma_iterator(mm: &Mm, addr: usize) -> bindings::vma_iterator {
 ///
 /// # Invariants
 ///
-/// The write lock of the mm that `vmi` is over is held for 'g.
+/// The mm that `vmi` iterates over is write-locked for 'g.
 pub struct Vmas<'g> {
     vmi: bindings::vma_iterator,
     end: usize,
@@ -214,8 +213,8 @@ pub struct Vmas<'g> {
 impl<'g> Iterator for Vmas<'g> {
     type Item = &'g VmaRef;
 
-    /// Returns the next vma that starts below the end of the range, as `vma_find()`: any, if that
-    /// is 0.
+    /// Returns the next vma that starts below the end of the range, as `vma_find()`. An end of 0 is
+    /// no limit.
     #[inline]
     fn next(&mut self) -> Option<&'g VmaRef> {
         // SAFETY: By the type invariants, the write lock is held.
@@ -223,30 +222,30 @@ impl<'g> Iterator for Vmas<'g> {
         if vma.is_null() {
             return None;
         }
-        // SAFETY: The vma is in the tree, which does not change for 'g: whoever could change it has
-        // to borrow the guard mutably.
+        // SAFETY: The vma is in the tree, which does not change for 'g: changing it requires a
+        // mutable borrow of the guard.
         Some(unsafe { VmaRef::from_raw(vma) })
     }
 }
 
-// Where a `VmaIter` is.
+// The position of a `VmaIter`.
 struct Position {
     vmi: bindings::vma_iterator,
     prev: *mut bindings::vm_area_struct,
     vma: *mut bindings::vm_area_struct,
 }
 
-/// An iterator over the vmas of an address space that may change them on its way.
+/// An iterator over the vmas of an address space that can change them.
 ///
-/// It lends one vma at a time, which has to be given back before the next, since changing a vma may
-/// replace its neighbours.
+/// It lends one vma at a time, which must be given back before the next one is found, since
+/// changing a vma may replace its neighbours.
 ///
 /// # Invariants
 ///
-/// The write lock of `mm` is held for 'g. `at.vmi` is over its vmas. `at.vma` is null or the vma
-/// that was found last, or what it was merged into or split off from it; before the first is found,
-/// it may be one below that. `at.prev` is null or a vma that is not above `at.vma`. Both are in the
-/// tree.
+/// `mm` is write-locked for 'g. `at.vmi` iterates over its vmas. `at.vma` is null or the vma that
+/// was found last, or the vma that this was merged into, or that was split off from it; before the
+/// first vma is found, it may be one below that. `at.prev` is null or a vma that is not above
+/// `at.vma`. Both are in the tree.
 pub struct VmaIter<'g> {
     mm: &'g MmWithUser,
     at: Position,
@@ -256,30 +255,31 @@ pub struct VmaIter<'g> {
 impl VmaIter<'_> {
     #[inline]
     fn step(&mut self, found: *mut bindings::vm_area_struct) -> Option<VmaMut<'_>> {
-        // INVARIANT: `found` comes from `vmi`, so it is in the tree; what was found before it is in
-        // the tree too, and below it.
+        // INVARIANT: `found` comes from `vmi`, so it is in the tree; the vma that was found before
+        // it is in the tree, too, and below `found`.
         self.at.prev = self.at.vma;
         self.at.vma = found;
         if found.is_null() {
             return None;
         }
-        // INVARIANT: The vma is not null; the rest are the invariants of `self`, which is borrowed.
+        // INVARIANT: The vma is not null; the rest follows from the invariants of `self`, which is
+        // borrowed.
         Some(VmaMut {
             mm: self.mm,
             at: &mut self.at,
         })
     }
 
-    /// Returns whether a vma contains the address that the iterator starts from. It is the next
-    /// one then, and may be merged with the vma before it.
+    /// Returns whether a vma contains the address that the iterator starts from. If so, that vma is
+    /// the next one found, and can be merged with the vma before it.
     ///
-    /// Without this, the first vma that is found is not merged with one before it. To be called
-    /// before any is found, and if it returns `false`, the iterator is of no use.
+    /// Without this call, the first vma that is found is not merged with the one before it. Call
+    /// this before any vma is found; if it returns `false`, do not use the iterator.
     #[inline]
     pub fn load(&mut self) -> bool {
         // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` is over.
         //
-        // INVARIANT: The vma before is below what the iterator finds next.
+        // INVARIANT: The previous vma is below the one that the iterator finds next.
         unsafe {
             if bindings::vma_iter_load(&mut self.at.vmi).is_null() {
                 return false;
@@ -290,7 +290,7 @@ impl VmaIter<'_> {
     }
 
     /// Returns the next vma, as `vma_next()`.
-    // Not an `Iterator`: what it lends borrows from it.
+    // Not an `Iterator`: the returned vma borrows from `self`.
     #[expect(clippy::should_implement_trait)]
     #[inline]
     pub fn next(&mut self) -> Option<VmaMut<'_>> {
@@ -299,7 +299,8 @@ impl VmaIter<'_> {
         self.step(found)
     }
 
-    /// Returns the next vma if it starts below `end` (bytes), or if that is 0, as `vma_find()`.
+    /// Returns the next vma if it starts below `end` (bytes), as `vma_find()`. An `end` of 0 is no
+    /// limit.
     #[inline]
     pub fn next_below(&mut self, end: usize) -> Option<VmaMut<'_>> {
         // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` is over.
@@ -307,8 +308,8 @@ impl VmaIter<'_> {
         self.step(found)
     }
 
-    /// Returns the (exclusive) end address of the vma that was found last, or of what it was made
-    /// into, as `vma_iter_end()`.
+    /// Returns the (exclusive) end address of the vma that was found last, or that replaced it, as
+    /// `vma_iter_end()`.
     #[inline]
     pub fn end(&self) -> usize {
         self.at.vmi.mas.last.wrapping_add(1)
@@ -327,7 +328,7 @@ pub struct VmaMut<'i> {
     at: &'i mut Position,
 }
 
-// What may be read under the read lock may be read under the write lock.
+// The write lock allows all reads that the read lock allows.
 impl Deref for VmaMut<'_> {
     type Target = VmaRef;
 
@@ -340,23 +341,23 @@ impl Deref for VmaMut<'_> {
 }
 
 impl<'i> VmaMut<'i> {
-    /// Returns the vma as one that can be locked and unlocked; `None` if it cannot, as
+    /// Returns the vma as one that mlock can lock and unlock, or `None` if mlock cannot, as
     /// `vma_supports_mlock()` and `vma_is_secretmem()` say.
     ///
-    /// Vmas of devices, huge pages, DAX and droppable memory cannot, nor can the gate vma. Secret
-    /// memory is locked for good.
+    /// These are vmas of devices, hugetlb, DAX and droppable memory, the gate vma, and secret
+    /// memory, which is always locked.
     #[inline]
     pub fn lockable(self) -> Option<LockableVma<'i>> {
         // SAFETY: By the type invariants, the vma is valid.
         let lockable = unsafe {
             !bindings::vma_is_secretmem(self.at.vma) && bindings::vma_supports_mlock(self.at.vma)
         };
-        // INVARIANT: We just asked.
+        // INVARIANT: Just checked.
         lockable.then_some(LockableVma(self))
     }
 }
 
-/// A vma that can be locked and unlocked.
+/// A vma that mlock can lock and unlock.
 ///
 /// # Invariants
 ///
@@ -365,18 +366,18 @@ impl<'i> VmaMut<'i> {
 pub struct LockableVma<'i>(VmaMut<'i>);
 
 impl<'i> LockableVma<'i> {
-    /// Splits and merges so that one vma with the given lock flags can hold `start..end` (bytes).
-    /// Takes the vma write lock.
+    /// Splits and merges vmas so that one vma with the given lock flags can hold `start..end`
+    /// (bytes). Takes the vma write lock.
     ///
-    /// The flags themselves are not changed where a split was enough: that is left to the caller,
-    /// on the vma that is returned, which contains `start..end` and may be another one than before.
-    /// Follows `vma_modify_flags()`. Only the lock flags of `lock` count.
+    /// Does not change the flags unless it merges: the caller does, on the returned vma, which
+    /// contains `start..end` and may be another vma than before. Like `vma_modify_flags()`. Flags
+    /// in `lock` other than lock flags are ignored.
     ///
     /// # Errors
     ///
     /// [`EINVAL`] if `start..end` is empty, not page aligned, or not in the vma. `ENOMEM` if there
-    /// was no memory to split or merge, or there would be too many vmas. The vma is in the tree
-    /// then as before, but may have been cut at `start`.
+    /// was no memory to split or merge, or there would be too many vmas. Then the vma is still in
+    /// the tree, but may have been split at `start`.
     #[inline]
     pub fn modify_flags(self, start: usize, end: usize, lock: VmaFlags) -> Result<ModifiedVma<'i>> {
         let vma = self.0;
@@ -384,9 +385,9 @@ impl<'i> LockableVma<'i> {
             return Err(EINVAL);
         }
 
-        // Who has the vma's read lock may set `VMA_MAYBE_GUARD_BIT`: not any more when the flags
-        // are read here, when a split copies them, or when a merge does away with the vma. In C,
-        // all three may lose that flag.
+        // A holder of the vma read lock may set `VMA_MAYBE_GUARD_BIT`. Lock the vma before its
+        // flags are read here, copied by a split, or dropped by a merge. In C, each of these may
+        // lose the flag.
         // SAFETY: By the type invariants, the vma is valid and the mmap write lock is held.
         unsafe { bindings::vma_start_write(vma.at.vma) };
         let old = vma.vma_flags();
@@ -395,23 +396,23 @@ impl<'i> LockableVma<'i> {
         let mm = vma.mm;
         let at = vma.at;
 
-        // What the range is next to is then the lower part of the same vma.
+        // The previous vma is then the lower part of the same vma.
         if inside {
             at.prev = at.vma;
         }
 
         // SAFETY: By the type invariants, the write lock is held, and `prev` and `vma` are in the
-        // tree that `vmi` is over. We just checked the range. If `prev` does not end where the
-        // range starts, then it is not merged with.
+        // tree that `vmi` iterates over. We just checked the range. The function merges with `prev`
+        // only if `prev` ends where the range starts.
         let modified = from_err_ptr(unsafe {
             bindings::vma_modify_flags(&mut at.vmi, at.prev, at.vma, start, end, &mut flags)
         })?;
 
-        // INVARIANT: `vma_modify_flags()` returned a vma that is in the tree, and took the place of
-        // the old one if that was merged away; the range, which we just checked, is in it. `prev`
-        // was not freed: of a merge with it, it is the vma that remains. `old` are the flags of the
-        // range.
-        // It merges with vmas that have the same flags and the same file, and so can be locked too.
+        // INVARIANT: `vma_modify_flags()` returned a vma that is in the tree, replaces the old one
+        // if that was merged away, and contains the range, which we just checked. It did not free
+        // `prev`: a merge with `prev` keeps `prev`. `old` are the flags of the range. It merges
+        // only with vmas that have the same flags and the same file, which therefore can be locked
+        // as well.
         at.vma = modified;
         Ok(ModifiedVma {
             mm,
@@ -424,21 +425,21 @@ impl<'i> LockableVma<'i> {
     }
 }
 
-// Whether `start..end` is made of whole pages of a vma, at least one.
+// Whether `start..end` consists of whole pages of a vma, at least one.
 #[inline]
 fn is_part_of(vma: &VmaRef, start: usize, end: usize) -> bool {
     vma.start() <= start && start < end && end <= vma.end() && (start | end) & !PAGE_MASK == 0
 }
 
-/// A vma that was split and merged for new lock flags, which it is to get.
+/// A vma that was split and merged for new lock flags, which it does not have yet.
 ///
 /// All methods may sleep, since the mmap lock is held for writing.
 ///
 /// # Invariants
 ///
-/// `vma` is in the tree of `mm`, the write lock of which is held. It contains `start..end`, which
-/// is page aligned and not empty, and it can be locked and unlocked. `old` are the flags that the
-/// range had before.
+/// `mm` is write-locked, and `vma` is in its tree. The vma contains `start..end`, which is page
+/// aligned and not empty, and can be locked and unlocked. `old` are the flags that the range had
+/// before.
 #[must_use]
 pub struct ModifiedVma<'i> {
     mm: &'i MmWithUser,
@@ -456,27 +457,26 @@ impl ModifiedVma<'_> {
         unsafe { VmaRef::from_raw(self.vma) }
     }
 
-    /// Returns the first address (bytes) of the vma: lower than that of the range if it was merged
-    /// with the vma before it.
+    /// Returns the first address (bytes) of the vma, which is below the range if the vma was merged
+    /// with the one before it.
     #[inline]
     pub fn start(&self) -> usize {
         self.as_ref().start()
     }
 
-    /// Returns whether pages of folios may be mapped in the vma.
+    /// Returns whether the vma may map folios.
     ///
     /// A private anonymous vma gets its `anon_vma` before its first folio is mapped; until then, it
-    /// maps the zero page at most. fork() relies on the same, in `vma_needs_copy()`. No fault can
-    /// change that meanwhile, with the vma's lock or without: `anon_vma` is set with the mmap lock
-    /// held for reading.
+    /// maps the zero page at most. `vma_needs_copy()` relies on the same for fork(). No fault can
+    /// set `anon_vma` now: that requires the mmap lock, held for reading.
     #[inline]
     pub fn maps_folios(&self) -> bool {
-        // SAFETY: By the type invariants, the vma is valid, and nobody sets `anon_vma` since the
-        // mmap lock is held for writing.
+        // SAFETY: By the type invariants, the vma is valid, and the mmap lock, which is held for
+        // writing, excludes those who set `anon_vma`.
         unsafe { !bindings::vma_is_anonymous(self.vma) || !(*self.vma).anon_vma.is_null() }
     }
 
-    /// Adds to the count of locked pages of the address space (`mm->locked_vm`).
+    /// Adds `pages` to the count of locked pages of the address space (`mm->locked_vm`).
     ///
     /// Wraps as the C does.
     #[inline]
@@ -490,21 +490,21 @@ impl ModifiedVma<'_> {
         }
     }
 
-    /// Returns a context for what is done before or after the pages are walked.
+    /// Returns a context for work before or after the page walk.
     #[inline]
     pub fn task_context(&mut self) -> TaskContext<'_> {
-        // SAFETY: The mmap lock is a sleeping lock, which a task holds for as long as there is
-        // `self`, and under which interrupts are on. No lruvec or batch is locked: that is done
-        // with a context, and under spinlocks, inside of which a vma is not changed.
+        // SAFETY: A task holds the mmap lock, which is a sleeping lock, while `self` exists, and
+        // interrupts are on under it. No lruvec or batch is locked: that requires a context, and is
+        // done under spinlocks, inside which no vma is changed.
         unsafe { TaskContext::new() }
     }
 
-    /// Replaces the lock flags of the vma if no page needs to follow: if it maps none, or stays
+    /// Replaces the lock flags of the vma if its pages need no change: if it maps none, or stays
     /// locked and only the mode changes. Takes the vma write lock.
     ///
     /// # Errors
     ///
-    /// Gives the vma back if its pages do need to follow, for
+    /// Returns the vma if its pages need to change, for
     /// [`publish_lock_flags`](Self::publish_lock_flags).
     #[inline]
     pub fn set_lock_flags(self) -> Result<(), Self> {
@@ -515,38 +515,40 @@ impl ModifiedVma<'_> {
 
         // SAFETY: By the type invariants, the vma is valid and the mmap write lock is held.
         unsafe { bindings::vma_start_write(self.vma) };
-        // Read anew: the vma may be another one by now, with a `VMA_MAYBE_GUARD_BIT` of its own.
+        // Read the flags again: the vma may be another one by now, with its own
+        // `VMA_MAYBE_GUARD_BIT`.
         let flags = self.as_ref().vma_flags().with_lock(self.lock);
 
-        // SAFETY: As above; with the vma write lock we are the only one to write the flags. The vma
-        // can be locked by the type invariants, and there is no page that is not as they say.
+        // SAFETY: As above; with the vma write lock, we are the only writer of the flags. By the
+        // type invariants, the vma can be locked, and no page contradicts the new flags.
         unsafe { (*self.vma).__bindgen_anon_2.flags = flags.into_raw() };
         Ok(())
     }
 
-    /// Replaces the lock flags of the vma and calls `pages` to bring its pages in line with them.
-    /// Returns what that returns.
+    /// Replaces the lock flags of the vma, calls `pages` to bring its pages in line with them, and
+    /// returns what `pages` returns.
     ///
-    /// The rmap walks of reclaim and migration look at the flags without the mmap lock. They see
-    /// the new flags before `pages` is called; and if the vma is being locked, they see
-    /// `VMA_IO_BIT` beside `VMA_LOCKED_BIT` until `pages` has returned, which tells
-    /// `mlock_vma_folio()` to leave the folio to us. Otherwise a folio that is migrated meanwhile
-    /// would be counted twice, and would stay unevictable for ever.
+    /// The rmap walks of reclaim and migration read the flags without the mmap lock. They see the
+    /// new flags before `pages` is called. While a vma is being locked, they also see `VMA_IO_BIT`
+    /// beside `VMA_LOCKED_BIT` until `pages` has returned, which tells `mlock_vma_folio()` to leave
+    /// the folio to us. Otherwise a folio that is migrated meanwhile would be counted twice, and
+    /// would stay unevictable forever.
     ///
     /// Takes the vma write lock.
     #[inline(always)]
     pub fn publish_lock_flags<R>(self, pages: impl FnOnce(&mut PublishedVma<'_>) -> R) -> R {
         // SAFETY: By the type invariants, the vma is valid and the mmap write lock is held.
         unsafe { bindings::vma_start_write(self.vma) };
-        // Read anew: the vma may be another one by now, with a `VMA_MAYBE_GUARD_BIT` of its own.
+        // Read the flags again: the vma may be another one by now, with its own
+        // `VMA_MAYBE_GUARD_BIT`.
         let flags = self.as_ref().vma_flags().with_lock(self.lock);
 
         let locking = flags.contains(VmaFlags::LOCKED);
-        // SAFETY: These are the vma's own flags, apart from lock flags and the marker, and we have
-        // just taken the vma write lock.
+        // SAFETY: These are the vma's own flags, except for the lock flags and the marker, and we
+        // have just taken the vma write lock.
         unsafe { self.reset_flags_once(if locking { flags | VmaFlags::IO } else { flags }) };
-        // INVARIANT: The vma's write lock is held until the mmap lock is dropped; the range is in
-        // it by the invariants of `self`.
+        // INVARIANT: The vma write lock is held until the mmap lock is dropped; by the invariants
+        // of `self`, the vma contains the range.
         let result = pages(&mut PublishedVma {
             vma: self.as_ref(),
             start: self.start,
@@ -559,37 +561,37 @@ impl ModifiedVma<'_> {
         result
     }
 
-    /// Writes the flags of the vma in one go.
+    /// Writes the flags of the vma with a single store.
     ///
     /// # Safety
     ///
-    /// The vma write lock must be held, and the flags must be such as the vma may have.
+    /// The vma write lock must be held, and the vma must be allowed to have these flags.
     #[inline]
     unsafe fn reset_flags_once(&self, flags: VmaFlags) {
         let mut flags = flags.into_raw();
 
         // SAFETY: By the type invariants, the vma is valid; the caller promises that we are the
-        // only one to write the flags. rmap walkers see one word or the other.
+        // only writer of the flags. An rmap walk sees the old word or the new one.
         unsafe { bindings::vma_flags_reset_once(self.vma, &mut flags) };
     }
 }
 
-/// How pages of a vma are populated, by `populate_vma_page_range()`.
+/// How `populate_vma_page_range()` populates the pages of a vma.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Populate {
-    /// As by a read.
+    /// By read faults.
     Read,
-    /// As by a write: what is private and can be written to is not left to be copied later.
+    /// By write faults, so that private writable memory is not copied later.
     Write,
-    /// In another way, or not at all: not to be checked for.
+    /// In another way, or not at all: do not check whether pages are populated.
     Unchecked,
 }
 
-/// A vma whose lock flags have just been published, and whose pages are to follow.
+/// A vma whose new lock flags are visible to rmap walks, and whose pages change next.
 ///
 /// # Invariants
 ///
-/// The mmap lock and the vma's lock are held for writing. The vma contains `start..end`, which is
+/// The mmap lock and the vma lock are held for writing. The vma contains `start..end`, which is
 /// page aligned and not empty.
 pub struct PublishedVma<'v> {
     vma: &'v VmaRef,
@@ -598,18 +600,18 @@ pub struct PublishedVma<'v> {
 }
 
 impl PublishedVma<'_> {
-    /// For the page walk. Others are not to get at the vma, nor at `self` once more: what can zap
-    /// its pages, or sleep, must not be called from a walk, which relies on it that they stay
-    /// mapped under the page table lock.
+    /// For the page walk only. The visitor of a walk must not reach the vma, nor borrow `self`
+    /// again: it must not sleep, nor call functions that zap pages, since the walk relies on pages
+    /// staying mapped under the page table lock.
     #[inline]
     pub(super) fn as_ptr(&self) -> *mut bindings::vm_area_struct {
         self.vma.as_ptr()
     }
 
-    /// Returns a context for what is done before or after the pages are walked.
+    /// Returns a context for work before or after the page walk.
     #[inline]
     pub fn task_context(&mut self) -> TaskContext<'_> {
-        // SAFETY: As in `ModifiedVma::task_context()`. A walk, in which there may be others,
+        // SAFETY: As in `ModifiedVma::task_context()`. A walk, which creates contexts of its own,
         // borrows `self`.
         unsafe { TaskContext::new() }
     }
@@ -620,22 +622,22 @@ impl PublishedVma<'_> {
         self.vma.vma_flags()
     }
 
-    /// Returns where the part of the vma starts that was modified (bytes).
+    /// Returns the start of the modified part of the vma (bytes).
     #[inline]
     pub fn start(&self) -> usize {
         self.start
     }
 
-    /// Returns the (exclusive) end of the part of the vma that was modified (bytes).
+    /// Returns the (exclusive) end of the modified part of the vma (bytes).
     #[inline]
     pub fn end(&self) -> usize {
         self.end
     }
 
-    /// Returns how `populate_vma_page_range()` is going to populate the pages of the vma.
+    /// Returns how `populate_vma_page_range()` will populate the pages of the vma.
     #[inline]
     pub fn populate(&self) -> Populate {
-        // They are left to be faulted in.
+        // Such a vma is not populated.
         if self.vma.vma_flags().contains(VmaFlags::LOCKED_ONFAULT) {
             return Populate::Unchecked;
         }
