@@ -239,8 +239,8 @@ fn shm_lock() -> &'static SpinLock<()> {
     unsafe { SpinLock::from_raw(&raw mut bindings::shmlock_user_lock) }
 }
 
-/// Charges `size` bytes of locked shared memory to a user. Returns 1 if that is allowed, otherwise
-/// 0. Task context.
+/// Charges `size` bytes of locked shared memory to a user, and returns 1; returns 0 if that is not
+/// allowed. Task context.
 ///
 /// # Safety
 ///
