@@ -90,7 +90,7 @@ long mlock2_mlockall(int flags);
 long mlock2_munlockall(void);
 
 /* Rust, for __account_locked_vm() */
-int mlock2_account_locked_vm(unsigned long *locked_vm, unsigned long pages,
+int mlock2_account_locked_vm(struct mm_struct *mm, unsigned long pages,
 			     bool inc, const struct task_struct *task,
 			     bool bypass_rlim);
 
@@ -103,7 +103,7 @@ bool mlock2_can_do_mlock(enum mlock_caller caller, unsigned long bytes);
 bool mlock2_locked_future_ok(const struct mm_struct *mm, unsigned long bytes,
 			     enum mlock_caller caller);
 int mlock2_shm_hugetlb(size_t size, struct ucounts *ucounts);
-void mlock2_shm_lock_refused(size_t size);
+void mlock2_shm_lock_refused(size_t size, bool is_owner);
 
 /* Inline, since most vmas are not locked and need no call */
 static inline bool mlock2_future_ok(const struct mm_struct *mm, bool is_vma_locked,
@@ -116,7 +116,7 @@ static inline bool mlock2_future_ok(const struct mm_struct *mm, bool is_vma_lock
 #define mlock2_future_ok(mm, is_vma_locked, bytes, caller) \
 	mlock_future_ok(mm, is_vma_locked, bytes)
 #define mlock2_shm_hugetlb(size, ucounts)	user_shm_lock(size, ucounts)
-#define mlock2_shm_lock_refused(size)		do { } while (0)
+#define mlock2_shm_lock_refused(size, is_owner)	do { } while (0)
 #endif
 
 /* C, for Rust */

@@ -87,11 +87,12 @@ fn lock_mm_for_all(current: &CurrentTask, caller: Caller) -> Result<MmapWriteGua
 
 // Describes mlockall(2) and munlockall(2) in an event.
 #[inline(always)]
-fn of_all(caller: Caller) -> Request {
+fn of_all(caller: Caller) -> Request<'static> {
     Request {
         caller,
         start: 0,
         len: 0,
+        mm: None,
     }
 }
 
@@ -185,6 +186,7 @@ fn why_unpopulated(start: usize, len: usize, error: Error) -> Refusal {
     let current = current!();
 
     match populate_again(current, start, len) {
+        Err(why) if why.error == EINTR => Refusal::Killed,
         Err(why) => Refusal::PopulateFailed {
             at: why.addr,
             cause: unpopulated_cause(current, why),
@@ -226,7 +228,12 @@ fn bad_flags(start: usize, len: usize, caller: Caller) -> Result {
 #[cold]
 #[inline(never)]
 fn trace_bad_flags(start: usize, len: usize, caller: Caller) -> Result {
-    let request = Request { caller, start, len };
+    let request = Request {
+        caller,
+        start,
+        len,
+        mm: None,
+    };
 
     Err(mlock_trace::refused(request, EINVAL, Refusal::BadFlags))
 }
@@ -311,10 +318,11 @@ fn apply_to_all(mm: &mut MmapWriteGuard<'_>, request: LockAll) -> ToPopulate {
 #[inline(never)]
 fn apply_to_all_traced(mm: &mut MmapWriteGuard<'_>, request: LockAll) -> ToPopulate {
     let before = mm.locked_vm();
+    let vmas = fixup::count_vmas_to_change(mm, request);
     let unpopulated = fixup::apply_mlockall_flags(mm, request);
     // The total of a process fits in an isize.
     let charged = mm.locked_vm().wrapping_sub(before) as isize;
 
-    mlock_trace::all_changed(request.flags(), fixup::count_locked_vmas(mm), charged);
+    mlock_trace::all_changed(request.flags(), vmas, charged);
     unpopulated
 }

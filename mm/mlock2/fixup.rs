@@ -84,9 +84,19 @@ fn mlock_fixup(
     let old = vma.vma_flags();
 
     if old == old.with_lock(lock) {
-        return Ok(if lock == VmaFlags::LOCKED { start } else { end });
+        return Ok(populate_from(start, end, lock));
     }
     change_lock_flags(vma, start, end, old, lock, check_from, walk)
+}
+
+// Returns the address from which to populate a part of a vma, judged by its flags alone.
+#[inline(always)]
+fn populate_from(start: usize, end: usize, lock: VmaFlags) -> usize {
+    if lock == VmaFlags::LOCKED {
+        start
+    } else {
+        end
+    }
 }
 
 /// Returns how many pages to charge when `start..end` (bytes) of a vma is locked, or, as a negative
@@ -151,7 +161,7 @@ fn change_lock_flags(
     }
     // If only the mode changes, the present folios are mlocked already. Mlocking them twice would
     // keep them unevictable after the vma is unlocked.
-    let to_populate = if lock == VmaFlags::LOCKED { start } else { end };
+    let to_populate = populate_from(start, end, lock);
     let Err(vma) = vma.set_lock_flags() else {
         return Ok(to_populate);
     };
@@ -161,9 +171,15 @@ fn change_lock_flags(
     Ok(populated.max(to_populate))
 }
 
-// Returns why the vma at `at` (bytes) could not be split or merged.
+// Returns why `start..end` (bytes) of a vma could not become a vma of its own, and at which end. If
+// the vma starts at `start` by now, the split there has succeeded, or was not needed.
 #[inline(always)]
-fn not_split(mm: &MmapWriteGuard<'_>, at: usize) -> Refusal {
+fn not_split(mm: &MmapWriteGuard<'_>, start: usize, end: usize) -> Refusal {
+    let at = match mm.vmas_in(start, end).next() {
+        Some(vma) if vma.start() == start && vma.end() > end => end,
+        _ => start,
+    };
+
     if mm.is_at_max_map_count() {
         Refusal::TooManyVmas { at }
     } else {
@@ -231,7 +247,7 @@ pub(crate) fn apply_vma_lock_flags(
             Ok(from) => from,
             Err(error) => {
                 if mlock_trace::is_refused_traced() {
-                    trace_range_refused(*range, mode, error, not_split(mm, start));
+                    trace_range_refused(*range, mode, error, not_split(mm, start, vma_end));
                 }
                 return Err(error);
             }
@@ -277,10 +293,15 @@ pub(crate) fn count_mm_mlocked_page_nr(mm: &MmapWriteGuard<'_>, range: &PageRang
     PageCount::of_bytes(bytes)
 }
 
-/// Counts the vmas that are locked, for an event.
-pub(crate) fn count_locked_vmas(mm: &MmapWriteGuard<'_>) -> usize {
+/// Counts the vmas that [`apply_mlockall_flags`] will change, for an event.
+pub(crate) fn count_vmas_to_change(mm: &MmapWriteGuard<'_>, request: LockAll) -> usize {
+    let Some(mode) = request.current() else {
+        return 0;
+    };
+    let lock = lock_flags(mode);
+
     mm.vmas_in(0, usize::MAX)
-        .filter(|vma| vma.vma_flags().contains(VmaFlags::LOCKED))
+        .filter(|vma| vma.is_lockable() && vma.vma_flags() != vma.vma_flags().with_lock(lock))
         .count()
 }
 

@@ -57,7 +57,7 @@ pub(crate) fn current_limit() -> Limit {
 
 // Describes mlock(2), mlock2(2) or munlock(2) in the event of a refusal. mlock2(2) without flags
 // shows as mlock(2).
-fn request(start: usize, len: usize, mode: LockMode) -> Request {
+fn request(start: usize, len: usize, mode: LockMode) -> Request<'static> {
     Request {
         caller: match mode {
             LockMode::Unlocked => Caller::MUNLOCK,
@@ -66,15 +66,17 @@ fn request(start: usize, len: usize, mode: LockMode) -> Request {
         },
         start,
         len,
+        mm: None,
     }
 }
 
 // Describes a request without an address.
-fn sized(caller: Caller, len: usize) -> Request {
+fn sized(caller: Caller, len: usize) -> Request<'static> {
     Request {
         caller,
         start: 0,
         len,
+        mm: None,
     }
 }
 
@@ -118,16 +120,6 @@ fn trace_range(
 #[inline(never)]
 pub(crate) fn trace_range_refused(range: PageRange, mode: LockMode, error: Error, why: Refusal) {
     mlock_trace::refused(request(range.start(), range.len(), mode), error, why);
-}
-
-// Emits the event that `request` would exceed `limit`, with `locked` pages locked before.
-#[inline(always)]
-fn over_limit(request: Request, error: Error, locked: usize, limit: Limit) {
-    let why = Refusal::OverLimit {
-        locked,
-        limit: limit.bytes(),
-    };
-    mlock_trace::refused(request, error, why);
 }
 
 /// Returns whether the current task may lock memory at all. Counterpart of the C function of the
@@ -186,12 +178,14 @@ pub(crate) fn check_range(
     }
     // `locked_vm` includes the part of the range that is locked already, which must not count
     // twice. The C checks the capability again after this, which cannot change the result.
-    if limit.allows(locked.wrapping_sub(fixup::count_mm_mlocked_page_nr(mm, range))) {
+    let total = locked.wrapping_sub(fixup::count_mm_mlocked_page_nr(mm, range));
+    if limit.allows(total) {
         Ok(())
     } else {
         if mlock_trace::is_refused_traced() {
             let why = Refusal::OverLimit {
                 locked: mm.locked_vm(),
+                total: total.get(),
                 limit: limit.bytes(),
             };
             trace_range_refused(*range, mode, ENOMEM, why);
@@ -211,7 +205,12 @@ pub(crate) fn check_all(mm: &MmapWriteGuard<'_>, limit: Limit) -> Result {
     } else {
         if mlock_trace::is_refused_traced() {
             let request = sized(Caller::MLOCKALL, mm.total_vm().wrapping_mul(PAGE_SIZE));
-            over_limit(request, ENOMEM, mm.locked_vm(), limit);
+            let why = Refusal::OverLimit {
+                locked: mm.locked_vm(),
+                total: mm.total_vm(),
+                limit: limit.bytes(),
+            };
+            mlock_trace::refused(request, ENOMEM, why);
         }
         Err(ENOMEM)
     }
@@ -232,7 +231,7 @@ pub(crate) fn locked_future_ok(mm: &Mm, bytes: usize, caller: Caller) -> bool {
     let limit = current_limit();
     let allowed = limit.allows(PageCount::of_bytes(bytes).wrapping_add(PageCount::new(locked)));
     if !allowed && mlock_trace::is_refused_traced() {
-        return trace_future(caller, bytes, locked, limit);
+        return trace_future(mm, bytes, caller, limit);
     }
     allowed
 }
@@ -240,18 +239,30 @@ pub(crate) fn locked_future_ok(mm: &Mm, bytes: usize, caller: Caller) -> bool {
 // As `trace_limit_zero()`.
 #[cold]
 #[inline(never)]
-fn trace_future(caller: Caller, bytes: usize, locked: usize, limit: Limit) -> bool {
-    let error = if caller == Caller::STACK {
+fn trace_future(mm: &Mm, bytes: usize, caller: Caller, limit: Limit) -> bool {
+    // brk(2) returns the old break, which the C library turns into ENOMEM.
+    let error = if caller == Caller::STACK || caller == Caller::BRK {
         ENOMEM
     } else {
         EAGAIN
     };
-    over_limit(sized(caller, bytes), error, locked, limit);
+    let request = Request {
+        mm: Some(mm),
+        ..sized(caller, bytes)
+    };
+    let locked = PageCount::new(mm.locked_vm());
+    let why = Refusal::OverLimit {
+        locked: locked.get(),
+        total: PageCount::of_bytes(bytes).wrapping_add(locked).get(),
+        limit: limit.bytes(),
+    };
+
+    mlock_trace::refused(request, error, why);
     false
 }
 
-/// Adds `pages` to the `locked` pages of a process, or subtracts them unless `inc`, and returns the
-/// new count. The limit is that of `task`, and is ignored if `bypass_rlim`. For memory that drivers
+/// Adds `pages` to the locked pages of `mm`, or subtracts them unless `inc`, and returns the new
+/// count. The limit is that of `task`, and is ignored if `bypass_rlim`. For memory that drivers
 /// pin; counterpart of `__account_locked_vm()`.
 ///
 /// Called with the mmap write lock held, which protects the count.
@@ -260,12 +271,13 @@ fn trace_future(caller: Caller, bytes: usize, locked: usize, limit: Limit) -> bo
 ///
 /// `ENOMEM` if the limit would be exceeded.
 pub(crate) fn account_locked_vm(
-    locked: PageCount,
+    mm: &Mm,
     pages: PageCount,
     inc: bool,
     task: &Task,
     bypass_rlim: bool,
 ) -> Result<PageCount> {
+    let locked = PageCount::new(mm.locked_vm());
     let limit = (inc && !bypass_rlim).then(|| Limit::new(task_rlimit(task, Resource::MEMLOCK)));
 
     if !inc && pages > locked {
@@ -275,10 +287,17 @@ pub(crate) fn account_locked_vm(
     }
     account(locked, pages, inc, limit).ok_or_else(|| {
         if mlock_trace::is_refused_traced() {
-            let request = sized(Caller::ACCOUNT, pages.get().wrapping_mul(PAGE_SIZE));
-            // A refusal implies a limit; the default is never used.
-            let limit = limit.unwrap_or(Limit::new(usize::MAX));
-            over_limit(request, ENOMEM, locked.get(), limit);
+            let request = Request {
+                mm: Some(mm),
+                ..sized(Caller::ACCOUNT, pages.get().wrapping_mul(PAGE_SIZE))
+            };
+            let why = Refusal::OverLimit {
+                locked: locked.get(),
+                total: locked.wrapping_add(pages).get(),
+                // A refusal implies a limit; the default is never used.
+                limit: limit.map_or(usize::MAX, Limit::bytes),
+            };
+            mlock_trace::refused(request, ENOMEM, why);
         }
         ENOMEM
     })
@@ -323,8 +342,10 @@ pub(crate) fn user_shm_lock(
     let counted = count_user_shm(lock, size, ucounts, limit);
 
     if counted.is_none() && mlock_trace::is_refused_traced() {
+        let locked = PageCount::new(usize::try_from(ucounts.memlock()).unwrap_or(0));
         let why = Refusal::OverUserLimit {
-            locked: usize::try_from(ucounts.memlock()).unwrap_or(0),
+            locked: locked.get(),
+            total: PageCount::covering_bytes(size).wrapping_add(locked).get(),
             limit: limit.bytes(),
         };
         mlock_trace::refused(sized(Caller::SHM_LOCK, size), ENOMEM, why);
@@ -346,12 +367,16 @@ pub(crate) fn user_shm_hugetlb(
     count_user_shm(lock, size, ucounts, current_limit())
 }
 
-/// Emits the event that `SHM_LOCK` is refused with `EPERM`, since the limit is 0. C has decided
-/// that.
-pub(crate) fn shm_lock_refused(size: usize) {
-    let request = sized(Caller::SHM_LOCK, size);
+/// Emits the event that C has refused `SHM_LOCK` with `EPERM`: because the limit is 0, or because
+/// the caller is not the owner.
+pub(crate) fn shm_lock_refused(size: usize, is_owner: bool) {
+    let why = if is_owner {
+        Refusal::LimitZero
+    } else {
+        Refusal::NotPermitted
+    };
 
-    mlock_trace::refused(request, EPERM, Refusal::LimitZero);
+    mlock_trace::refused(sized(Caller::SHM_LOCK, size), EPERM, why);
 }
 
 /// Uncharges `size` bytes of shared memory from a user, and puts the reference. Counterpart of the

@@ -209,10 +209,10 @@ unsafe extern "C" fn mlock2_locked_future_ok(
 ///
 /// # Safety
 ///
-/// `task` must be valid for the call, and so must `locked_vm`, which nobody else may write to.
+/// `mm` and `task` must be valid for the call, and the mmap lock of `mm` must be held for writing.
 #[export]
 unsafe extern "C" fn mlock2_account_locked_vm(
-    locked_vm: *mut usize,
+    mm: *mut bindings::mm_struct,
     pages: usize,
     inc: bool,
     task: *const bindings::task_struct,
@@ -221,13 +221,14 @@ unsafe extern "C" fn mlock2_account_locked_vm(
     // SAFETY: The caller promises that the pointer is valid for the call. `Task` is a transparent
     // wrapper of `task_struct`.
     let task = unsafe { &*task.cast::<Task>() };
-    // SAFETY: The caller promises that the pointer is valid, and that there is no other writer.
-    let locked = PageCount::new(unsafe { locked_vm.read() });
+    // SAFETY: As above.
+    let mm_ref = unsafe { Mm::from_raw(mm) };
 
-    match memlock::account_locked_vm(locked, PageCount::new(pages), inc, task, bypass_rlim) {
+    match memlock::account_locked_vm(mm_ref, PageCount::new(pages), inc, task, bypass_rlim) {
         Ok(total) => {
-            // SAFETY: As above; readers without the lock see the old count or the new one.
-            unsafe { locked_vm.write_volatile(total.get()) };
+            // SAFETY: The mm is valid, and the mmap lock excludes other writers. Readers without it
+            // see the old count or the new one.
+            unsafe { (&raw mut (*mm).__bindgen_anon_1.locked_vm).write_volatile(total.get()) };
             0
         }
         Err(e) => e.to_errno(),
@@ -280,15 +281,15 @@ unsafe extern "C" fn mlock2_shm_hugetlb(size: usize, ucounts: *mut bindings::uco
     }
 }
 
-/// Emits the event that `SHM_LOCK` of `size` bytes is refused because the limit is 0. Any context
-/// but NMI.
+/// Emits the event that `SHM_LOCK` of `size` bytes is refused: to the owner because the limit is 0,
+/// to anybody else in any case. Any context but NMI.
 ///
 /// # Safety
 ///
 /// None: unsafe because it is exported.
 #[export]
-unsafe extern "C" fn mlock2_shm_lock_refused(size: usize) {
-    memlock::shm_lock_refused(size);
+unsafe extern "C" fn mlock2_shm_lock_refused(size: usize, is_owner: bool) {
+    memlock::shm_lock_refused(size, is_owner);
 }
 
 /// Uncharges `size` bytes of locked shared memory from a user. Task context.

@@ -153,18 +153,23 @@ mod cases {
 
     // No system call reaches this function: it is for drivers.
     #[test]
-    fn account_locked_vm() {
-        let account = |pages, inc, bypass_rlim| {
-            let (locked, pages) = (PageCount::new(5), PageCount::new(pages));
-            memlock::account_locked_vm(locked, pages, inc, current!(), bypass_rlim)
-        };
-        // More than even RLIM_INFINITY allows.
-        let many = usize::MAX / 2;
+    fn account_locked_vm() -> Result {
+        with_mapping(|mm, addr| {
+            do_mlock::do_mlock(addr, 5 * PAGE_SIZE, LockMode::OnFault)?;
+            let locked = mm.locked_vm();
+            let account = |pages, inc, bypass_rlim| {
+                let pages = PageCount::new(pages);
+                memlock::account_locked_vm(mm, pages, inc, current!(), bypass_rlim)
+            };
+            // More than even RLIM_INFINITY allows.
+            let many = usize::MAX / 2;
 
-        assert_eq!(account(many, true, false), Err(ENOMEM));
-        assert_eq!(account(many, true, true), Ok(PageCount::new(many + 5)));
-        assert_eq!(account(3, false, false), Ok(PageCount::new(2)));
-        assert_eq!(account(3, false, true), Ok(PageCount::new(2)));
+            assert_eq!(account(many, true, false), Err(ENOMEM));
+            assert_eq!(account(many, true, true), Ok(PageCount::new(many + locked)));
+            assert_eq!(account(3, false, false), Ok(PageCount::new(locked - 3)));
+            assert_eq!(account(3, false, true), Ok(PageCount::new(locked - 3)));
+            Ok(())
+        })
     }
 
     // Returns whether any folio is pending in a batch. Tests that call this require that nobody

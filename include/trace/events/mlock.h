@@ -85,15 +85,41 @@ MLOCK_MODES
 #define EM(a, b)	{ a, b },
 #define EMe(a, b)	{ a, b }
 
-/* The caller's address space locks new mappings */
+/* The address space locks new mappings */
 #define MLOCK_STATE_FUTURE	0x1
 /* The caller has CAP_IPC_LOCK, but only in a user namespace */
 #define MLOCK_STATE_NS_CAP	0x2
 
+#ifdef CREATE_TRACE_POINTS
+/* The process that owns the address space @mm, or 0 if unknown */
+static inline pid_t __trace_mlock_owner(const struct mm_struct *mm)
+{
+	pid_t tgid = 0;
+
+	if (mm == current->mm && !(current->flags & PF_KTHREAD))
+		return current->tgid;
+#ifdef CONFIG_MEMCG
+	if (mm) {
+		const struct task_struct *owner;
+
+		rcu_read_lock();
+		owner = rcu_dereference(mm->owner);
+		if (owner)
+			tgid = owner->tgid;
+		rcu_read_unlock();
+	}
+#endif
+	return tgid;
+}
+#endif
+
 /*
  * A request to lock or unlock memory was refused.
  *
+ * @owner: the process whose memory it is; differs from tgid if a debugger
+ *	makes a stack grow, or a driver pins memory for another process
  * @locked: pages locked before, by the process; by the user for shm_lock
+ * @total: pages that would be locked
  * @limit: RLIMIT_MEMLOCK in bytes
  * @at: the address that decided: the first one that is not mapped, where a vma
  *	could not be split, or the first page that could not be faulted in
@@ -104,18 +130,21 @@ TRACE_EVENT(mlock_refused,
 
 	TP_PROTO(unsigned int caller, unsigned int reason, int error,
 		 unsigned long start, unsigned long len, unsigned long locked,
-		 unsigned long limit, unsigned long at, unsigned int cause),
+		 unsigned long total, unsigned long limit, unsigned long at,
+		 unsigned int cause, const struct mm_struct *mm),
 
-	TP_ARGS(caller, reason, error, start, len, locked, limit, at, cause),
+	TP_ARGS(caller, reason, error, start, len, locked, total, limit, at, cause, mm),
 
 	TP_STRUCT__entry(
 		__field(pid_t,		tgid)
+		__field(pid_t,		owner)
 		__field(unsigned int,	caller)
 		__field(unsigned int,	reason)
 		__field(int,		error)
 		__field(unsigned long,	start)
 		__field(unsigned long,	len)
 		__field(unsigned long,	locked)
+		__field(unsigned long,	total)
 		__field(unsigned long,	limit)
 		__field(unsigned long,	at)
 		__field(unsigned int,	cause)
@@ -125,15 +154,17 @@ TRACE_EVENT(mlock_refused,
 	),
 
 	TP_fast_assign(
-		const struct mm_struct *mm = current->mm;
-
+		if (!mm)
+			mm = current->mm;
 		__entry->tgid = current->tgid;
+		__entry->owner = __trace_mlock_owner(mm);
 		__entry->caller = caller;
 		__entry->reason = reason;
 		__entry->error = error;
 		__entry->start = start;
 		__entry->len = len;
 		__entry->locked = locked;
+		__entry->total = total;
 		__entry->limit = limit;
 		__entry->at = at;
 		__entry->cause = cause;
@@ -147,12 +178,12 @@ TRACE_EVENT(mlock_refused,
 		memcpy(__entry->comm, current->comm, TASK_COMM_LEN);
 	),
 
-	TP_printk("tgid=%d caller=%s reason=%s error=%d start=0x%lx len=%lu locked=%lu limit=%lu at=0x%lx cause=%s map_count=%d state=%s comm=%s",
-		__entry->tgid,
+	TP_printk("tgid=%d owner=%d caller=%s reason=%s error=%d start=0x%lx len=%lu locked=%lu total=%lu limit=%lu at=0x%lx cause=%s map_count=%d state=%s comm=%s",
+		__entry->tgid, __entry->owner,
 		__print_symbolic(__entry->caller, MLOCK_CALLERS),
 		__print_symbolic(__entry->reason, MLOCK_REASONS),
 		__entry->error, __entry->start, __entry->len, __entry->locked,
-		__entry->limit, __entry->at,
+		__entry->total, __entry->limit, __entry->at,
 		__print_symbolic(__entry->cause, MLOCK_CAUSES),
 		__entry->map_count,
 		__print_flags(__entry->state, "|",
@@ -195,7 +226,7 @@ TRACE_EVENT(mlock_vma,
 /*
  * mlockall() succeeded, or munlockall() with @flags 0.
  *
- * @vmas: vmas that are locked now
+ * @vmas: vmas that the call changed
  * @pages: pages charged by the call; negative if uncharged
  */
 TRACE_EVENT(mlockall,

@@ -20,14 +20,18 @@ use crate::{
         c_uint,
         c_ulong, //
     },
-    mm::folio::Folio,
+    mm::{
+        folio::Folio,
+        Mm, //
+    },
     tracepoint::declare_trace, //
 };
+use core::ptr;
 
 declare_trace! {
     /// # Safety
     ///
-    /// None: any values are valid. Unsafe because it calls C.
+    /// `mm` must be null or valid for the call; for the rest, any values are valid.
     unsafe fn mlock_refused(
         caller: c_uint,
         reason: c_uint,
@@ -35,9 +39,11 @@ declare_trace! {
         start: c_ulong,
         len: c_ulong,
         locked: c_ulong,
+        total: c_ulong,
         limit: c_ulong,
         at: c_ulong,
         cause: c_uint,
+        mm: *const bindings::mm_struct,
     );
 
     /// # Safety
@@ -77,6 +83,8 @@ impl Caller {
     pub const MLOCKALL: Self = Self(bindings::mlock_caller_MLOCK_CALLER_MLOCKALL);
     /// munlockall(2).
     pub const MUNLOCKALL: Self = Self(bindings::mlock_caller_MLOCK_CALLER_MUNLOCKALL);
+    /// brk(2).
+    pub const BRK: Self = Self(bindings::mlock_caller_MLOCK_CALLER_BRK);
     /// Growth of a stack that is locked.
     pub const STACK: Self = Self(bindings::mlock_caller_MLOCK_CALLER_STACK);
     /// `SHM_LOCK` of shmctl(2).
@@ -98,13 +106,15 @@ impl Caller {
 
 /// A request to lock memory, as the event of its refusal shows it.
 #[derive(Clone, Copy)]
-pub struct Request {
+pub struct Request<'a> {
     /// The caller.
     pub caller: Caller,
     /// The first address; 0 if the request has none, or it is not known.
     pub start: usize,
     /// The length in bytes.
     pub len: usize,
+    /// The address space that the request concerns, if it may not be that of the current task.
+    pub mm: Option<&'a Mm>,
 }
 
 /// Why a page could not be faulted in.
@@ -133,6 +143,8 @@ pub enum Refusal {
     OverLimit {
         /// Pages that it had locked before.
         locked: usize,
+        /// Pages that it would have locked afterwards.
+        total: usize,
         /// The limit in bytes.
         limit: usize,
     },
@@ -140,6 +152,8 @@ pub enum Refusal {
     OverUserLimit {
         /// Pages that the user had locked before.
         locked: usize,
+        /// Pages that the user would have locked afterwards.
+        total: usize,
         /// The limit in bytes.
         limit: usize,
     },
@@ -225,28 +239,30 @@ is_traced! {
 /// Emits the event that `request` is refused with `error`. Returns the error.
 // Inlined, so that arguments stay in registers, and nothing is set up for a disabled event.
 #[inline(always)]
-pub fn refused(request: Request, error: Error, why: Refusal) -> Error {
+pub fn refused(request: Request<'_>, error: Error, why: Refusal) -> Error {
     if !is_refused_traced() {
         return error;
     }
 
-    let (mut locked, mut limit, mut at) = (0, 0, 0);
+    let (mut locked, mut total, mut limit, mut at) = (0, 0, 0, 0);
     let mut cause = bindings::mlock_cause_MLOCK_CAUSE_NONE;
 
     let reason = match why {
         Refusal::LimitZero => bindings::mlock_reason_MLOCK_REASON_LIMIT_ZERO,
         Refusal::OverLimit {
-            locked: pages,
+            locked: before,
+            total: pages,
             limit: bytes,
         } => {
-            (locked, limit) = (pages, bytes);
+            (locked, total, limit) = (before, pages, bytes);
             bindings::mlock_reason_MLOCK_REASON_OVER_LIMIT
         }
         Refusal::OverUserLimit {
-            locked: pages,
+            locked: before,
+            total: pages,
             limit: bytes,
         } => {
-            (locked, limit) = (pages, bytes);
+            (locked, total, limit) = (before, pages, bytes);
             bindings::mlock_reason_MLOCK_REASON_OVER_USER_LIMIT
         }
         Refusal::NotPermitted => bindings::mlock_reason_MLOCK_REASON_NOT_PERMITTED,
@@ -279,12 +295,11 @@ pub fn refused(request: Request, error: Error, why: Refusal) -> Error {
     };
 
     trace_refused(
-        request.caller.0,
+        request,
         reason,
         error.to_errno(),
-        request.start,
-        request.len,
         locked,
+        total,
         limit,
         at,
         cause,
@@ -296,18 +311,29 @@ pub fn refused(request: Request, error: Error, why: Refusal) -> Error {
 #[inline(never)]
 #[expect(clippy::too_many_arguments)]
 fn trace_refused(
-    caller: c_uint,
+    request: Request<'_>,
     reason: c_uint,
     error: c_int,
-    start: usize,
-    len: usize,
     locked: usize,
+    total: usize,
     limit: usize,
     at: usize,
     cause: c_uint,
 ) {
-    // SAFETY: Any values are valid.
-    unsafe { mlock_refused(caller, reason, error, start, len, locked, limit, at, cause) };
+    let Request {
+        caller,
+        start,
+        len,
+        mm,
+    } = request;
+    let mm = mm.map_or(ptr::null(), |mm| mm.as_raw().cast_const());
+
+    // SAFETY: `mm` is null, or valid since it comes from a reference.
+    unsafe {
+        mlock_refused(
+            caller.0, reason, error, start, len, locked, total, limit, at, cause, mm,
+        )
+    };
 }
 
 /// How a vma is locked.
@@ -332,8 +358,8 @@ pub fn vma_changed(start: usize, end: usize, from: Mode, to: Mode, pages: isize)
     unsafe { mlock_vma(start, end, from.0, to.0, pages) };
 }
 
-/// Emits the event that mlockall(2) succeeded, or, with `flags` 0, munlockall(2): `vmas` vmas are
-/// locked now, and `pages` were charged.
+/// Emits the event that mlockall(2) succeeded, or, with `flags` 0, munlockall(2): `vmas` vmas were
+/// to change, and `pages` were charged.
 #[inline(always)]
 pub fn all_changed(flags: c_int, vmas: usize, pages: isize) {
     // SAFETY: Any values are valid.

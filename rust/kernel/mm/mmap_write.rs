@@ -348,10 +348,7 @@ impl<'i> VmaMut<'i> {
     /// memory, which is always locked.
     #[inline]
     pub fn lockable(self) -> Option<LockableVma<'i>> {
-        // SAFETY: By the type invariants, the vma is valid.
-        let lockable = unsafe {
-            !bindings::vma_is_secretmem(self.at.vma) && bindings::vma_supports_mlock(self.at.vma)
-        };
+        let lockable = self.is_lockable();
         // INVARIANT: Just checked.
         lockable.then_some(LockableVma(self))
     }

@@ -143,4 +143,16 @@ impl VmaRef {
             (&raw const (*self.as_ptr()).__bindgen_anon_2.flags).read_volatile()
         })
     }
+
+    /// Returns whether mlock can lock and unlock the vma; see [`VmaMut::lockable`].
+    ///
+    /// [`VmaMut::lockable`]: super::mmap_write::VmaMut::lockable
+    #[inline]
+    pub fn is_lockable(&self) -> bool {
+        // SAFETY: By the type invariants, the vma is valid, and a lock protects its flags.
+        unsafe {
+            !bindings::vma_is_secretmem(self.as_ptr())
+                && bindings::vma_supports_mlock(self.as_ptr())
+        }
+    }
 }

@@ -84,7 +84,7 @@ bench-large-built: kernel-c-built tool $(GUEST)/init $(GUEST)/large-cost
 PROFILE_ARGS ?= --size 1M --rounds 3 --calls 11
 .PHONY: profile profile-built
 profile: linux
-	@[ -n '$(ROW)' ] || { echo "profile: error: which row? ROW=mlock_resident_page, or another of 'make bench'" >&2; exit 1; }
+	@[ -n '$(ROW)$(CALL)' ] || { echo "profile: error: which row? ROW=mlock_resident_page, or another of 'make bench'; or CALL=, one of 'make bench-sweep'" >&2; exit 1; }
 	@$(MAKE) profile-built
 profile-built: bench-programs
-	@$(call bench_tool,$(PROFILE_QEMU_ARGS)) profile --row '$(ROW)' --objdump $(KOBJDUMP) -- $(PROFILE_ARGS)
+	@$(call bench_tool,$(PROFILE_QEMU_ARGS)) profile --row '$(ROW)$(CALL)' $(if $(CALL),--sweep) --objdump $(KOBJDUMP) -- $(PROFILE_ARGS)

@@ -3,6 +3,7 @@
 //! The clock: instructions under QEMU's `-icount shift=0`, nanoseconds otherwise; and the marks
 //! by which a trace of the machine is cut into what is measured and what is not.
 
+use std::cell::Cell;
 use std::hint::black_box;
 use std::io::{Error, Result};
 
@@ -86,22 +87,100 @@ fn count_down(steps: u64) {
     }
 }
 
+/// The marks by which 'mlock2 bench profile' finds what is measured in a trace of the machine.
+pub struct Trace {
+    on: bool,
+    /// Whether the host has been waited for
+    running: Cell<bool>,
+    /// How many units the operation was marked for, and the plain one
+    units: Cell<(usize, usize)>,
+}
+
+impl Trace {
+    /// Tells the host where the marks are, if it wants a profile.
+    pub fn new(on: bool) -> Self {
+        if on {
+            println!(
+                "profile\tmarks\t{:x}\t{:x}\t{:x}",
+                mark_operation as fn() as usize,
+                mark_plain as fn() as usize,
+                mark_end as fn() as usize,
+            );
+        }
+        Self {
+            on,
+            running: Cell::new(false),
+            units: Cell::new((0, 0)),
+        }
+    }
+
+    pub fn is_on(&self) -> bool {
+        self.on
+    }
+
+    /// Does `work`, which is the operation for so many units.
+    pub fn operation<T>(&self, units: usize, work: impl FnOnce() -> T) -> T {
+        let (operation, plain) = self.units.get();
+        self.units.set((operation + units, plain));
+        self.marked(mark_operation, work)
+    }
+
+    /// The same for the plain operation, with which the measured one is compared.
+    pub fn plain<T>(&self, units: usize, work: impl FnOnce() -> T) -> T {
+        let (operation, plain) = self.units.get();
+        self.units.set((operation, plain + units));
+        self.marked(mark_plain, work)
+    }
+
+    fn marked<T>(&self, mark: fn(), work: impl FnOnce() -> T) -> T {
+        if !self.running.replace(true) {
+            println!("profile\tready");
+            // An end of the console is no reason to wait either.
+            let _ = std::io::stdin().read_line(&mut String::new());
+        }
+        mark();
+        let done = work();
+        mark_end();
+        done
+    }
+
+    /// In a child, whose parent tells of what it has marked.
+    pub fn forget_units(&self) {
+        self.units.set((0, 0));
+    }
+
+    /// Tells how many units were marked since the last time.
+    pub fn report_units(&self) {
+        let (operation, plain) = self.units.take();
+        if self.on {
+            println!("profile\tunits\t{operation}\t{plain}");
+        }
+    }
+
+    /// Tells that there is no more.
+    pub fn end(&self) {
+        if self.on {
+            println!("profile\tend");
+        }
+    }
+}
+
 // The host finds the marks in the trace by their addresses, so each is a function of its own.
 // What differs keeps them from being made one.
 
 /// From here on it is the operation that is measured.
 #[inline(never)]
-pub fn mark_operation() {
+fn mark_operation() {
     black_box(1);
 }
 
 /// From here on it is the plain operation, with which the measured one is compared.
 #[inline(never)]
-pub fn mark_plain() {
+fn mark_plain() {
     black_box(2);
 }
 
 #[inline(never)]
-pub fn mark_end() {
+fn mark_end() {
     black_box(3);
 }

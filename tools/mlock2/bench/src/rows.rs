@@ -6,14 +6,13 @@
 //! some rounds. Where it is a difference, it is that of two medians, and the base is what the plain
 //! operation costs; otherwise the base is the value.
 
-use std::cell::{Cell, RefCell};
 use std::ffi::CString;
 use std::io::{Error, Result};
 use std::ptr;
 
 use libc::c_int;
 
-use crate::clock::{Clock, mark_end, mark_operation, mark_plain, median};
+use crate::clock::{Clock, Trace, median};
 use crate::sys::{
     LARGE, LOCKED, LargeFolios, Map, ONFAULT, check, drop_privilege, in_child, limit, mlock2,
     mlockall, munlock, munlockall, page_size, tmpfs_file,
@@ -113,24 +112,20 @@ impl Series {
 struct Bench {
     options: Options,
     clock: Clock,
-    /// Of the profiled row: how many units the operation was measured with, and the plain one
-    units: RefCell<(usize, usize)>,
-    /// Whether the trace is on
-    traced: Cell<bool>,
+    trace: Trace,
 }
 
 pub fn run(options: Options) -> Result<()> {
+    if options.profile && options.only.len() != 1 {
+        return Err(Error::other("--profile wants one row: --only ROW"));
+    }
     let bench = Bench {
         clock: Clock::new(),
-        units: RefCell::new((0, 0)),
-        traced: Cell::new(false),
+        trace: Trace::new(options.profile),
         options,
     };
     if !bench.options.wall {
         bench.clock.calibrate()?;
-    }
-    if bench.options.profile {
-        bench.announce()?;
     }
 
     bench.lock_resident()?;
@@ -155,42 +150,12 @@ pub fn run(options: Options) -> Result<()> {
     bench.calls()?;
     bench.processes();
 
-    bench.report_units();
-    if bench.options.profile {
-        println!("profile\tend");
-    }
+    bench.trace.report_units();
+    bench.trace.end();
     Ok(())
 }
 
 impl Bench {
-    /// Checks the options of a profile, and tells where the marks are.
-    fn announce(&self) -> Result<()> {
-        if self.options.only.len() != 1 {
-            return Err(Error::other("--profile wants one row: --only ROW"));
-        }
-        println!(
-            "profile\tmarks\t{:x}\t{:x}\t{:x}",
-            mark_operation as fn() as usize, mark_plain as fn() as usize, mark_end as fn() as usize,
-        );
-        Ok(())
-    }
-
-    /// Waits until the trace is on, before the first sample that is marked.
-    fn wait_for_trace(&self) {
-        if !self.traced.replace(true) {
-            println!("profile\tready");
-            // An end of the console is no reason to wait either.
-            let _ = std::io::stdin().read_line(&mut String::new());
-        }
-    }
-
-    fn report_units(&self) {
-        let (operation, plain) = *self.units.borrow();
-        if self.options.profile {
-            println!("profile\tunits\t{operation}\t{plain}");
-        }
-    }
-
     fn wants(&self, names: &[&str]) -> bool {
         let only = &self.options.only;
         only.is_empty() || names.iter().any(|name| only.iter().any(|o| o == name))
@@ -200,15 +165,12 @@ impl Bench {
     fn sample(&self, series: &mut Series, per: usize, work: impl FnOnce()) {
         // The first round is cold; a profile shows what follows.
         let marked = self.profiles(series) && !series.samples.is_empty();
-        if marked {
-            self.wait_for_trace();
-            mark_operation();
-        }
-        let took = self.clock.time(work);
-        if marked {
-            mark_end();
-            self.units.borrow_mut().0 += per;
-        }
+        let time = || self.clock.time(work);
+        let took = if marked {
+            self.trace.operation(per, time)
+        } else {
+            time()
+        };
         series.samples.push(took / per as f64);
     }
 
@@ -224,22 +186,14 @@ impl Bench {
         let cold = samples.is_empty();
         let marked = self.profiles(series) && !cold;
         let marked_row = row.as_ref().is_some_and(|row| self.profiles(row)) && !cold;
-        if marked || marked_row {
-            self.wait_for_trace();
-        }
-        if marked {
-            mark_plain();
+        let time = || self.clock.time(work);
+        let took = if marked {
+            self.trace.plain(per, time)
         } else if marked_row {
-            mark_operation();
-        }
-        let took = self.clock.time(work);
-        if marked {
-            mark_end();
-            self.units.borrow_mut().1 += per;
-        } else if marked_row {
-            mark_end();
-            self.units.borrow_mut().0 += per;
-        }
+            self.trace.operation(per, time)
+        } else {
+            time()
+        };
         let took = took / per as f64;
         series.plain.get_or_insert_default().push(took);
         if let Some(row) = row {
@@ -506,13 +460,13 @@ impl Bench {
         // The limits bind who has no privilege.
         in_child(|| {
             // The parent does not see what its child counts.
-            *self.units.borrow_mut() = (0, 0);
+            self.trace.forget_units();
             limit(64 * 1024)?;
             drop_privilege()?;
             self.refused(&map, "enomem_over_limit", ONFAULT, libc::ENOMEM)?;
             limit(0)?;
             self.refused(&map, "eperm_limit_zero", ONFAULT, libc::EPERM)?;
-            self.report_units();
+            self.trace.report_units();
             Ok(())
         })?;
 

@@ -14,7 +14,7 @@ use std::ptr;
 use libc::{c_int, c_long};
 
 use crate::MIB;
-use crate::clock::{Clock, median};
+use crate::clock::{Clock, Trace, median};
 use crate::sys::{
     LOCKED, Map, ONFAULT, check, drop_privilege, in_child, limit, mlock2, mlockall, munlock,
     munlockall, page_size, tmpfs_file,
@@ -35,10 +35,15 @@ pub struct Options {
     /// The clock counts nanoseconds, not instructions
     #[arg(long)]
     wall: bool,
+    /// Put marks around the call that is named by --only, for 'mlock2 bench profile'; waits for a
+    /// line on the console first
+    #[arg(long)]
+    profile: bool,
 }
 
 struct Sweep {
     clock: Clock,
+    trace: Trace,
     options: Options,
     found: Cell<bool>,
 }
@@ -46,6 +51,7 @@ struct Sweep {
 pub fn run(options: Options) -> Result<()> {
     let sweep = Sweep {
         clock: Clock::new(),
+        trace: Trace::new(options.profile),
         options,
         found: Cell::new(false),
     };
@@ -66,6 +72,7 @@ pub fn run(options: Options) -> Result<()> {
     if !sweep.found.get() && !sweep.options.only.starts_with("limit") {
         return Err(Error::other("no call has that in its name"));
     }
+    sweep.trace.end();
     Ok(())
 }
 
@@ -100,6 +107,28 @@ fn lock(map: Map, flags: Option<c_int>) -> Result<Map> {
 }
 
 impl Sweep {
+    fn wants(&self, name: &str) -> bool {
+        let only = &self.options.only;
+        // A profile is of one call, whose name may be a part of another's.
+        let wanted = if self.trace.is_on() {
+            name == only
+        } else {
+            name.contains(only)
+        };
+        self.found.set(self.found.get() || wanted);
+        wanted
+    }
+
+    /// Ticks of so many calls. The first round is cold; a profile shows what follows.
+    fn time(&self, calls: usize, cold: bool, work: impl FnOnce()) -> f64 {
+        let time = || self.clock.time(work);
+        if self.trace.is_on() && !cold {
+            self.trace.operation(calls, time)
+        } else {
+            time()
+        }
+    }
+
     /// Measures `call` on what `prepare` makes; it is to fail with `errno`, or not if that is 0.
     fn call<T>(
         &self,
@@ -108,15 +137,14 @@ impl Sweep {
         prepare: impl Fn() -> Result<T>,
         call: impl Fn(&T) -> Ret,
     ) -> Result<()> {
-        if !name.contains(&self.options.only) {
+        if !self.wants(name) {
             return Ok(());
         }
-        self.found.set(true);
         let mut took = Vec::new();
         for _ in 0..=self.options.rounds {
             let given = prepare()?;
             let mut ret = 0;
-            took.push(self.clock.time(|| ret = call(&given)));
+            took.push(self.time(1, took.is_empty(), || ret = call(&given)));
             let got = failed(ret);
             if got != errno {
                 return Err(Error::other(format!(
@@ -124,8 +152,8 @@ impl Sweep {
                 )));
             }
         }
-        // The first round is cold.
         let cost = median(&took[1..]);
+        self.trace.report_units();
         println!("row\t{name}\tcall\t{cost:.2}\t{cost:.2}");
         Ok(())
     }
@@ -144,15 +172,14 @@ impl Sweep {
         const BATCH: usize = 31;
         let calls = if pages < 2 * BATCH { BATCH } else { 1 };
 
-        if !name.contains(&self.options.only) {
+        if !self.wants(name) {
             return Ok(());
         }
-        self.found.set(true);
         let mut took = Vec::new();
         for _ in 0..=self.options.rounds {
             let given = (0..calls).map(|_| prepare()).collect::<Result<Vec<_>>>()?;
             let mut ret = 0;
-            took.push(self.clock.time(|| {
+            took.push(self.time(calls, took.is_empty(), || {
                 for given in &given {
                     ret |= call(given);
                 }
@@ -160,6 +187,7 @@ impl Sweep {
             check(ret, name)?;
         }
         let cost = median(&took[1..]) / calls as f64;
+        self.trace.report_units();
         println!("row\t{name}\tcall\t{cost:.2}\t{cost:.2}");
         Ok(())
     }

@@ -37,6 +37,9 @@ pub struct Options {
     /// A row of the table
     #[arg(long)]
     row: String,
+    /// It is a call of the sweep
+    #[arg(long)]
+    sweep: bool,
     /// llvm-objdump, for the listings
     #[arg(long)]
     objdump: String,
@@ -97,7 +100,8 @@ impl Profile {
             fifo.display()
         );
         let arguments = format!(
-            "rows --profile --only {} {}",
+            "{} --profile --only {} {}",
+            if options.sweep { "sweep" } else { "rows" },
             options.row,
             options.guest.join(" ")
         );

@@ -31,6 +31,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/shm.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -102,13 +103,14 @@ static int take_events(void)
 	return n;
 }
 
-/* How many vmas this process has, without those that are the kernel's. */
-static int map_count(void)
+/* How many vmas a process has, without those that are the kernel's. */
+static int map_count(const char *pid)
 {
-	char line[512];
+	char line[512], maps[32];
 	int n = 0;
 
-	if (!read_open("/proc/self/maps"))
+	snprintf(maps, sizeof(maps), "/proc/%s/maps", pid);
+	if (!read_open(maps))
 		return -1;
 	while (read_line(line, sizeof(line)))
 		n += !strstr(line, "[vsyscall]") && !strstr(line, "[vectors]");
@@ -124,7 +126,10 @@ struct refusal {
 	const void *at;
 	unsigned long len;
 	unsigned long locked;
+	unsigned long total;
 	unsigned long limit;
+	pid_t owner;
+	int map_count;
 	int error;
 };
 
@@ -136,10 +141,10 @@ static void check_refusal(struct __test_metadata *_metadata, int line, struct re
 
 	prctl(PR_GET_NAME, comm);
 	snprintf(want, sizeof(want),
-		 "tgid=%d caller=%s reason=%s error=%d start=0x%lx len=%lu locked=%lu limit=%lu at=0x%lx cause=%s map_count=%d state=%s comm=%s",
-		 getpid(), r.caller, r.reason, r.error, (unsigned long)r.start,
-		 r.len, r.locked, r.limit, (unsigned long)r.at, r.cause ?: "none",
-		 map_count(), r.state ?: "", comm);
+		 "tgid=%d owner=%d caller=%s reason=%s error=%d start=0x%lx len=%lu locked=%lu total=%lu limit=%lu at=0x%lx cause=%s map_count=%d state=%s comm=%s",
+		 getpid(), r.owner ?: getpid(), r.caller, r.reason, r.error, (unsigned long)r.start,
+		 r.len, r.locked, r.total, r.limit, (unsigned long)r.at,
+		 r.cause ?: "none", r.map_count ?: map_count("self"), r.state ?: "", comm);
 	for (int i = 0; i < n; i++) {
 		if (n == 1 && !strcmp(events[i].name, "mlock_refused") &&
 		    !strcmp(events[i].text, want))
@@ -293,7 +298,7 @@ TEST_F(mlock_trace, over_limit)
 
 	EXPECT_EQ(-ENOMEM, do_mlock(p, P(5)));
 	REFUSED("mlock", "over_limit", .error = -ENOMEM, .start = p, .len = P(5),
-		.limit = P(4) + 1);
+		.total = 5, .limit = P(4) + 1);
 	EXPECT_EQ(0, do_mlock(p, P(3)));
 	NO_EVENTS();
 	/* One page of it is locked already, and not charged twice. */
@@ -301,10 +306,10 @@ TEST_F(mlock_trace, over_limit)
 	NO_EVENTS();
 	EXPECT_EQ(-ENOMEM, do_mlock2(p + P(2) + 1, P(3), MLOCK_ONFAULT));
 	REFUSED("mlock2", "over_limit", .error = -ENOMEM, .start = p + P(2),
-		.len = P(4), .locked = 4, .limit = P(4) + 1);
+		.len = P(4), .locked = 4, .total = 6, .limit = P(4) + 1);
 	EXPECT_EQ(-EAGAIN, map_anon(p + P(6), 2, RW, MAP_LOCKED));
 	REFUSED("mmap", "over_limit", .error = -EAGAIN, .len = P(2), .locked = 4,
-		.limit = P(4) + 1);
+		.total = 6, .limit = P(4) + 1);
 }
 
 TEST_F(mlock_trace, over_limit_of_all)
@@ -316,10 +321,10 @@ TEST_F(mlock_trace, over_limit_of_all)
 	EXPECT_EQ(-ENOMEM, do_mlockall(MCL_CURRENT));
 	pages = status_pages("VmSize:");
 	REFUSED("mlockall", "over_limit", .error = -ENOMEM, .len = P(pages),
-		.limit = P(1));
+		.total = pages, .limit = P(1));
 	EXPECT_EQ(-ENOMEM, do_mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT));
 	REFUSED("mlockall", "over_limit", .error = -ENOMEM, .len = P(pages),
-		.limit = P(1));
+		.total = pages, .limit = P(1));
 }
 
 TEST_F(mlock_trace, over_limit_of_what_grows)
@@ -340,22 +345,55 @@ TEST_F(mlock_trace, over_limit_of_what_grows)
 	EXPECT_EQ(MAP_FAILED, mremap(p, P(2), P(3), MREMAP_MAYMOVE));
 	EXPECT_EQ(EAGAIN, errno);
 	REFUSED("mremap", "over_limit", .error = -EAGAIN, .len = P(1), .locked = 3,
-		.limit = P(3));
+		.total = 4, .limit = P(3));
 
 	/* Copying into it fails instead of ending us. */
 	EXPECT_EQ(-1, read(open("/dev/zero", O_RDONLY), stack - 1, 1));
 	EXPECT_EQ(EFAULT, errno);
 	REFUSED("stack", "over_limit", .error = -ENOMEM, .len = P(1), .locked = 3,
-		.limit = P(3));
+		.total = 4, .limit = P(3));
 
 	EXPECT_EQ(0, do_mlockall(MCL_FUTURE | MCL_ONFAULT));
 	NO_EVENTS();
 	EXPECT_EQ(brk, (char *)syscall(__NR_brk, brk + P(2)));
-	REFUSED("brk", "over_limit", .error = -EAGAIN, .len = P(2), .locked = 3,
-		.limit = P(3), .state = "future");
+	REFUSED("brk", "over_limit", .error = -ENOMEM, .len = P(2), .locked = 3,
+		.total = 5, .limit = P(3), .state = "future");
 	EXPECT_EQ(-EAGAIN, map_anon(p + P(3), 1, RW, 0));
 	REFUSED("mmap", "over_limit", .error = -EAGAIN, .len = P(1), .locked = 3,
-		.limit = P(3), .state = "future");
+		.total = 4, .limit = P(3), .state = "future");
+}
+
+/* A debugger writes below a stack, which grows at the expense of its owner. */
+TEST_F(mlock_trace, stack_of_another_process)
+{
+	char *p = hole(STACK_ROOM + 1), *stack = p + P(STACK_ROOM), id[16];
+	pid_t pid;
+
+	ASSERT_NE(NULL, p);
+	/* Without memory cgroups, the kernel does not know whose it is. */
+	if (!file_says("/proc/cgroups", "memory") && access(CGROUPS "/memory.stat", F_OK))
+		SKIP(return, "no memory cgroups");
+	ASSERT_EQ(0, drop_ipc_lock());
+	ASSERT_EQ(0, set_limit(P(1)));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) ||
+		    map_anon(stack, 1, RW, MAP_GROWSDOWN | MAP_LOCKED) ||
+		    do_mlockall(MCL_FUTURE))
+			_exit(1);
+		raise(SIGSTOP);
+		_exit(1);
+	}
+	ASSERT_EQ(pid, waitpid(pid, NULL, 0));
+	NO_EVENTS();
+	snprintf(id, sizeof(id), "%d", pid);
+	EXPECT_EQ(-1, ptrace(PTRACE_POKEDATA, pid, stack - sizeof(long), NULL));
+	REFUSED("stack", "over_limit", .error = -ENOMEM, .len = P(1), .locked = 1,
+		.total = 2, .limit = P(1), .owner = pid, .map_count = map_count(id),
+		.state = "future");
+	EXPECT_EQ(0, kill(pid, SIGKILL));
+	EXPECT_EQ(pid, waitpid(pid, NULL, 0));
 }
 
 /* What root of a user namespace may do there does not count. */
@@ -369,12 +407,12 @@ TEST_F(mlock_trace, capability_in_a_namespace)
 		SKIP(return, "no user namespaces");
 	EXPECT_EQ(-ENOMEM, do_mlock(p, P(2)));
 	REFUSED("mlock", "over_limit", .error = -ENOMEM, .start = p, .len = P(2),
-		.limit = P(1), .state = "ns_cap");
+		.total = 2, .limit = P(1), .state = "ns_cap");
 	/* Without it there, it is like anywhere else. */
 	ASSERT_EQ(0, drop_ipc_lock());
 	EXPECT_EQ(-ENOMEM, do_mlock(p, P(2)));
 	REFUSED("mlock", "over_limit", .error = -ENOMEM, .start = p, .len = P(2),
-		.limit = P(1));
+		.total = 2, .limit = P(1));
 	/* The instance is nobody's here; the parent removes it. */
 	self->on = false;
 }
@@ -392,7 +430,7 @@ TEST_F(mlock_trace, over_user_limit)
 	NO_EVENTS();
 	EXPECT_EQ(-ENOMEM, neg_errno(shmctl(b, SHM_LOCK, NULL)));
 	REFUSED("shm_lock", "over_user_limit", .error = -ENOMEM, .len = P(3) + 1,
-		.locked = 2, .limit = P(5));
+		.locked = 2, .total = 6, .limit = P(5));
 	/* To the owner the capability matters only if the limit is 0. */
 	ASSERT_EQ(0, set_limit(0));
 	EXPECT_EQ(-EPERM, neg_errno(shmctl(b, SHM_LOCK, NULL)));
@@ -400,6 +438,22 @@ TEST_F(mlock_trace, over_user_limit)
 	EXPECT_EQ(0, shmctl(a, IPC_RMID, NULL));
 	EXPECT_EQ(0, shmctl(b, IPC_RMID, NULL));
 	NO_EVENTS();
+}
+
+TEST_F(mlock_trace, not_the_owner)
+{
+	int id = shmget(IPC_PRIVATE, P(2), IPC_CREAT | 0666);
+
+	ASSERT_LE(0, id);
+	ASSERT_EQ(0, setresuid(SOMEBODY, SOMEBODY, 0));
+	ASSERT_EQ(0, drop_ipc_lock());
+	EXPECT_EQ(-EPERM, neg_errno(shmctl(id, SHM_LOCK, NULL)));
+	REFUSED("shm_lock", "not_permitted", .error = -EPERM, .len = P(2));
+	/* That is no request to lock. */
+	EXPECT_EQ(-EPERM, neg_errno(shmctl(id, SHM_UNLOCK, NULL)));
+	NO_EVENTS();
+	ASSERT_EQ(0, setresuid(0, 0, 0));
+	EXPECT_EQ(0, shmctl(id, IPC_RMID, NULL));
 }
 
 TEST_F(mlock_trace, not_permitted)
@@ -486,7 +540,7 @@ TEST_F(mlock_trace, too_many_vmas)
 
 	ASSERT_NE(NULL, p);
 	ASSERT_LT(0, max);
-	ASSERT_EQ(0, write_ulong(MAX_MAP_COUNT, map_count()));
+	ASSERT_EQ(0, write_ulong(MAX_MAP_COUNT, map_count("self")));
 	at_end = do_mlock2(p + P(2), P(2), MLOCK_ONFAULT);
 	EXPECT_EQ(0, write_ulong(MAX_MAP_COUNT, max));
 	EXPECT_EQ(-ENOMEM, at_end);
@@ -494,15 +548,22 @@ TEST_F(mlock_trace, too_many_vmas)
 		.len = P(2), .at = p + P(2));
 
 	/* One split may be done, the other may not. */
-	ASSERT_EQ(0, write_ulong(MAX_MAP_COUNT, map_count() + 1));
+	ASSERT_EQ(0, write_ulong(MAX_MAP_COUNT, map_count("self") + 1));
 	at_first = do_mlock(p + P(2), P(2));
 	EXPECT_EQ(0, write_ulong(MAX_MAP_COUNT, max));
 	EXPECT_EQ(-ENOMEM, at_first);
 	REFUSED("mlock", "too_many_vmas", .error = -ENOMEM, .start = p + P(2),
-		.len = P(2), .at = p + P(2));
+		.len = P(2), .at = p + P(4));
+	/* Nor is one enough where the first one is not needed. */
+	ASSERT_EQ(0, write_ulong(MAX_MAP_COUNT, map_count("self")));
+	at_first = do_mlock(p + P(2), P(2));
+	EXPECT_EQ(0, write_ulong(MAX_MAP_COUNT, max));
+	EXPECT_EQ(-ENOMEM, at_first);
+	REFUSED("mlock", "too_many_vmas", .error = -ENOMEM, .start = p + P(2),
+		.len = P(2), .at = p + P(4));
 
 	ASSERT_EQ(0, do_mlock2(p, P(8), MLOCK_ONFAULT));
-	ASSERT_EQ(0, write_ulong(MAX_MAP_COUNT, map_count()));
+	ASSERT_EQ(0, write_ulong(MAX_MAP_COUNT, map_count("self")));
 	at_end = do_munlock(p + P(6), P(1));
 	EXPECT_EQ(0, write_ulong(MAX_MAP_COUNT, max));
 	EXPECT_EQ(-ENOMEM, at_end);
@@ -717,8 +778,8 @@ TEST_F(mlock_trace, killed)
 	EXPECT_TRUE(WIFSIGNALED(status));
 	EXPECT_EQ(SIGKILL, WTERMSIG(status));
 	snprintf(want, sizeof(want),
-		 "tgid=%d caller=mlock reason=killed error=%d start=0x%lx len=%lu locked=0 limit=0 at=0x0 cause=none map_count=",
-		 pid, -EINTR, (unsigned long)p, P(2));
+		 "tgid=%d owner=%d caller=mlock reason=killed error=%d start=0x%lx len=%lu locked=0 total=0 limit=0 at=0x0 cause=none map_count=",
+		 pid, pid, -EINTR, (unsigned long)p, P(2));
 	n = take_events();
 	ASSERT_EQ(1, n);
 	EXPECT_STREQ("mlock_refused", events[0].name);
@@ -774,14 +835,10 @@ TEST_F(mlock_trace, vma)
 	EXPECT_STREQ("mlock_refused", events[1].name);
 }
 
-static unsigned long locked_vmas(void)
-{
-	return look_all().lo;
-}
-
 TEST_F(mlock_trace, all)
 {
 	char *p = region(4);
+	unsigned long vmas;
 	long before;
 
 	ASSERT_NE(NULL, p);
@@ -790,14 +847,21 @@ TEST_F(mlock_trace, all)
 	before = charged();
 	EXPECT_EQ(4, before);
 	EXPECT_EQ(0, do_mlockall(MCL_CURRENT | MCL_ONFAULT));
+	/* All that can be locked, for none was locked on fault. */
+	vmas = look_all().lf;
+	EXPECT_LT(1, vmas);
 	EVENTS(1, text("mlockall: tgid=%d flags=MCL_CURRENT|MCL_ONFAULT vmas=%lu pages=%ld",
-		       getpid(), locked_vmas(), charged() - before));
+		       getpid(), vmas, charged() - before));
+	EXPECT_EQ(0, do_mlock(p, P(4)));
+	EXPECT_EQ(0, do_mlockall(MCL_CURRENT | MCL_ONFAULT));
+	EVENTS(1, text("mlockall: tgid=%d flags=MCL_CURRENT|MCL_ONFAULT vmas=1 pages=0",
+		       getpid()));
 	EXPECT_EQ(0, do_mlockall(MCL_FUTURE));
-	EVENTS(1, text("mlockall: tgid=%d flags=MCL_FUTURE vmas=%lu pages=0",
-		       getpid(), locked_vmas()));
+	EVENTS(1, text("mlockall: tgid=%d flags=MCL_FUTURE vmas=0 pages=0", getpid()));
 	before = charged();
 	EXPECT_EQ(0, do_munlockall());
-	EVENTS(1, text("mlockall: tgid=%d flags=0 vmas=0 pages=%ld", getpid(), -before));
+	EVENTS(1, text("mlockall: tgid=%d flags=0 vmas=%lu pages=%ld", getpid(), vmas,
+		       -before));
 }
 
 static char *folio_text(const char *event, uint64_t pfn, const char *fate, int mlocked,
