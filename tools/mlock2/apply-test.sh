@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# What tools/mlock2/apply does to a kernel tree in all states that one may be in, on a
-# clone of the stock source that linux.sh has recorded.
+# Test tools/mlock2/apply on a kernel tree in all possible states, with a clone of the stock source
+# that linux.sh has recorded.
 #
 #   apply-test.sh LINUX DIR     LINUX: build/linux; DIR: where the clone goes
 set -euo pipefail
@@ -87,7 +87,7 @@ update() {
 	edit mm/mincore.c
 	git commit -qam mine
 	newer=$(git rev-parse refs/mlock2/applied)
-	# as if walk.rs had been another one when it was applied
+	# as if the overlay had been applied with another walk.rs
 	export GIT_INDEX_FILE=$TREE/.git/test.index
 	git read-tree "$newer"
 	git update-index --cacheinfo "100644,$({ git show HEAD:mm/mlock2/walk.rs; echo '// older'; } | git hash-object -w --stdin),mm/mlock2/walk.rs"
