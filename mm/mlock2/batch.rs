@@ -15,7 +15,7 @@
 //!   `nr_mlock` changes at once, or when the lruvec lock under which the flag changed is dropped.
 //!   Splitting a folio copies the flag. If it is still set when the folio is freed,
 //!   `free_pages_prepare()` clears it.
-//! - `PG_unevictable`, and with it absence from every list that reclaim scans: this file changes it
+//! - `PG_unevictable`, which keeps the folio off the lists that reclaim scans: this file changes it
 //!   under the lruvec lock, in the same step as `PG_mlocked`, and only while `PG_lru` is set.
 //!   `lru_add()` changes it when it puts a folio on a list, whoever isolated the folio.
 //!   `check_move_unevictable_folios()` clears it for `SHM_UNLOCK`. Migration and split copy it.
@@ -60,9 +60,9 @@
 //! - *Reclaim, migration, compaction, split and others that isolate folios*: they clear `PG_lru`.
 //!   If they do so before us, an mlock leaves the folio alone: `lru_add()` checks `PG_mlocked` when
 //!   it puts the folio back. A munlock clears `PG_mlocked` all the same. If `lru_add()` checked
-//!   just before that, it puts the folio on the unevictable list without need. Such a folio counts
-//!   in `unevictable_pgs_stranded`, and is rescued when somebody isolates it and puts it back
-//!   again. If they clear `PG_lru` after us, they wait for the lruvec lock.
+//!   just before the munlock, it puts the folio on the unevictable list without need. Such a folio
+//!   counts in `unevictable_pgs_stranded`, and is rescued when somebody isolates it and puts it
+//!   back again. If they clear `PG_lru` after us, they wait for the lruvec lock.
 //! - *The same folio in the batch of another CPU, or twice in one*: the lruvec lock orders the
 //!   moves. An mlock and a munlock cancel out in either order if no other vma locks the folio. If
 //!   another vma does, the munlock may come first and subtract the 1 of that vma: the count is then
@@ -290,8 +290,8 @@ pub(crate) fn mlock_folio(folio: Folio<'_>, context: &mut TaskContext<'_>) {
     drain_if_due(&batch, space);
 }
 
-// Not inlined, like the two functions below, so that a small folio saves no registers for it. While
-// the event is enabled, large folios go through the batch as well.
+// Not inlined, like the two functions below, so that a small folio saves no registers for them.
+// While the event is enabled, large folios go through the batch as well.
 #[inline(never)]
 fn mlock_large(folio: Folio<'_>, batch: LocalBatch<'_>) {
     if is_mlock_traced() {
@@ -306,7 +306,8 @@ fn mlock_large(folio: Folio<'_>, batch: LocalBatch<'_>) {
 /// function of the same name.
 pub(crate) fn mlock_new_folio(new: NewFolio<'_>, context: &mut TaskContext<'_>) {
     let batch = LocalBatch::lock(context);
-    // Only `new` may go to the LRU lists; everything else treats the folio like any other.
+    // Putting the folio on an LRU list takes `new`. For everything else, it is a folio like any
+    // other.
     let folio = new.folio();
 
     folio.set_mlocked();

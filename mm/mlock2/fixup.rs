@@ -67,7 +67,7 @@ fn mode_of(flags: VmaFlags) -> Mode {
 ///
 /// Returns the address (bytes) from which to populate the range afterwards: everything below is
 /// present, or was locked on fault or unlocked. Checks for present pages only if the vma, after
-/// merging, starts at `check_from` or above, since then populating is certain to reach its start.
+/// merging, starts at `check_from` or above: only then is populating certain to reach its start.
 ///
 /// # Errors
 ///
@@ -328,8 +328,8 @@ fn apply_to_vmas(mm: &mut MmapWriteGuard<'_>, lock: VmaFlags) -> ToPopulate {
     let mut vmas = mm.vmas_mut(0);
     while let Some(vma) = vmas.next() {
         let (start, end) = (vma.start(), vma.end());
-        // After an error, populating skips to the next vma. So it reaches every vma, but maybe not
-        // a part of one behind pages that are still to be populated.
+        // After an error, populating skips to the next vma. So it reaches the start of every vma,
+        // but may not reach a part that was merged into a vma with earlier pages to populate.
         let check_from = unpopulated.end();
         let from = mlock_fixup(vma, start, end, lock, check_from, &mut walk).unwrap_or(start);
         unpopulated.add(from, vmas.end().max(end));

@@ -46,7 +46,7 @@ const HOLD: usize = 128;
 pub(crate) struct PageWalk {
     drained: bool,
     walked: bool,
-    // The access by which the walked vma would be populated, and the address up to which it is.
+    // How populating would access the vma, and the address up to which it is populated already.
     populate: Populate,
     populated: usize,
 }
@@ -152,8 +152,8 @@ impl PageWalk {
             },
             Table::Pages(mut table) => {
                 let mut found = ArrayVec::<_, HOLD>::new();
-                // The access by which the next pages would be populated; unchecked once one is
-                // found that is not populated.
+                // How populating would access the next pages; `Unchecked` after a page that is not
+                // populated.
                 let mut check = if LOCK && table.addr() == self.populated {
                     self.populate
                 } else {

@@ -5,7 +5,7 @@
 //! A folio is on at most one LRU list, which belongs to its lruvec. Adding and removing it requires
 //! the lruvec lock. `PG_lru` says that it is on a list. To take a folio off its list for longer
 //! than the lock is held, as reclaim and migration do, first isolate it by clearing `PG_lru`. Only
-//! one CPU can succeed; it then waits for the lock.
+//! one CPU can succeed, and then waits for the lock.
 //!
 //! So the holder of the lock need not isolate a folio that has `PG_lru` set. [`LruvecGuard`]
 //! changes all flags of the folio in one atomic step, which fails if `PG_lru` is clear, and then
@@ -205,8 +205,9 @@ impl<'f> Folio<'f> {
     /// or about to be put on one.
     #[inline(always)]
     unsafe fn has_evictable_mapping(self) -> bool {
-        // SAFETY: The folio is valid by the type invariants, and by the contract it is no slab, and
-        // its mapping is not freed.
+        // SAFETY: The folio is valid by the type invariants. By the contract, it is on an LRU list
+        // or about to be put on one, so it is no slab, and the RCU read lock keeps its mapping from
+        // being freed.
         unsafe { bindings::folio_mapping_evictable(self.as_ptr()) }
     }
 
@@ -241,7 +242,7 @@ impl<'f> Folio<'f> {
     /// # Safety
     ///
     /// Anybody may change `PG_mlocked`. Anybody may clear `PG_lru`, which isolates the folio if the
-    /// flag was set. Other changes require that the caller holds the lock of the lruvec:
+    /// flag was set. Other changes require that the caller holds the folio's lruvec lock:
     /// `PG_active` and `PG_unevictable` may change if the folio has `PG_lru` set, or the caller has
     /// isolated it, or it is new to the caller; in the latter two cases, `PG_lru` may be set. If
     /// the folio is then not on the list that its flags select, the caller must put it there before
@@ -301,17 +302,17 @@ impl<'f> Folio<'f> {
         );
     }
 
-    /// Munlocks a folio that is about to be freed, and counts it as rescued first. It stays
+    /// Munlocks a folio that is about to be freed, and counts it as munlocked and rescued. It stays
     /// unevictable.
     ///
     /// Does nothing, and returns `false`, unless the folio is mlocked, unevictable, small,
     /// anonymous and not KSM's, and has one reference: that of the mapping that was just removed,
-    /// which its remover is going to put. So the folio is neither mapped nor in the swap cache,
-    /// since either would hold a reference. GUP-fast, which may have read the entry before it was
-    /// cleared, takes a reference and then reads the entry again. Only PFN walkers (compaction,
-    /// memory offlining, memory_failure(), page_idle) can still find the folio, and none of them
-    /// maps it. Code that removes a mapping and keeps the folio (copy on write, migration, reclaim,
-    /// KSM, uprobes) holds a reference of its own.
+    /// which the code that removed it is about to put. So the folio is neither mapped nor in the
+    /// swap cache, since either would hold a reference. GUP-fast, which may have read the entry
+    /// before it was cleared, takes a reference and then reads the entry again. Only PFN walkers
+    /// (compaction, memory offlining, memory_failure(), page_idle) can still find the folio, and
+    /// none of them maps it. Code that removes a mapping and keeps the folio (copy on write,
+    /// migration, reclaim, KSM, uprobes) holds a reference of its own.
     #[inline]
     pub fn munlock_dying(self) -> bool {
         const BOTH: c_ulong = MLOCKED | UNEVICTABLE;
@@ -505,7 +506,8 @@ pub struct LruvecGuard<'g> {
     _nts: NotThreadSafe,
 }
 
-/// The last change of flags, and how many pages in a row it was made to that are not counted yet.
+/// The last change of flags, and the number of consecutive pages with that change that are not
+/// counted yet.
 ///
 /// The counters change once for all of these pages, before the lruvec is unlocked:
 ///
@@ -553,9 +555,9 @@ impl Last {
         (self.old ^ old | self.new ^ new) & Self::MASK == 0
     }
 
-    /// Called when a second small folio has changed as the last one did. If the two came from a
-    /// list, or are new and mlocked, remembers their flags, since more may follow. Not inlined,
-    /// since those that follow do not call it.
+    /// Called when a small folio repeats the last change. If the folios came from a list, or are
+    /// new and mlocked, remembers their flags, since more may follow. Not inlined: those that
+    /// follow do not call it.
     ///
     /// # Safety
     ///
@@ -742,8 +744,8 @@ impl LruvecGuard<'_> {
         (self.last.like ^ flags) & Last::MASK == 0 && folio.memcg_data() == self.memcg_data
     }
 
-    /// Mlocks a folio: locks its lruvec, sets and counts `PG_mlocked`, moves the folio to the
-    /// unevictable list, each unless that is done already, and calls `work`.
+    /// Mlocks a folio: locks its lruvec, sets and counts `PG_mlocked`, and moves the folio to the
+    /// unevictable list, skipping what is done already. Then calls `work`.
     ///
     /// If the folio is on no list, only sets and counts `PG_mlocked`, and returns `false`. Fully
     /// ordered unless nothing changes.
@@ -868,7 +870,8 @@ impl LruvecGuard<'_> {
         // If somebody has isolated the folio since, do not call `work` again, which would count
         // twice. Its decision holds, since the munlock may as well have come before the isolation.
         //
-        // SAFETY: `old` has `PG_lru`, and was read with the lruvec locked, or is like the last one.
+        // SAFETY: `old` has `PG_lru`, and was read with the lruvec locked, or the folio is like the
+        // last one, whose lruvec is locked.
         let changed = unsafe { self.change_locked(folio, old, clear, 0) };
         if changed.is_none() && mlocked == Mlocked::Cleared {
             folio.munlock_unlisted();
@@ -1101,7 +1104,7 @@ impl LruFolio<'_> {
     /// Subtracts 1 from the folio's `mlock_count`, unless the count is 0 or absent, and returns
     /// whether a vma may still have the folio locked.
     ///
-    /// Nobody has a folio locked that is mapped nowhere, whatever its count.
+    /// No vma locks a folio that is mapped nowhere, whatever its count.
     #[inline]
     pub fn dec_mlock_count(&mut self) -> bool {
         if !self.is_unevictable() {

@@ -33,8 +33,8 @@ use core::{
 
 /// Proof that the caller runs in task context with interrupts on, and has no batch locked.
 ///
-/// [`LocalBatch::lock`] borrows it while the batch is locked, so that nobody can lock the batch
-/// twice, or call a function that would.
+/// [`LocalBatch::lock`] borrows the context while the batch is locked, so that nobody can lock the
+/// batch twice, or call a function that would.
 ///
 /// # Invariants
 ///
@@ -43,7 +43,7 @@ use core::{
 pub struct TaskContext<'c>(PhantomData<&'c mut ()>, NotThreadSafe);
 
 impl TaskContext<'_> {
-    /// Asserts that this is task context, with interrupts on.
+    /// Creates the proof that this is task context, with interrupts on.
     ///
     /// # Safety
     ///
@@ -100,9 +100,9 @@ const DRAINING: u8 = u8::MAX;
 ///
 /// `batch` points at a batch that no other thread and no interrupt accesses, except to read its
 /// count. Unless the count is `DRAINING`, it is at most `SIZE`, and `nr_dead` is at most the count.
-/// The batch has as many entries as the count exceeds `nr_dead`. Each entry is a pointer to a
-/// folio, with a reference that the batch owns, and one of the tags above. If the tag is
-/// `MLOCK_NEW`, the folio satisfies the invariants of [`NewFolio`].
+/// The batch has as many entries as the count minus `nr_dead`. Each entry is a pointer to a folio,
+/// with a reference that the batch owns, and one of the tags above. If the tag is `MLOCK_NEW`, the
+/// folio satisfies the invariants of [`NewFolio`].
 pub struct FolioBatch<'c> {
     batch: *mut bindings::mlock_fbatch,
     _context: PhantomData<&'c mut ()>,
@@ -181,8 +181,8 @@ impl<'c> FolioBatch<'c> {
         self.push(folio, MUNLOCK)
     }
 
-    /// Uses up the place of a folio that was munlocked as it died. Returns how many places are
-    /// left. Otherwise, folios would be pending in the batch for longer than in the C.
+    /// Uses up a place for a folio that was munlocked as it died. Returns how many places are left.
+    /// Without this, other folios would be pending in the batch for longer than in the C.
     #[inline]
     pub fn skip(&self) -> u8 {
         let nr = self.count();
@@ -335,7 +335,7 @@ impl<'c> LocalBatch<'c> {
     /// Counterpart of `__mlock_new_folio()`.
     #[inline(always)]
     pub fn add_new(&mut self, new: NewFolio<'_>) {
-        // `add_new()` does not drop the folio, which an lruvec lock would forbid.
+        // `add_new()` does not drop the folio: that is forbidden with an lruvec locked.
         LruvecGuard::with(|lruvec| lruvec.add_new(new));
     }
 

@@ -220,19 +220,19 @@ macro_rules! is_traced {
 }
 
 is_traced! {
-    /// Returns whether the event of [`refused`] is on.
+    /// Returns whether the event of [`refused`] is enabled.
     is_refused_traced: __tracepoint_mlock_refused;
 
-    /// Returns whether the event of [`vma_changed`] is on.
+    /// Returns whether the event of [`vma_changed`] is enabled.
     is_vma_traced: __tracepoint_mlock_vma;
 
-    /// Returns whether the event of [`all_changed`] is on.
+    /// Returns whether the event of [`all_changed`] is enabled.
     is_all_traced: __tracepoint_mlockall;
 
-    /// Returns whether the event of [`folio_mlocked`] is on.
+    /// Returns whether the event of [`folio_mlocked`] is enabled.
     is_mlock_traced: __tracepoint_mlock_folio;
 
-    /// Returns whether the event of [`folio_munlocked`] is on.
+    /// Returns whether the event of [`folio_munlocked`] is enabled.
     is_munlock_traced: __tracepoint_munlock_folio;
 }
 

@@ -244,7 +244,7 @@ struct Position {
 ///
 /// `mm` is write-locked for 'g. `at.vmi` iterates over its vmas. `at.vma` is null or the vma that
 /// was found last, or the vma that this was merged into, or that was split off from it; before the
-/// first vma is found, it may be one below that. `at.prev` is null or a vma that is not above
+/// first vma is found, it may be one below the first. `at.prev` is null or a vma that is not above
 /// `at.vma`. Both are in the tree.
 pub struct VmaIter<'g> {
     mm: &'g MmWithUser,
@@ -277,7 +277,8 @@ impl VmaIter<'_> {
     /// this before any vma is found; if it returns `false`, do not use the iterator.
     #[inline]
     pub fn load(&mut self) -> bool {
-        // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` is over.
+        // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` iterates
+        // over.
         //
         // INVARIANT: The previous vma is below the one that the iterator finds next.
         unsafe {
@@ -294,7 +295,8 @@ impl VmaIter<'_> {
     #[expect(clippy::should_implement_trait)]
     #[inline]
     pub fn next(&mut self) -> Option<VmaMut<'_>> {
-        // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` is over.
+        // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` iterates
+        // over.
         let found = unsafe { bindings::vma_next(&mut self.at.vmi) };
         self.step(found)
     }
@@ -303,7 +305,8 @@ impl VmaIter<'_> {
     /// limit.
     #[inline]
     pub fn next_below(&mut self, end: usize) -> Option<VmaMut<'_>> {
-        // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` is over.
+        // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` iterates
+        // over.
         let found = unsafe { bindings::vma_find(&mut self.at.vmi, end) };
         self.step(found)
     }
@@ -344,8 +347,8 @@ impl<'i> VmaMut<'i> {
     /// Returns the vma as one that mlock can lock and unlock, or `None` if mlock cannot, as
     /// `vma_supports_mlock()` and `vma_is_secretmem()` say.
     ///
-    /// These are vmas of devices, hugetlb, DAX and droppable memory, the gate vma, and secret
-    /// memory, which is always locked.
+    /// mlock skips vmas of devices, hugetlb, DAX and droppable memory, and the gate vma. It also
+    /// skips secret memory, which is always locked.
     #[inline]
     pub fn lockable(self) -> Option<LockableVma<'i>> {
         let lockable = self.is_lockable();
@@ -366,9 +369,9 @@ impl<'i> LockableVma<'i> {
     /// Splits and merges vmas so that one vma with the given lock flags can hold `start..end`
     /// (bytes). Takes the vma write lock.
     ///
-    /// Does not change the flags unless it merges: the caller does, on the returned vma, which
-    /// contains `start..end` and may be another vma than before. Like `vma_modify_flags()`. Flags
-    /// in `lock` other than lock flags are ignored.
+    /// Changes the flags only by merging. Otherwise, the caller changes them on the returned vma,
+    /// which contains `start..end` and may be another vma than before. Follows
+    /// `vma_modify_flags()`. Flags in `lock` other than lock flags are ignored.
     ///
     /// # Errors
     ///
