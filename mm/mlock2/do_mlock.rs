@@ -6,7 +6,9 @@
 //! the steps determines which error takes precedence.
 
 use super::{
-    fixup, memlock,
+    fixup,
+    limit::Limit,
+    memlock,
     range::{
         PageRange,
         ToPopulate, //
@@ -117,16 +119,22 @@ fn posix_error(error: Error) -> Error {
 /// that case, the range is locked all the same.
 #[inline(never)]
 pub(crate) fn do_mlock(addr: usize, len: usize, mode: LockMode) -> Result {
-    if memlock::can_do_mlock() {
-        lock_range(addr, len, mode)
+    let limit = memlock::current_limit();
+
+    if limit.is_zero() {
+        do_mlock_without_limit(addr, len, mode, limit)
     } else {
-        limit_zero(addr, len, mode)
+        lock_range(addr, len, mode, limit)
     }
 }
 
-#[inline(always)]
-fn limit_zero(addr: usize, len: usize, mode: LockMode) -> Result {
-    if mlock_trace::is_refused_traced() {
+// For a limit of 0. Not inlined, so that a call with a limit does not save the registers that this
+// needs.
+#[inline(never)]
+fn do_mlock_without_limit(addr: usize, len: usize, mode: LockMode, limit: Limit) -> Result {
+    if memlock::can_do_mlock(limit) {
+        lock_range(addr, len, mode, limit)
+    } else if mlock_trace::is_refused_traced() {
         trace_limit_zero(addr, len, mode)
     } else {
         Err(EPERM)
@@ -143,10 +151,9 @@ fn trace_limit_zero(addr: usize, len: usize, mode: LockMode) -> Result {
 
 // Not inlined, so that a call refused above does not save the registers that this needs.
 #[inline(never)]
-fn lock_range(addr: usize, len: usize, mode: LockMode) -> Result {
+fn lock_range(addr: usize, len: usize, mode: LockMode, limit: Limit) -> Result {
     let current = current!();
     let range = PageRange::new(untagged_addr(addr), len);
-    let limit = memlock::current_limit();
 
     let mut mm = lock_mm_for(current, addr, len, mode)?;
     memlock::check_range(&mm, &range, mode, limit)?;
@@ -262,18 +269,30 @@ pub(crate) fn mlockall(flags: i32) -> Result {
     let Some(request) = LockAll::from_mlockall_flags(flags) else {
         return bad_flags(0, 0, Caller::MLOCKALL);
     };
-    if !memlock::can_do_mlock() {
-        let request = of_all(Caller::MLOCKALL);
-        return Err(mlock_trace::refused(request, EPERM, Refusal::LimitZero));
+    let limit = memlock::current_limit();
+
+    if limit.is_zero() {
+        mlockall_without_limit(request, limit)
+    } else {
+        lock_all(request, limit)
     }
-    lock_all(request)
+}
+
+// Not inlined, as `do_mlock_without_limit()`.
+#[inline(never)]
+fn mlockall_without_limit(request: LockAll, limit: Limit) -> Result {
+    if memlock::can_do_mlock(limit) {
+        lock_all(request, limit)
+    } else {
+        let request = of_all(Caller::MLOCKALL);
+        Err(mlock_trace::refused(request, EPERM, Refusal::LimitZero))
+    }
 }
 
 // Not inlined, as `lock_range()`.
 #[inline(never)]
-fn lock_all(request: LockAll) -> Result {
+fn lock_all(request: LockAll, limit: Limit) -> Result {
     let current = current!();
-    let limit = memlock::current_limit();
 
     let mut mm = lock_mm_for_all(current, Caller::MLOCKALL)?;
     if request.current().is_some() {

@@ -59,43 +59,58 @@ fn mode_of(flags: VmaFlags) -> Mode {
     }
 }
 
-/// Locks or unlocks `start..end` (bytes) of one vma. Counterpart of the C function of the same
-/// name.
+/// The change to make to each vma in turn, and its result for the last one.
+struct Change {
+    lock: VmaFlags,
+    /// Check for present pages only in vmas that start at this address (bytes) or above.
+    check_from: usize,
+    /// The address (bytes) from which to populate the last vma; everything below is present.
+    /// `usize::MAX` if the vma was locked on fault, or unlocked.
+    populate_from: usize,
+    walk: PageWalk,
+}
+
+impl Change {
+    // Checks all vmas by default: populating that starts at the start of the range reaches every
+    // vma.
+    #[inline(always)]
+    fn new(mode: LockMode) -> Self {
+        Self {
+            lock: lock_flags(mode),
+            check_from: 0,
+            populate_from: 0,
+            walk: PageWalk::new(),
+        }
+    }
+}
+
+/// Locks or unlocks the part of a vma in the range. Counterpart of the C function of the same name.
 ///
 /// Skips vmas that cannot be locked: they never get `VMA_LOCKED_BIT`, and are not charged. Also
 /// skips vmas that have the flags already, and secret memory, which is always locked.
-///
-/// Returns the address (bytes) from which to populate the range afterwards: everything below is
-/// present, or was locked on fault or unlocked. Checks for present pages only if the vma, after
-/// merging, starts at `check_from` or above: only then is populating certain to reach its start.
 ///
 /// # Errors
 ///
 /// `ENOMEM` if the vma could not be split or merged. Its flags and the count are as before.
 #[inline(always)]
-fn mlock_fixup(
-    vma: VmaMut<'_>,
-    start: usize,
-    end: usize,
-    lock: VmaFlags,
-    check_from: usize,
-    walk: &mut PageWalk,
-) -> Result<usize> {
+fn mlock_fixup(vma: VmaMut<'_>, change: &mut Change) -> Result {
     let old = vma.vma_flags();
 
-    if old == old.with_lock(lock) {
-        return Ok(populate_from(start, end, lock));
+    if old == old.with_lock(change.lock) {
+        change.populate_from = populate_from(vma.part_start(), change.lock);
+        return Ok(());
     }
-    change_lock_flags(vma, start, end, old, lock, check_from, walk)
+    change_lock_flags(vma, change)
 }
 
-// Returns the address from which to populate a part of a vma, judged by its flags alone.
+// Returns the address from which to populate a vma with the flags `lock`, if populating would start
+// at `start`.
 #[inline(always)]
-fn populate_from(start: usize, end: usize, lock: VmaFlags) -> usize {
+fn populate_from(start: usize, lock: VmaFlags) -> usize {
     if lock == VmaFlags::LOCKED {
         start
     } else {
-        end
+        usize::MAX
     }
 }
 
@@ -130,20 +145,17 @@ fn trace_vma(start: usize, end: usize, old: VmaFlags, lock: VmaFlags) {
 
 // Not inlined, so that a vma that stays as it is costs no call.
 #[inline(never)]
-fn change_lock_flags(
-    vma: VmaMut<'_>,
-    start: usize,
-    end: usize,
-    old: VmaFlags,
-    lock: VmaFlags,
-    check_from: usize,
-    walk: &mut PageWalk,
-) -> Result<usize> {
+fn change_lock_flags(vma: VmaMut<'_>, change: &mut Change) -> Result {
+    let (start, end) = (vma.part_start(), vma.part_end());
+    let lock = change.lock;
+
     let Some(vma) = vma.lockable() else {
         // Populate the vma all the same, even if the request is to lock on fault.
-        return Ok(start);
+        change.populate_from = start;
+        return Ok(());
     };
-    let mut vma = vma.modify_flags(start, end, lock)?;
+    let mut vma = vma.modify_flags(lock)?;
+    let old = vma.old_flags();
     if mlock_trace::is_vma_traced() {
         trace_vma(start, end, old, lock);
     }
@@ -153,22 +165,27 @@ fn change_lock_flags(
 
     if was_locked != is_locked {
         vma.add_locked_vm(charge(start, end, is_locked));
-        // Without folios to move, there is no walk and no drain. A folio pending in a batch, say to
-        // be freed lazily, would then take effect later than in C, which smaps shows.
-        if !vma.maps_folios() {
-            walk.lru_add_drain_once(&mut vma);
-        }
     }
     // If only the mode changes, the present folios are mlocked already. Mlocking them twice would
     // keep them unevictable after the vma is unlocked.
-    let to_populate = populate_from(start, end, lock);
-    let Err(vma) = vma.set_lock_flags() else {
-        return Ok(to_populate);
+    let from = match vma.set_lock_flags() {
+        Ok(mut context) => {
+            // There is nothing to move. But without a drain, a folio pending in a batch, say to be
+            // freed lazily, would take effect later than in C, which smaps shows.
+            if was_locked != is_locked {
+                change.walk.lru_add_drain_once(&mut context);
+            }
+            start
+        }
+        Err(vma) => {
+            let check = vma.start() >= change.check_from;
+            // Reclaim that has read the old flags may still unmap a page: populating faults it in
+            // again.
+            vma.publish_lock_flags(|vma| change.walk.mlock_vma_pages_range(vma, check))
+        }
     };
-    let check = vma.start() >= check_from;
-    // Reclaim that has read the old flags may still unmap a page: populating faults it in again.
-    let populated = vma.publish_lock_flags(|vma| walk.mlock_vma_pages_range(vma, check));
-    Ok(populated.max(to_populate))
+    change.populate_from = populate_from(from, lock);
+    Ok(())
 }
 
 // Returns why `start..end` (bytes) of a vma could not become a vma of its own, and at which end. If
@@ -217,55 +234,41 @@ pub(crate) fn apply_vma_lock_flags(
         return Ok(ToPopulate::NOTHING);
     }
 
-    let lock = lock_flags(mode);
-    let mut vmas = mm.vmas_mut(range.start());
-    if !vmas.load() {
+    let mut vmas = mm.vmas_mut(range.start(), end);
+    let Some(mut vma) = vmas.first() else {
         let at = range.start();
         return Err(range_refused(at, end, mode, ENOMEM, at, |at| {
             Refusal::NotMapped { at }
         }));
-    }
-    let mut next = range.start();
-    let mut unpopulated = ToPopulate::NOTHING;
-    let mut walk = PageWalk::new();
-    // Populating starts at the start of the range, wherever the first vma starts.
-    let mut check_from = 0;
+    };
+    let mut from = end;
+    let mut change = Change::new(mode);
 
-    while let Some(vma) = vmas.next_below(end) {
-        // The first vma contains the start; each later one must begin where the last one ended.
-        if vma.start() > next {
-            return Err(hole(range.start(), end, mode, next));
-        }
-        let vma_end = vma.end().min(end);
-        let start = next;
-        if vma_end < end {
+    loop {
+        let (start, part_end) = (vma.part_start(), vma.part_end());
+        if part_end < end {
             // Check only if there is a single vma: a later one may fail the call, which then
             // populates nothing.
-            check_from = usize::MAX;
+            change.check_from = usize::MAX;
         }
-        let from = match mlock_fixup(vma, start, vma_end, lock, check_from, &mut walk) {
-            Ok(from) => from,
-            Err(error) => {
-                if mlock_trace::is_refused_traced() {
-                    trace_range_refused(*range, mode, error, not_split(mm, start, vma_end));
-                }
-                return Err(error);
+        if let Err(error) = mlock_fixup(vma, &mut change) {
+            if mlock_trace::is_refused_traced() {
+                trace_range_refused(*range, mode, error, not_split(mm, start, part_end));
             }
-        };
-        // Not `vma_end`: the vma may have been merged with a following one, which had the new flags
-        // before, so that it needs no change.
-        next = vmas.end();
-        unpopulated.add(from, next.min(end));
-        // Saves a lookup in the maple tree.
-        if next >= end {
-            break;
+            return Err(error);
         }
+        from = from.min(change.populate_from);
+        // Not `part_end`: the vma may have been merged with a following one, which had the new
+        // flags before, so that it needs no change.
+        let next = vmas.end();
+        if next >= end {
+            return Ok(ToPopulate::new(from, end));
+        }
+        vma = match vmas.next() {
+            Some(vma) if vma.part_start() == next => vma,
+            _ => return Err(hole(range.start(), end, mode, next)),
+        };
     }
-
-    if next < end {
-        return Err(hole(range.start(), end, mode, next));
-    }
-    Ok(unpopulated)
 }
 
 /// Counts the pages of a range that are in locked vmas, whether they are present or not.
@@ -315,23 +318,26 @@ pub(crate) fn apply_mlockall_flags(mm: &mut MmapWriteGuard<'_>, request: LockAll
     mm.set_def_lock_flags(lock_flags(request.future()));
 
     match request.current() {
-        Some(mode) => apply_to_vmas(mm, lock_flags(mode)),
+        Some(mode) => apply_to_vmas(mm, mode),
         None => ToPopulate::NOTHING,
     }
 }
 
 // Not inlined, so that a call with only `MCL_FUTURE` does not save the registers that this needs.
 #[inline(never)]
-fn apply_to_vmas(mm: &mut MmapWriteGuard<'_>, lock: VmaFlags) -> ToPopulate {
+fn apply_to_vmas(mm: &mut MmapWriteGuard<'_>, mode: LockMode) -> ToPopulate {
     let mut unpopulated = ToPopulate::NOTHING;
-    let mut walk = PageWalk::new();
-    let mut vmas = mm.vmas_mut(0);
+    let mut change = Change::new(mode);
+    let mut vmas = mm.vmas_mut(0, usize::MAX);
     while let Some(vma) = vmas.next() {
-        let (start, end) = (vma.start(), vma.end());
+        let (start, end) = (vma.part_start(), vma.part_end());
         // After an error, populating skips to the next vma. So it reaches the start of every vma,
         // but may not reach a part that was merged into a vma with earlier pages to populate.
-        let check_from = unpopulated.end();
-        let from = mlock_fixup(vma, start, end, lock, check_from, &mut walk).unwrap_or(start);
+        change.check_from = unpopulated.end();
+        let from = match mlock_fixup(vma, &mut change) {
+            Ok(()) => change.populate_from,
+            Err(_) => start,
+        };
         unpopulated.add(from, vmas.end().max(end));
         cond_resched();
     }

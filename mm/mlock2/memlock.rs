@@ -122,13 +122,13 @@ pub(crate) fn trace_range_refused(range: PageRange, mode: LockMode, error: Error
     mlock_trace::refused(request(range.start(), range.len(), mode), error, why);
 }
 
-/// Returns whether the current task may lock memory at all. Counterpart of the C function of the
-/// same name.
+/// Returns whether the current task, whose limit is `limit`, may lock memory at all. Counterpart of
+/// the C function of the same name.
 ///
 /// May be called in task context.
 #[inline]
-pub(crate) fn can_do_mlock() -> bool {
-    !current_limit().is_zero() || capable(Capability::IPC_LOCK)
+pub(crate) fn can_do_mlock(limit: Limit) -> bool {
+    !limit.is_zero() || capable(Capability::IPC_LOCK)
 }
 
 /// As [`can_do_mlock`], for callers outside these modules, with the event: they fail with `EPERM`
@@ -223,23 +223,35 @@ pub(crate) fn check_all(mm: &MmapWriteGuard<'_>, limit: Limit) -> Result {
 /// May be called in task context.
 #[inline(always)]
 pub(crate) fn locked_future_ok(mm: &Mm, bytes: usize, caller: Caller) -> bool {
-    if capable(Capability::IPC_LOCK) {
-        return true;
+    if mlock_trace::is_refused_traced() {
+        return traced_future_ok(mm, bytes, caller);
     }
-
-    let locked = mm.locked_vm();
-    let limit = current_limit();
-    let allowed = limit.allows(PageCount::of_bytes(bytes).wrapping_add(PageCount::new(locked)));
-    if !allowed && mlock_trace::is_refused_traced() {
-        return trace_future(mm, bytes, caller, limit);
-    }
-    allowed
+    future_ok(future_total(mm, bytes), current_limit())
 }
 
-// As `trace_limit_zero()`.
+fn future_total(mm: &Mm, bytes: usize) -> PageCount {
+    PageCount::of_bytes(bytes).wrapping_add(PageCount::new(mm.locked_vm()))
+}
+
+// Compares with the limit first, so that few values must be kept across `capable()`. Always calls
+// `capable()`, since the C calls it first.
+#[inline(always)]
+fn future_ok(total: PageCount, limit: Limit) -> bool {
+    let allowed = limit.allows(total);
+
+    capable(Capability::IPC_LOCK) || allowed
+}
+
+// Not inlined, so that no values are kept for a disabled event.
 #[cold]
 #[inline(never)]
-fn trace_future(mm: &Mm, bytes: usize, caller: Caller, limit: Limit) -> bool {
+fn traced_future_ok(mm: &Mm, bytes: usize, caller: Caller) -> bool {
+    let limit = current_limit();
+    let total = future_total(mm, bytes);
+
+    if future_ok(total, limit) {
+        return true;
+    }
     // brk(2) returns the old break, which the C library turns into ENOMEM.
     let error = if caller == Caller::STACK || caller == Caller::BRK {
         ENOMEM
@@ -250,10 +262,9 @@ fn trace_future(mm: &Mm, bytes: usize, caller: Caller, limit: Limit) -> bool {
         mm: Some(mm),
         ..sized(caller, bytes)
     };
-    let locked = PageCount::new(mm.locked_vm());
     let why = Refusal::OverLimit {
-        locked: locked.get(),
-        total: PageCount::of_bytes(bytes).wrapping_add(locked).get(),
+        locked: mm.locked_vm(),
+        total: total.get(),
         limit: limit.bytes(),
     };
 

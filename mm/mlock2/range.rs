@@ -121,8 +121,7 @@ impl PageRange {
 ///
 /// # Invariants
 ///
-/// Both are multiples of the page size, provided that callers add such; `end` is 0 if the range is
-/// empty.
+/// Both are multiples of the page size, provided that callers pass such.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ToPopulate {
     start: usize,
@@ -130,12 +129,18 @@ pub(crate) struct ToPopulate {
 }
 
 impl ToPopulate {
-    pub(crate) const NOTHING: Self = Self { start: 0, end: 0 };
+    pub(crate) const NOTHING: Self = Self::new(0, 0);
+
+    /// `start..end` (bytes), or nothing if `end` is not above `start`.
+    #[inline(always)]
+    pub(crate) const fn new(start: usize, end: usize) -> Self {
+        Self { start, end }
+    }
 
     /// Whether there is nothing to populate.
     #[inline(always)]
     pub(crate) fn is_empty(self) -> bool {
-        self.end == 0
+        self.start >= self.end
     }
 
     /// The first address, in bytes.
@@ -144,7 +149,7 @@ impl ToPopulate {
         self.start
     }
 
-    /// The first address after the range, in bytes; 0 if the range is empty.
+    /// The first address after the range, in bytes; 0 if nothing was added to [`Self::NOTHING`].
     #[inline(always)]
     pub(crate) fn end(self) -> usize {
         self.end

@@ -206,14 +206,11 @@ mod cases {
             // marker. Must not fail the test, since the mmap lock is held.
             let mut publish = |lock| -> Result<(bool, bool)> {
                 let mut guard = mm.mmap_write_lock_killable()?;
-                let mut vmas = guard.vmas_mut(addr);
-                if !vmas.load() {
-                    return Err(EINVAL);
-                }
-                let vma = vmas.next_below(addr + LEN).ok_or(EINVAL)?;
+                let mut vmas = guard.vmas_mut(addr, addr + LEN);
+                let vma = vmas.first().ok_or(EINVAL)?;
                 let flags = vma.vma_flags().with_lock(lock);
                 let vma = vma.lockable().ok_or(EINVAL)?;
-                let vma = vma.modify_flags(addr, addr + LEN, lock)?;
+                let vma = vma.modify_flags(lock)?;
                 Ok(vma.publish_lock_flags(|vma| {
                     walk.mlock_vma_pages_range(vma, false);
                     (pending(), vma.vma_flags() != flags)
@@ -240,29 +237,31 @@ mod cases {
 
     // The abstraction must not pass C a range outside the vma.
     #[test]
-    fn modify_flags_checks_its_range() -> Result {
+    fn parts_are_pages_of_vma_and_range() -> Result {
         with_mapping(|mm, addr| {
-            let bad = [
-                (addr, addr),
-                (addr + PAGE_SIZE, addr),
-                (addr - PAGE_SIZE, addr + PAGE_SIZE),
-                (addr, addr + LEN + PAGE_SIZE),
-                (addr + 1, addr + PAGE_SIZE),
-                (addr, addr + PAGE_SIZE - 1),
-                (0, usize::MAX),
+            let (start, end) = (addr + PAGE_SIZE, addr + LEN - PAGE_SIZE);
+            let ranges = [
+                ((start, end), Some((start, end))),
+                ((addr, addr + LEN), Some((start, end))),
+                ((addr, start + PAGE_SIZE), Some((start, start + PAGE_SIZE))),
+                ((end - PAGE_SIZE, addr + LEN), Some((end - PAGE_SIZE, end))),
+                ((start + 1, end - 1), Some((start, end - PAGE_SIZE))),
+                ((start, start + PAGE_SIZE - 1), None),
+                ((start, start), None),
+                ((end, start), None),
+                ((addr, start), None),
+                ((end, addr + LEN), None),
             ];
 
-            for (start, end) in bad {
+            // Nothing is mapped beside it.
+            unmap(addr, PAGE_SIZE)?;
+            unmap(end, PAGE_SIZE)?;
+            for ((start, end), part) in ranges {
                 let mut guard = mm.mmap_write_lock_killable()?;
-                let mut vmas = guard.vmas_mut(addr);
-                assert!(vmas.load());
-                let vma = vmas.next_below(addr + LEN).ok_or(EINVAL)?;
-                let vma = vma.lockable().ok_or(EINVAL)?;
-                let result = vma.modify_flags(start, end, VmaFlags::LOCKED);
-                assert_eq!(result.err(), Some(EINVAL));
+                let mut vmas = guard.vmas_mut(start, end);
+                let found = vmas.next().map(|vma| (vma.part_start(), vma.part_end()));
+                assert_eq!(found, part);
             }
-
-            assert_eq!(count(mm, addr)?, (1, 0));
             Ok(())
         })
     }

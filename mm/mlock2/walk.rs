@@ -25,7 +25,6 @@ use kernel::mm::{
         is_munlock_traced, //
     },
     mmap_write::{
-        ModifiedVma,
         Populate,
         PublishedVma, //
     },
@@ -66,9 +65,9 @@ impl PageWalk {
     ///
     /// Sleeps.
     #[inline(always)]
-    pub(crate) fn lru_add_drain_once(&mut self, vma: &mut ModifiedVma<'_>) {
+    pub(crate) fn lru_add_drain_once(&mut self, context: &mut TaskContext<'_>) {
         if !self.drained {
-            lru_add_drain(&mut vma.task_context());
+            lru_add_drain(context);
             self.drained = true;
         }
     }

@@ -23,10 +23,7 @@
 use crate::{
     bindings,
     error::{
-        code::{
-            EINTR,
-            EINVAL, //
-        },
+        code::EINTR,
         from_err_ptr,
         Result, //
     },
@@ -163,17 +160,22 @@ impl MmapWriteGuard<'_> {
         }
     }
 
-    /// Returns an iterator over the vmas from `addr` (bytes) on, lowest address first.
+    /// Returns an iterator over the vmas of `start..end` (bytes), lowest address first. Both are
+    /// rounded down to whole pages; an `end` of 0 is the end of the address space.
     #[inline]
-    pub fn vmas_mut(&mut self, addr: usize) -> VmaIter<'_> {
-        // INVARIANT: The write lock is held for as long as `self` is borrowed; no vma was found
-        // yet.
+    pub fn vmas_mut(&mut self, start: usize, end: usize) -> VmaIter<'_> {
+        let (start, end) = (start & PAGE_MASK, end & PAGE_MASK);
+
+        // INVARIANT: The write lock is held for as long as `self` is borrowed; the range is page
+        // aligned; no vma was found yet.
         VmaIter {
-            mm: self.mm,
             at: Position {
-                vmi: new_vma_iterator(self.mm, addr),
+                vmi: new_vma_iterator(self.mm, start),
+                last: end.wrapping_sub(1),
                 prev: ptr::null_mut(),
                 vma: ptr::null_mut(),
+                start,
+                end: 0,
             },
             _guard: PhantomData,
         }
@@ -231,29 +233,62 @@ impl<'g> Iterator for Vmas<'g> {
 // The position of a `VmaIter`.
 struct Position {
     vmi: bindings::vma_iterator,
+    // The last byte of the range
+    last: usize,
     prev: *mut bindings::vm_area_struct,
     vma: *mut bindings::vm_area_struct,
+    // The part of `vma` in the range; before the first vma is found, `start` is the start of the
+    // range
+    start: usize,
+    end: usize,
 }
 
-/// An iterator over the vmas of an address space that can change them.
+/// An iterator over the vmas of a range that can change them.
 ///
 /// It lends one vma at a time, which must be given back before the next one is found, since
 /// changing a vma may replace its neighbours.
 ///
 /// # Invariants
 ///
-/// `mm` is write-locked for 'g. `at.vmi` iterates over its vmas. `at.vma` is null or the vma that
-/// was found last, or the vma that this was merged into, or that was split off from it; before the
-/// first vma is found, it may be one below the first. `at.prev` is null or a vma that is not above
-/// `at.vma`. Both are in the tree.
+/// `at.vmi` iterates over the vmas of an mm that is write-locked for 'g. It has returned every vma
+/// that it has passed and that reaches above `at.start`. `at.start` and the byte after `at.last`
+/// are page aligned. `at.vma` is null or the vma that was found last, or what it was merged into or
+/// split off from it; before the first is found, it may be one below that. `at.prev` is null or a
+/// vma that is not above `at.vma`. Both are in the tree.
 pub struct VmaIter<'g> {
-    mm: &'g MmWithUser,
     at: Position,
     _guard: PhantomData<&'g mut MmapWriteGuard<'g>>,
 }
 
 impl VmaIter<'_> {
+    /// Returns the vma that contains the start of the range, or `None` if there is none.
+    ///
+    /// Call this before any other vma is found. Without this call, the first vma is not merged with
+    /// the one before it.
     #[inline]
+    pub fn first(&mut self) -> Option<VmaMut<'_>> {
+        // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` iterates
+        // over.
+        let found = unsafe { bindings::vma_iter_load(&mut self.at.vmi) };
+        if found.is_null() {
+            return None;
+        }
+        // SAFETY: The vma is in the tree, and the write lock is held.
+        if unsafe { VmaRef::from_raw(found) }.start() == self.at.start {
+            // SAFETY: As above.
+            //
+            // INVARIANT: The previous vma is below `found`, which follows it.
+            unsafe {
+                self.at.vma = bindings::vma_prev(&mut self.at.vmi);
+                bindings::vma_next(&mut self.at.vmi);
+            }
+        }
+        // INVARIANT: The vma contains the start of the range, at which `vmi` just was.
+        self.step(found)
+    }
+
+    // Moves to `found`, the vma at which `vmi` is.
+    #[inline(always)]
     fn step(&mut self, found: *mut bindings::vm_area_struct) -> Option<VmaMut<'_>> {
         // INVARIANT: `found` comes from `vmi`, so it is in the tree; the vma that was found before
         // it is in the tree, too, and below `found`.
@@ -262,52 +297,25 @@ impl VmaIter<'_> {
         if found.is_null() {
             return None;
         }
-        // INVARIANT: The vma is not null; the rest follows from the invariants of `self`, which is
-        // borrowed.
-        Some(VmaMut {
-            mm: self.mm,
-            at: &mut self.at,
-        })
+        // SAFETY: The vma is in the tree, and the write lock is held.
+        let vma = unsafe { VmaRef::from_raw(found) };
+        self.at.start = vma.start().max(self.at.start);
+        self.at.end = vma.end().wrapping_sub(1).min(self.at.last).wrapping_add(1);
+        // INVARIANT: The vma is not null. It does not start above the last byte of the range, since
+        // callers searched below that, and reaches above `at.start` by the type invariants; so the
+        // part in the range is not empty. The part is page aligned, since vmas and the range are.
+        // The rest follows from the invariants of `self`, which is borrowed.
+        Some(VmaMut { at: &mut self.at })
     }
 
-    /// Returns whether a vma contains the address that the iterator starts from. If so, that vma is
-    /// the next one found, and can be merged with the vma before it.
-    ///
-    /// Without this call, the first vma that is found is not merged with the one before it. Call
-    /// this before any vma is found; if it returns `false`, do not use the iterator.
-    #[inline]
-    pub fn load(&mut self) -> bool {
-        // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` iterates
-        // over.
-        //
-        // INVARIANT: The previous vma is below the one that the iterator finds next.
-        unsafe {
-            if bindings::vma_iter_load(&mut self.at.vmi).is_null() {
-                return false;
-            }
-            self.at.vma = bindings::vma_prev(&mut self.at.vmi);
-        }
-        true
-    }
-
-    /// Returns the next vma, as `vma_next()`.
+    /// Returns the next vma, as `for_each_vma_range()`.
     // Not an `Iterator`: the returned vma borrows from `self`.
     #[expect(clippy::should_implement_trait)]
     #[inline]
     pub fn next(&mut self) -> Option<VmaMut<'_>> {
         // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` iterates
         // over.
-        let found = unsafe { bindings::vma_next(&mut self.at.vmi) };
-        self.step(found)
-    }
-
-    /// Returns the next vma if it starts below `end` (bytes), as `vma_find()`. An `end` of 0 is no
-    /// limit.
-    #[inline]
-    pub fn next_below(&mut self, end: usize) -> Option<VmaMut<'_>> {
-        // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` iterates
-        // over.
-        let found = unsafe { bindings::vma_find(&mut self.at.vmi, end) };
+        let found = unsafe { bindings::vma_find(&mut self.at.vmi, self.at.last.wrapping_add(1)) };
         self.step(found)
     }
 
@@ -319,15 +327,15 @@ impl VmaIter<'_> {
     }
 }
 
-/// A vma that may be changed.
+/// A vma that may be changed, in the part that lies in the range of its iterator.
 ///
 /// All methods may sleep, since the mmap lock is held for writing.
 ///
 /// # Invariants
 ///
-/// `at` is as in a [`VmaIter`] over `mm`, and `at.vma` is not null.
+/// `at` is as in a [`VmaIter`], and `at.vma` is not null. It contains `at.start..at.end`,
+/// which is page aligned and not empty.
 pub struct VmaMut<'i> {
-    mm: &'i MmWithUser,
     at: &'i mut Position,
 }
 
@@ -344,6 +352,18 @@ impl Deref for VmaMut<'_> {
 }
 
 impl<'i> VmaMut<'i> {
+    /// Returns the start of the part of the vma in the range (bytes).
+    #[inline]
+    pub fn part_start(&self) -> usize {
+        self.at.start
+    }
+
+    /// Returns the (exclusive) end of the part of the vma in the range (bytes).
+    #[inline]
+    pub fn part_end(&self) -> usize {
+        self.at.end
+    }
+
     /// Returns the vma as one that mlock can lock and unlock, or `None` if mlock cannot, as
     /// `vma_supports_mlock()` and `vma_is_secretmem()` say.
     ///
@@ -366,34 +386,31 @@ impl<'i> VmaMut<'i> {
 pub struct LockableVma<'i>(VmaMut<'i>);
 
 impl<'i> LockableVma<'i> {
-    /// Splits and merges vmas so that one vma with the given lock flags can hold `start..end`
-    /// (bytes). Takes the vma write lock.
+    /// Splits and merges vmas so that one vma with the given lock flags can hold the part of the
+    /// vma in the range. Takes the vma write lock.
     ///
     /// Changes the flags only by merging. Otherwise, the caller changes them on the returned vma,
-    /// which contains `start..end` and may be another vma than before. Follows
-    /// `vma_modify_flags()`. Flags in `lock` other than lock flags are ignored.
+    /// which contains the part and may be another vma than before. Follows `vma_modify_flags()`.
+    /// Flags in `lock` other than lock flags are ignored.
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if `start..end` is empty, not page aligned, or not in the vma. `ENOMEM` if there
-    /// was no memory to split or merge, or there would be too many vmas. Then the vma is still in
-    /// the tree, but may have been split at `start`.
+    /// `ENOMEM` if there was no memory to split or merge, or there would be too many vmas. Then the
+    /// vma is still in the tree, but may have been split at the start of the part.
     #[inline]
-    pub fn modify_flags(self, start: usize, end: usize, lock: VmaFlags) -> Result<ModifiedVma<'i>> {
+    pub fn modify_flags(self, lock: VmaFlags) -> Result<ModifiedVma<'i>> {
         let vma = self.0;
-        if !is_part_of(&vma, start, end) {
-            return Err(EINVAL);
-        }
+        let (start, end) = (vma.part_start(), vma.part_end());
+        let whole = vma.at.vma;
 
         // A holder of the vma read lock may set `VMA_MAYBE_GUARD_BIT`. Lock the vma before its
         // flags are read here, copied by a split, or dropped by a merge. In C, each of these may
         // lose the flag.
         // SAFETY: By the type invariants, the vma is valid and the mmap write lock is held.
-        unsafe { bindings::vma_start_write(vma.at.vma) };
+        unsafe { bindings::vma_start_write(whole) };
         let old = vma.vma_flags();
         let mut flags = old.with_lock(lock).into_raw();
         let inside = start > vma.start();
-        let mm = vma.mm;
         let at = vma.at;
 
         // The previous vma is then the lower part of the same vma.
@@ -402,33 +419,31 @@ impl<'i> LockableVma<'i> {
         }
 
         // SAFETY: By the type invariants, the write lock is held, and `prev` and `vma` are in the
-        // tree that `vmi` iterates over. We just checked the range. The function merges with `prev`
-        // only if `prev` ends where the range starts.
+        // tree that `vmi` iterates over. The part is in the vma, page aligned and not empty. The
+        // function merges with `prev` only if `prev` ends where the part starts.
         let modified = from_err_ptr(unsafe {
-            bindings::vma_modify_flags(&mut at.vmi, at.prev, at.vma, start, end, &mut flags)
+            bindings::vma_modify_flags(&mut at.vmi, at.prev, whole, start, end, &mut flags)
         })?;
+        if modified != whole {
+            // SAFETY: `vma_modify_flags()` returned a vma of the same mm.
+            unsafe { bindings::vma_start_write(modified) };
+        }
 
         // INVARIANT: `vma_modify_flags()` returned a vma that is in the tree, replaces the old one
-        // if that was merged away, and contains the range, which we just checked. It did not free
-        // `prev`: a merge with `prev` keeps `prev`. `old` are the flags of the range. It merges
-        // only with vmas that have the same flags and the same file, which therefore can be locked
-        // as well.
+        // if that was merged away, and contains the part. It did not free `prev`: a merge with
+        // `prev` keeps `prev`. `old` are the flags of the part. It merges only with vmas that have
+        // the same flags and the same file, which therefore can be locked as well. The vma write
+        // lock was taken before the call, or just now.
         at.vma = modified;
         Ok(ModifiedVma {
-            mm,
             vma: modified,
             start,
             end,
             old,
             lock,
+            _at: PhantomData,
         })
     }
-}
-
-// Whether `start..end` consists of whole pages of a vma, at least one.
-#[inline]
-fn is_part_of(vma: &VmaRef, start: usize, end: usize) -> bool {
-    vma.start() <= start && start < end && end <= vma.end() && (start | end) & !PAGE_MASK == 0
 }
 
 /// A vma that was split and merged for new lock flags, which it does not have yet.
@@ -437,20 +452,20 @@ fn is_part_of(vma: &VmaRef, start: usize, end: usize) -> bool {
 ///
 /// # Invariants
 ///
-/// `mm` is write-locked, and `vma` is in its tree. The vma contains `start..end`, which is page
-/// aligned and not empty, and can be locked and unlocked. `old` are the flags that the range had
-/// before.
+/// `vma` is in the tree of its mm. Both the mm and the vma are write-locked. The vma contains
+/// `start..end`, which is page aligned and not empty, and can be locked and unlocked. `old` are the
+/// flags that the range had before.
 #[must_use]
 pub struct ModifiedVma<'i> {
-    mm: &'i MmWithUser,
     vma: *mut bindings::vm_area_struct,
     start: usize,
     end: usize,
     old: VmaFlags,
     lock: VmaFlags,
+    _at: PhantomData<&'i mut Position>,
 }
 
-impl ModifiedVma<'_> {
+impl<'i> ModifiedVma<'i> {
     #[inline]
     fn as_ref(&self) -> &VmaRef {
         // SAFETY: By the type invariants, the vma is valid and the write lock is held.
@@ -462,6 +477,12 @@ impl ModifiedVma<'_> {
     #[inline]
     pub fn start(&self) -> usize {
         self.as_ref().start()
+    }
+
+    /// Returns the flags that the vma had before.
+    #[inline]
+    pub fn old_flags(&self) -> VmaFlags {
+        self.old
     }
 
     /// Returns whether the vma may map folios.
@@ -481,48 +502,39 @@ impl ModifiedVma<'_> {
     /// Wraps as the C does.
     #[inline]
     pub fn add_locked_vm(&mut self, pages: isize) {
-        let total = self.mm.locked_vm().wrapping_add_signed(pages);
+        let mm = self.as_ref().mm();
+        let total = mm.locked_vm().wrapping_add_signed(pages);
 
         // SAFETY: The mm is valid, and the write lock that is held excludes every other writer.
         // Readers without the lock see the old number or the new one.
-        unsafe {
-            (&raw mut (*self.mm.as_raw()).__bindgen_anon_1.locked_vm).write_volatile(total);
-        }
-    }
-
-    /// Returns a context for work before or after the page walk.
-    #[inline]
-    pub fn task_context(&mut self) -> TaskContext<'_> {
-        // SAFETY: A task holds the mmap lock, which is a sleeping lock, while `self` exists, and
-        // interrupts are on under it. No lruvec or batch is locked: that requires a context, and is
-        // done under spinlocks, inside which no vma is changed.
-        unsafe { TaskContext::new() }
+        unsafe { (&raw mut (*mm.as_raw()).__bindgen_anon_1.locked_vm).write_volatile(total) };
     }
 
     /// Replaces the lock flags of the vma if its pages need no change: if it maps none, or stays
-    /// locked and only the mode changes. Takes the vma write lock.
+    /// locked and only the mode changes. Returns a context for later work.
     ///
     /// # Errors
     ///
     /// Returns the vma if its pages need to change, for
     /// [`publish_lock_flags`](Self::publish_lock_flags).
     #[inline]
-    pub fn set_lock_flags(self) -> Result<(), Self> {
+    pub fn set_lock_flags(self) -> Result<TaskContext<'i>, Self> {
         let was_locked = self.old.contains(VmaFlags::LOCKED);
         if was_locked != self.lock.contains(VmaFlags::LOCKED) && self.maps_folios() {
             return Err(self);
         }
 
-        // SAFETY: By the type invariants, the vma is valid and the mmap write lock is held.
-        unsafe { bindings::vma_start_write(self.vma) };
         // Read the flags again: the vma may be another one by now, with its own
         // `VMA_MAYBE_GUARD_BIT`.
         let flags = self.as_ref().vma_flags().with_lock(self.lock);
 
-        // SAFETY: As above; with the vma write lock, we are the only writer of the flags. By the
-        // type invariants, the vma can be locked, and no page contradicts the new flags.
+        // SAFETY: By the type invariants, the vma is valid and can be locked, and its write lock
+        // makes us the only writer of the flags. No page contradicts the new flags.
         unsafe { (*self.vma).__bindgen_anon_2.flags = flags.into_raw() };
-        Ok(())
+        // SAFETY: A task holds the mmap lock, which is a sleeping lock, for 'i, and interrupts are
+        // on under it. No lruvec or batch is locked: that requires a context, and is done under
+        // spinlocks, inside which no vma is changed.
+        Ok(unsafe { TaskContext::new() })
     }
 
     /// Replaces the lock flags of the vma, calls `pages` to bring its pages in line with them, and
@@ -533,19 +545,15 @@ impl ModifiedVma<'_> {
     /// beside `VMA_LOCKED_BIT` until `pages` has returned, which tells `mlock_vma_folio()` to leave
     /// the folio to us. Otherwise a folio that is migrated meanwhile would be counted twice, and
     /// would stay unevictable forever.
-    ///
-    /// Takes the vma write lock.
     #[inline(always)]
     pub fn publish_lock_flags<R>(self, pages: impl FnOnce(&mut PublishedVma<'_>) -> R) -> R {
-        // SAFETY: By the type invariants, the vma is valid and the mmap write lock is held.
-        unsafe { bindings::vma_start_write(self.vma) };
         // Read the flags again: the vma may be another one by now, with its own
         // `VMA_MAYBE_GUARD_BIT`.
         let flags = self.as_ref().vma_flags().with_lock(self.lock);
 
         let locking = flags.contains(VmaFlags::LOCKED);
-        // SAFETY: These are the vma's own flags, except for the lock flags and the marker, and we
-        // have just taken the vma write lock.
+        // SAFETY: These are the vma's own flags, except for the lock flags and the marker, and the
+        // vma write lock is held by the type invariants.
         unsafe { self.reset_flags_once(if locking { flags | VmaFlags::IO } else { flags }) };
         // INVARIANT: The vma write lock is held until the mmap lock is dropped; by the invariants
         // of `self`, the vma contains the range.
@@ -611,7 +619,7 @@ impl PublishedVma<'_> {
     /// Returns a context for work before or after the page walk.
     #[inline]
     pub fn task_context(&mut self) -> TaskContext<'_> {
-        // SAFETY: As in `ModifiedVma::task_context()`. A walk, which creates contexts of its own,
+        // SAFETY: As in `ModifiedVma::set_lock_flags()`. A walk, which creates contexts of its own,
         // borrows `self`.
         unsafe { TaskContext::new() }
     }

@@ -11,7 +11,6 @@ use crate::{
             EINVAL,
             ENOMEM, //
         },
-        to_result,
         Error,
         Result, //
     },
@@ -128,7 +127,8 @@ fn mm_populate(current: &CurrentTask, start: usize, len: usize, ignore_errors: c
     // the vmas of the range under the lock.
     match unsafe { bindings::__mm_populate(start, len, ignore_errors) } {
         0 => Ok(()),
-        error => to_result(error),
+        // What C returns is an errno.
+        error => Err(Error::from_errno(error)),
     }
 }
 
