@@ -537,10 +537,7 @@ TEST_F_TIMEOUT(mlock_secret, moved, TIMEOUT)
 	});
 }
 
-/*
- * Moves a part to an address where no folio can be mapped by a PMD; the rest
- * stays.
- */
+/* Moves a part to an address where folios are misaligned; the rest stays. */
 TEST_F_TIMEOUT(mlock_secret, moved_in_part, TIMEOUT)
 {
 	unsigned long from = self->unit / 2 + 1, nr = self->pages / 4 + 1;
