@@ -5,7 +5,7 @@
  * folios, and transparent huge pages.
  *
  * The tests describe what the kernel does, quirks included, rather than what a
- * manual page promises, so that another implementation can be held against it.
+ * manual page promises, so that other implementations can be compared with it.
  *
  * Run as root, and alone: the counters are global, so nobody else may lock or
  * unlock memory.
@@ -780,10 +780,10 @@ TEST_F(mlock_counters, huge_page_locked_by_two_processes)
 			EXPECT_EQ(0, do_munlock(p, P(1)));
 #if defined(__aarch64__) || defined(__arm__)
 			/*
-			 * The fork has left them without write access, which
-			 * this gave back to the first. Entries of which some
-			 * are contiguous PTEs, and others are not, do not count
-			 * as one folio.
+			 * fork() write-protected all entries, and mlock() made
+			 * only the first one writable again. A mix of
+			 * contiguous and other PTEs does not count as one fully
+			 * mapped folio.
 			 */
 			touch(p, n);
 #endif

@@ -35,7 +35,7 @@ FIXTURE(mlock_large)
 	int fd;
 };
 
-/* Shared memory at an address where a folio can be mapped as one. */
+/* Maps shared memory at an address that is aligned for large folios. */
 static char *map_aligned(int fd)
 {
 	char *all = mmap(NULL, SIZE + 2 * FOLIO, PROT_NONE, ANON, -1, 0);

@@ -4,7 +4,7 @@
  * a group that has no memory left.
  *
  * The tests describe what the kernel does, quirks included, rather than what a
- * manual page promises, so that another implementation can be held against it.
+ * manual page promises, so that other implementations can be compared with it.
  *
  * Run as root, and alone: nobody else may lock or unlock memory.
  */

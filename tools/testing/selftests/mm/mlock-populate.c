@@ -5,7 +5,7 @@
  * later, and operations that must not remove locked pages.
  *
  * The tests describe what the kernel does, quirks included, rather than what a
- * manual page promises, so that another implementation can be held against it.
+ * manual page promises, so that other implementations can be compared with it.
  *
  * Run as root.
  *

@@ -6,7 +6,7 @@
  * SHM_HUGETLB, and the pages that SHM_LOCK makes unevictable.
  *
  * The tests describe what the kernel does, quirks included, rather than what a
- * manual page promises, so that another implementation can be held against it.
+ * manual page promises, so that other implementations can be compared with it.
  *
  * Run as root. "mlock_shm_counters" needs an idle machine: nobody else may lock
  * or unlock memory.

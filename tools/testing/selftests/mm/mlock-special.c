@@ -4,7 +4,7 @@
  * MAP_DROPPABLE and memfd_secret(). They count against the limit all the same.
  *
  * The tests describe what the kernel does, quirks included, rather than what a
- * manual page promises, so that another implementation can be held against it.
+ * manual page promises, so that other implementations can be compared with it.
  *
  * Run as root.
  *

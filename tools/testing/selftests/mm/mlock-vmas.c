@@ -4,7 +4,7 @@
  * munmap(), mprotect(), brk(), mremap(), remap_file_pages() and stack growth.
  *
  * The tests describe what the kernel does, quirks included, rather than what a
- * manual page promises, so that another implementation can be held against it.
+ * manual page promises, so that other implementations can be compared with it.
  *
  * Run as root.
  *
