@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # Writes Documentation/mm/mlock2-results.rst from what the benchmarks left in
-# build/bench. Tables that were not made are left out, and named.
+# build/bench. Tables that were not made are left out, and named at the end.
 #
 # results.sh DIRECTORY, with the page on standard output
 set -euo pipefail
@@ -14,7 +14,7 @@ table() {
 	local text file=$from/$1
 	text=$(cat)
 	if [ ! -f "$file" ]; then
-		missing+="$3: "
+		[[ $missing == *"\`$3\`"* ]] || missing+="- $2: \`\`$3\`\`"$'\n'
 		return
 	fi
 	printf '\n%s\n%s\n\n' "$2" "${2//?/=}"
@@ -30,16 +30,23 @@ cat <<'END'
 What the mlock family in Rust costs
 ===================================
 
-Made by ``make results`` from what the benchmarks left in ``build/bench``; not
-edited by hand; each table says of which day it is. *C* is ``mm/mlock.c`` of the same kernel, *fair* the best C that
-does the same as the Rust (``tools/mlock2/fair/``), *ratio* Rust over C, and
-*ratio_fair* Rust over that. The charts are beside the tables, as SVG and PNG.
+Made by ``make results`` from what the benchmarks left in ``build/bench``, not edited
+by hand. Each table says of which day it is. *C* is ``mm/mlock.c`` of the same kernel,
+*fair* the best C that does the same as the Rust (``tools/mlock2/fair/``), *ratio*
+Rust over C, and *ratio_fair* Rust over that best C; ``-`` where one of the two is not
+above zero, or was not measured. ``make bench`` draws charts of its tables beside them
+in ``build/bench``, as SVG and PNG; README.md shows that of the first table.
 
 Instructions are counted in a guest under QEMU's ``-icount shift=0``, the clock
 of which advances one nanosecond for each of them, whatever else the host does.
 The program first measures a loop of known length, and gives up if its clock does
-not do that. Instructions are not time: a cache miss costs one, too.
+not do that. Instructions are not time: one that misses the cache counts as one, too.
 END
+if [ -f "$from/native.tsv" ]; then
+	printf 'Nanoseconds are measured natively, see below.\n'
+else
+	printf 'Nothing on this page was measured natively.\n'
+fi
 
 table results.tsv 'Each operation' 'make bench-rows' <<'END'
 Instructions for each unit, the mean of two boots. In every row the boots must
@@ -51,7 +58,7 @@ page goes to the batch of mlock in place of that of folio_add_lru().
 END
 table sweep.tsv 'Each call with each outcome' 'make bench-sweep' 40 <<'END'
 Instructions for each call: errors, holes, splits, merges, 1 to 512 pages, limits.
-The 40 dearest beside the C; all of them are in ``sweep.tsv``. Where the call frees
+The 40 with the highest ratio; all of them are in ``sweep.tsv``. Where the call frees
 locked pages, the C leaves them in a batch, and a later call pays for that.
 END
 table gcc/results.tsv 'With a kernel made by gcc' 'make bench-rows GCC=1' <<'END'
@@ -86,5 +93,5 @@ letter's figures are the wall time of another machine with a disk; the file here
 the guest's tmpfs. So compare how the rows stand to each other.
 END
 if [ -n "$missing" ]; then
-	printf '\nNot measured for this page: %s.\n' "$(sed 's/: $//; s/: /, /g' <<<"$missing")"
+	printf '\nNot measured for this page\n==========================\n\n%s' "$missing"
 fi

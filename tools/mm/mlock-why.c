@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -48,6 +49,7 @@ static FILE *out;
 static unsigned long page_size;
 static volatile sig_atomic_t stopped;
 static char instance[64];
+static int trace_pipe = -1;
 
 static void remove_instance(void);
 
@@ -120,20 +122,69 @@ static unsigned long pages_to_bytes(unsigned long pages)
 	return pages > ULONG_MAX / page_size ? ULONG_MAX : pages * page_size;
 }
 
+/*
+ * The length of the UTF-8 character at @s; 0 for a control character, and for what
+ * is not UTF-8. A process may call itself and its files what it likes.
+ */
+static size_t printable(const char *s)
+{
+	static const unsigned int least[] = { 0, 0, 0xa0, 0x800, 0x10000 };
+	unsigned char c = *s;
+	unsigned int val;
+	size_t n, i;
+
+	if (c < 0x80)
+		return c >= 0x20 && c != 0x7f;
+	if (c < 0xc2 || c > 0xf4)
+		return 0;
+	n = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : 2;
+	val = c & (0x7f >> n);
+	for (i = 1; i < n; i++) {
+		c = s[i];
+		if ((c & 0xc0) != 0x80)
+			return 0;
+		val = val << 6 | (c & 0x3f);
+	}
+	return val < least[n] || (val >= 0xd800 && val < 0xe000) || val > 0x10ffff ? 0 : n;
+}
+
+/* Escapes as /proc/PID/maps does. */
+static void put_name(const char *name)
+{
+	size_t n;
+
+	for (; *name; name += n ?: 1) {
+		n = printable(name);
+		if (n)
+			fwrite(name, 1, n, out);
+		else
+			fprintf(out, "\\%03o", (unsigned char)*name);
+	}
+}
+
 static void json_string(const char *key, const char *val)
 {
-	fprintf(out, "\"%s\":\"", key);
-	for (; *val; val++) {
-		unsigned char c = *val;
+	size_t n;
 
-		if (c == '"' || c == '\\')
-			fprintf(out, "\\%c", c);
-		else if (c < 0x20 || c >= 0x7f)
-			fprintf(out, "\\u%04x", c);
+	fprintf(out, "\"%s\":\"", key);
+	for (; *val; val += n ?: 1) {
+		n = printable(val);
+		if (*val == '"' || *val == '\\')
+			fputc('\\', out);
+		if (n)
+			fwrite(val, 1, n, out);
 		else
-			fputc(c, out);
+			fprintf(out, "\\u%04x", (unsigned char)*val);
 	}
 	fputc('"', out);
+}
+
+static void json_number(const char *key, unsigned long val, bool is_known)
+{
+	if (is_known)
+		fprintf(out, "\"%s\":%lu", key, val);
+	else
+		fprintf(out, "\"%s\":null", key);
 }
 
 /*
@@ -173,6 +224,28 @@ static void first_line(const char *path, char *buf, size_t size)
 	buf[strcspn(buf, "\n")] = '\0';
 }
 
+#define COMM_SIZE	64
+
+/* The name of a process, which may have more lines than one. */
+static void read_comm(pid_t pid, char *buf, size_t size)
+{
+	char path[64];
+	size_t n = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+	f = fopen(path, "re");
+	if (f) {
+		n = fread(buf, 1, size - 1, f);
+		fclose(f);
+	}
+	if (!n)
+		buf[n++] = '?';
+	else if (buf[n - 1] == '\n')
+		n--;
+	buf[n] = '\0';
+}
+
 static bool parse_pid(const char *str, pid_t *pid)
 {
 	char *end;
@@ -194,6 +267,7 @@ struct refusal {
 	double time;
 	int tid;
 	int tgid;
+	int owner;	/* of the memory */
 	char caller[32];
 	char reason[32];
 	char cause[32];
@@ -203,6 +277,7 @@ struct refusal {
 	unsigned long start;
 	unsigned long len;
 	unsigned long locked;
+	unsigned long total;
 	unsigned long limit;
 	unsigned long at;
 	int map_count;
@@ -314,25 +389,30 @@ static void say_call(struct text *t, const struct refusal *r)
 static void say_limit(struct text *t, const struct refusal *r)
 {
 	unsigned long locked = pages_to_bytes(r->locked);
+	unsigned long total = pages_to_bytes(r->total);
 
+	say(t, "RLIMIT_MEMLOCK");
+	/* A driver pins within the owner's limit. A stack grows within that of who writes to it. */
+	if (r->owner != r->tgid)
+		say(t, " of pid %d", is(r->caller, "account_locked_vm") ? r->owner : r->tgid);
 	if (is(r->reason, "limit_zero"))
-		say(t, "RLIMIT_MEMLOCK is 0");
+		say(t, " is 0");
 	else if (is(r->reason, "over_user_limit"))
-		say(t, "RLIMIT_MEMLOCK is %s and the user has %s of shared memory locked; needs %s",
-		    size_text(r->limit), size_text(locked), size_text(add(locked, r->len)));
+		say(t, " is %s and the user has %s of shared memory locked; needs %s",
+		    size_text(r->limit), size_text(locked), size_text(total));
 	else if (is(r->caller, "mlockall"))
-		say(t, "RLIMIT_MEMLOCK is %s and %s are mapped, all of which count",
+		say(t, " is %s and %s are mapped, all of which count",
 		    size_text(r->limit), size_text(r->len));
 	else
-		say(t, "RLIMIT_MEMLOCK is %s and %s are locked; needs %s",
-		    size_text(r->limit), size_text(locked), size_text(add(locked, r->len)));
+		say(t, " is %s and %s are locked; needs %s",
+		    size_text(r->limit), size_text(locked), size_text(total));
 
 	/* MAP_LOCKED alone is refused for a limit of 0. */
 	if (is_future(r) && !is(r->reason, "limit_zero") &&
 	    (is(r->caller, "mmap") || is(r->caller, "brk"))) {
 		unsigned int i;
 
-		for (i = 0; i < nr_futures && futures[i].tgid != r->tgid; i++)
+		for (i = 0; i < nr_futures && futures[i].tgid != r->owner; i++)
 			;
 		say(t, ", for all that it maps is locked since it called mlockall(MCL_FUTURE), ");
 		if (i < nr_futures)
@@ -342,8 +422,10 @@ static void say_limit(struct text *t, const struct refusal *r)
 	}
 	say(t, ": raise it (ulimit -l, LimitMEMLOCK=), or give CAP_IPC_LOCK");
 	if (strstr(r->state, "ns_cap"))
-		say(t, "; it has that in a user namespace only, where it does not count");
+		say(t, " in the initial user namespace; that of its own namespace does not count");
 }
+
+#define UNKNOWN	"this mlock-why does not know that: build the one of the running kernel"
 
 static void say_populate(struct text *t, const struct refusal *r)
 {
@@ -365,11 +447,11 @@ static void say_populate(struct text *t, const struct refusal *r)
 	else if (is(r->cause, "no_memory"))
 		say(t, "there was no memory for it, in the machine or in the memory cgroup: lock less, or raise memory.max");
 	else if (is(r->cause, "sigbus"))
-		say(t, "what is mapped there could not supply it (an I/O error, a full file system, or userfaultfd)");
+		say(t, "what is mapped there could not supply it: look for an I/O error (dmesg), a full file system, or a program that handles its userfaults");
 	else if (is(r->cause, "unmapped"))
-		say(t, "another thread has unmapped it meanwhile");
+		say(t, "another thread has unmapped it meanwhile: the program has to keep it mapped");
 	else
-		say(t, "%s", r->cause);
+		say(t, "%s: " UNKNOWN, r->cause);
 }
 
 static void say_why(struct text *t, const struct refusal *r)
@@ -379,6 +461,8 @@ static void say_why(struct text *t, const struct refusal *r)
 	if (is(r->reason, "limit_zero") || is(r->reason, "over_limit") ||
 	    is(r->reason, "over_user_limit")) {
 		say_limit(t, r);
+	} else if (is(r->reason, "not_permitted") && is(r->caller, "shm_lock")) {
+		say(t, "only the owner and the creator of the segment may lock it (ipcs -m -c), and CAP_IPC_LOCK in the user namespace of the IPC namespace: run it as one of the two, or give that");
 	} else if (is(r->reason, "not_permitted")) {
 		first_line("/proc/sys/vm/hugetlb_shm_group", line, sizeof(line));
 		say(t, "this is for CAP_IPC_LOCK and for members of the group vm.hugetlb_shm_group, which is %s, whatever RLIMIT_MEMLOCK is: join or set the group, or use memfd_create(MFD_HUGETLB)",
@@ -389,53 +473,62 @@ static void say_why(struct text *t, const struct refusal *r)
 		    is(r->caller, "munlock") ? "; what comes before that is unlocked" :
 		    "; what comes before that is locked now");
 	} else if (is(r->reason, "not_mapped")) {
-		say(t, "nothing is mapped at %#lx, where the range starts: the address is wrong, or was unmapped before",
+		say(t, "nothing is mapped at %#lx, where the range starts: the program has to give another address, or to unmap that later",
 		    r->at);
 	} else if (is(r->reason, "range_wraps")) {
-		say(t, "the range from %#lx reaches past the end of all addresses: the length is wrong, perhaps negative",
+		say(t, "the range from %#lx reaches past the end of all addresses: the program has to give another length, and not a negative one",
 		    r->start);
 	} else if (is(r->reason, "bad_flags") && is(r->caller, "mlockall")) {
 		say(t, "the flags must have MCL_CURRENT, MCL_FUTURE or both, and may have MCL_ONFAULT beside them");
 	} else if (is(r->reason, "bad_flags")) {
-		say(t, "the only flag is MLOCK_ONFAULT");
+		say(t, "the only flag is MLOCK_ONFAULT: give that, or 0");
 	} else if (is(r->reason, "too_many_vmas")) {
 		first_line("/proc/sys/vm/max_map_count", line, sizeof(line));
 		say(t, "the process has %d mappings and vm.max_map_count is %s, and a mapping had to be split at %#lx: raise vm.max_map_count, or lock whole mappings",
 		    r->map_count, line, r->at);
 	} else if (is(r->reason, "no_memory_for_vma")) {
-		say(t, "the kernel had no memory to split the mapping at %#lx, in the machine or in the memory cgroup",
+		say(t, "the kernel had no memory to split the mapping at %#lx, in the machine or in the memory cgroup: free some, or raise memory.max",
 		    r->at);
 	} else if (is(r->reason, "populate_failed")) {
 		say_populate(t, r);
 	} else if (is(r->reason, "killed")) {
-		say(t, "the process was killed while it waited");
+		say(t, "the process was killed while it waited: nothing is left to do");
 	} else {
-		say(t, "%s", r->reason);
+		say(t, "%s: " UNKNOWN, r->reason);
 	}
 }
 
 static void report_refusal(const struct refusal *r)
 {
 	struct text why = { .len = 0 }, call = { .len = 0 };
+	char owner[COMM_SIZE];
 
 	say_call(&call, r);
 	say_why(&why, r);
 	if (!json) {
-		fprintf(out, "%s (pid %d): %s = %s: %s\n", r->comm, r->tgid, call.buf,
-			error_name(r->error), why.buf);
+		put_name(r->comm);
+		fprintf(out, " (pid %d)", r->tgid);
+		if (r->owner != r->tgid) {
+			fputs(", in the memory of ", out);
+			read_comm(r->owner, owner, sizeof(owner));
+			put_name(owner);
+			fprintf(out, " (pid %d)", r->owner);
+		}
+		fprintf(out, ": %s = %s: %s\n", call.buf, error_name(r->error), why.buf);
 		fflush(out);
 		return;
 	}
 	fprintf(out, "{\"event\":\"refused\",\"time\":%.6f,", r->time);
 	json_string("comm", r->comm);
-	fprintf(out, ",\"pid\":%d,\"tid\":%d,", r->tgid, r->tid);
+	fprintf(out, ",\"pid\":%d,\"tid\":%d,\"owner\":%d,", r->tgid, r->tid, r->owner);
 	json_string("caller", r->caller);
 	fputc(',', out);
 	json_string("reason", r->reason);
 	fputc(',', out);
 	json_string("errno", error_name(r->error));
-	fprintf(out, ",\"start\":%lu,\"len\":%lu,\"locked\":%lu,\"limit\":%lu,\"at\":%lu,",
-		r->start, r->len, pages_to_bytes(r->locked), r->limit, r->at);
+	fprintf(out, ",\"start\":%lu,\"len\":%lu,\"locked\":%lu,\"total\":%lu,\"limit\":%lu,\"at\":%lu,",
+		r->start, r->len, pages_to_bytes(r->locked), pages_to_bytes(r->total), r->limit,
+		r->at);
 	json_string("cause", r->cause);
 	fprintf(out, ",\"map_count\":%d,", r->map_count);
 	json_string("state", r->state);
@@ -448,8 +541,13 @@ static void report_refusal(const struct refusal *r)
 }
 
 /*
- * Lines of trace_pipe: "COMM-TID [CPU] FLAGS TIME: EVENT: KEY=VALUE ..."
+ * Lines of trace_pipe: "COMM-TID [CPU] TIME: EVENT: KEY=VALUE ..."
+ *
+ * A process chooses its COMM, up to 15 characters of any kind: it may look like the
+ * start of what follows, or end the line. So the head is looked for from where COMM
+ * ends at the latest, and only fields are read that come before a COMM.
  */
+#define COMM_WIDTH	16
 
 /* The value of @key, up to the next blank. */
 static bool field(const char *text, const char *key, char *val, size_t size)
@@ -475,30 +573,30 @@ static unsigned long number(const char *text, const char *key)
 	return field(text, key, val, sizeof(val)) ? strtoul(val, NULL, 0) : 0;
 }
 
-/* The time before @event, and the thread, which is behind the last '-' of "COMM-TID". */
-static void parse_head(char *line, char *event, double *time, int *tid)
-{
-	char *p = event, *bracket;
+struct head {
+	int tid;
+	double time;
+	char event[32];
+	char *fields;
+};
 
-	while (p > line && p[-1] != ' ')
-		p--;
-	*time = strtod(p, NULL);
-	*tid = 0;
-	*event = '\0';
-	bracket = strrchr(line, '[');
-	if (!bracket)
-		return;
-	for (p = bracket; p > line && p[-1] == ' '; p--)
-		;
-	while (p > line && isdigit((unsigned char)p[-1]))
-		p--;
-	if (p > line && p[-1] == '-')
-		*tid = atoi(p);
+static bool parse_head(char *line, struct head *h)
+{
+	size_t i = strnlen(line, COMM_WIDTH) + 1;
+	int n = 0;
+
+	while (i-- && !n) {
+		if (line[i] == '-' && isdigit((unsigned char)line[i + 1]))
+			sscanf(line + i, "-%d [%*d] %lf: %31[a-z_]: %n", &h->tid, &h->time,
+			       h->event, &n);
+		h->fields = line + i + n;
+	}
+	return n;
 }
 
 /*
- * The threads that are watched, all of which is told by sched_process_fork. The
- * kernel could do this (set_event_pid), but with probes in the scheduler.
+ * The threads that are watched; task_newtask tells of new ones. The kernel could do
+ * this (set_event_pid), but with probes in the scheduler.
  */
 #define MAX_PIDS	(4 << 20)
 static unsigned char watched[MAX_PIDS / 8];
@@ -518,68 +616,62 @@ static bool is_watched(int tid)
 
 static unsigned long nr_refused;
 
+static void parse_refused(const struct head *h)
+{
+	struct refusal r = { .time = h->time, .tid = h->tid };
+	char *fields = h->fields, *comm = strstr(fields, " comm="), total[32];
+
+	if (comm)
+		*comm = '\0';
+	snprintf(r.comm, sizeof(r.comm), "%s", comm ? comm + 6 : "?");
+	r.tgid = number(fields, "tgid");
+	/* A kernel may not know the owner; an older one has neither this nor the total. */
+	r.owner = number(fields, "owner") ?: (unsigned long)r.tgid;
+	if (!is_watched(r.tid) && !is_watched(r.owner))
+		return;
+	field(fields, "caller", r.caller, sizeof(r.caller));
+	field(fields, "reason", r.reason, sizeof(r.reason));
+	field(fields, "cause", r.cause, sizeof(r.cause));
+	field(fields, "state", r.state, sizeof(r.state));
+	r.error = (int)number(fields, "error");
+	r.start = number(fields, "start");
+	r.len = number(fields, "len");
+	r.locked = number(fields, "locked");
+	if (field(fields, "total", total, sizeof(total)))
+		r.total = strtoul(total, NULL, 0);
+	else
+		r.total = add(r.locked, r.len / page_size + !!(r.len % page_size));
+	r.limit = number(fields, "limit");
+	r.at = number(fields, "at");
+	r.map_count = number(fields, "map_count");
+	nr_refused++;
+	report_refusal(&r);
+}
+
 static void parse_line(char *line)
 {
-	static const char refused[] = ": mlock_refused: ", all[] = ": mlockall: ";
-	static const char forked[] = ": sched_process_fork: ";
-	char *event, *text, flags[64];
-	struct refusal r = { .tid = 0 };
-	unsigned long lost;
-	double time;
-	int tid;
+	struct head h = { .tid = 0 };
+	char flags[64];
 
-	event = strstr(line, refused);
-	if (event) {
-		text = event + sizeof(refused) - 1;
-		parse_head(line, event, &r.time, &r.tid);
-		if (!is_watched(r.tid))
-			return;
-		r.tgid = number(text, "tgid");
-		field(text, "caller", r.caller, sizeof(r.caller));
-		field(text, "reason", r.reason, sizeof(r.reason));
-		field(text, "cause", r.cause, sizeof(r.cause));
-		field(text, "state", r.state, sizeof(r.state));
-		r.error = (int)number(text, "error");
-		r.start = number(text, "start");
-		r.len = number(text, "len");
-		r.locked = number(text, "locked");
-		r.limit = number(text, "limit");
-		r.at = number(text, "at");
-		r.map_count = number(text, "map_count");
-		/* The last field, as it may have blanks. */
-		text = strstr(text, " comm=");
-		snprintf(r.comm, sizeof(r.comm), "%s", text ? text + 6 : "?");
-		nr_refused++;
-		report_refusal(&r);
-		return;
+	if (!parse_head(line, &h)) {
+		if (!strncmp(line, "CPU:", 4) && strstr(line, " EVENTS]"))
+			fprintf(stderr, "mlock-why: %s: too many at once\n", line);
+	} else if (is(h.event, "mlock_refused")) {
+		parse_refused(&h);
+	} else if (is(h.event, "mlockall")) {
+		if (field(h.fields, "flags", flags, sizeof(flags)) && strstr(flags, "MCL_FUTURE"))
+			remember_future(number(h.fields, "tgid"), h.time);
+	} else if (is(h.event, "task_newtask") && is_watched(h.tid)) {
+		watch_task(number(h.fields, "pid"));
 	}
-	event = strstr(line, all);
-	if (event) {
-		text = event + sizeof(all) - 1;
-		parse_head(line, event, &time, &tid);
-		if (field(text, "flags", flags, sizeof(flags)) && strstr(flags, "MCL_FUTURE"))
-			remember_future(number(text, "tgid"), time);
-		return;
-	}
-	event = strstr(line, forked);
-	if (event) {
-		text = event + sizeof(forked) - 1;
-		parse_head(line, event, &time, &tid);
-		if (is_watched(tid))
-			watch_task(number(text, "child_pid"));
-		return;
-	}
-	event = strstr(line, "[LOST ");
-	if (event && sscanf(event, "[LOST %lu EVENTS]", &lost) == 1)
-		fprintf(stderr, "mlock-why: %lu events were lost: too many at once\n", lost);
 }
 
 /* Reads what there is; false at the end. */
-static bool read_events(int fd)
+static bool read_events(void)
 {
 	static char buf[64 << 10];
 	static size_t len;
-	ssize_t got = read(fd, buf + len, sizeof(buf) - 1 - len);
+	ssize_t got = read(trace_pipe, buf + len, sizeof(buf) - 1 - len);
 	char *line = buf, *end;
 
 	if (got < 0)
@@ -601,14 +693,14 @@ static bool read_events(int fd)
 	return true;
 }
 
-static void drain_events(int fd)
+static void drain_events(void)
 {
-	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	struct pollfd pfd = { .fd = trace_pipe, .events = POLLIN };
 
-	while (poll(&pfd, 1, 0) > 0 && pfd.revents & POLLIN && read_events(fd))
+	while (poll(&pfd, 1, 0) > 0 && pfd.revents & POLLIN && read_events())
 		;
 	/* poll() may wait for a page of events to be full: ask once more. */
-	read_events(fd);
+	read_events();
 }
 
 /*
@@ -642,27 +734,31 @@ static void remove_instance(void)
 {
 	if (!*instance)
 		return;
+	/* While it is open, the instance is busy. */
+	if (trace_pipe >= 0)
+		close(trace_pipe);
+	trace_pipe = -1;
 	write_file(instance, "events/enable", "0");
 	if (rmdir(instance) && errno != ENOENT)
 		fprintf(stderr, "mlock-why: %s stays behind: %s\n", instance, strerror(errno));
 	*instance = '\0';
 }
 
-/* Returns trace_pipe of an instance of our own, with no event on yet. */
 static const struct {
 	const char *name;
 	const char *value;
 } trace_options[] = {
-	{ "context-info", "1" }, { "record-tgid", "0" }, { "raw", "0" },
-	{ "hex", "0" }, { "bin", "0" }, { "fields", "0" },
+	{ "context-info", "1" }, { "latency-format", "0" }, { "irq-info", "0" },
+	{ "record-tgid", "0" }, { "raw", "0" }, { "hex", "0" }, { "bin", "0" },
+	{ "fields", "0" },
 };
 
-static int open_trace(void)
+/* Opens trace_pipe of an instance of our own, with no event on yet. */
+static void open_trace(void)
 {
 	const char *dir = NULL;
 	char path[128];
 	unsigned int i;
-	int fd;
 
 	for (i = 0; i < ARRAY_SIZE(tracefs_dirs) && !dir; i++) {
 		snprintf(path, sizeof(path), "%s/events", tracefs_dirs[i]);
@@ -701,16 +797,15 @@ static int open_trace(void)
 	}
 
 	snprintf(path, sizeof(path), "%s/trace_pipe", instance);
-	fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0)
+	trace_pipe = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (trace_pipe < 0)
 		die("%s: %s", path, strerror(errno));
-	return fd;
 }
 
 static void start_trace(void)
 {
 	if (!watch_all)
-		must_write("events/sched/sched_process_fork/enable", "1");
+		must_write("events/task/task_newtask/enable", "1");
 	must_write("events/mlock/mlock_refused/enable", "1");
 	must_write("events/mlock/mlockall/enable", "1");
 }
@@ -739,12 +834,18 @@ static void catch_signals(void)
 	sigaction(SIGPIPE, &sa, NULL);
 }
 
-static void wait_for_events(int fd)
+static void wait_for_events(void)
 {
-	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	struct pollfd pfd = { .fd = trace_pipe, .events = POLLIN };
 
 	poll(&pfd, 1, POLL_MS);
-	read_events(fd);
+	read_events();
+}
+
+static void end_trace(void)
+{
+	drain_events();
+	remove_instance();
 }
 
 /*
@@ -754,7 +855,6 @@ static void wait_for_events(int fd)
 static int watch(pid_t pid)
 {
 	char path[64];
-	int fd;
 
 	if (pid) {
 		snprintf(path, sizeof(path), "/proc/%d/task", pid);
@@ -763,7 +863,7 @@ static int watch(pid_t pid)
 	}
 	catch_signals();
 	watch_all = !pid;
-	fd = open_trace();
+	open_trace();
 	/* Before the threads are listed, so that none is missed. */
 	start_trace();
 	if (pid) {
@@ -782,10 +882,8 @@ static int watch(pid_t pid)
 		fprintf(stderr, "mlock-why: watching%s; end with ^C\n",
 			pid ? " the process" : "");
 	while (!stopped && (!pid || !access(path, F_OK)))
-		wait_for_events(fd);
-	drain_events(fd);
-	close(fd);
-	remove_instance();
+		wait_for_events();
+	end_trace();
 	return 0;
 }
 
@@ -793,8 +891,35 @@ static int watch(pid_t pid)
  * mlock-why -- COMMAND
  */
 
-/* @user is a number, or a name in /etc/passwd. */
-static void find_user(const char *user, uid_t *uid, gid_t *gid)
+struct user {
+	uid_t uid;
+	gid_t gid;
+	gid_t groups[1024];
+	size_t nr_groups;
+};
+
+/* The groups that /etc/group has this user in; the group of shm_hugetlb may be one. */
+static void find_groups(struct user *u, const char *name)
+{
+	FILE *f = fopen("/etc/group", "re");
+	struct group *gr;
+	char **member;
+
+	while (f && (gr = fgetgrent(f))) {
+		for (member = gr->gr_mem; *member; member++) {
+			if (is(*member, name) && u->nr_groups < ARRAY_SIZE(u->groups))
+				u->groups[u->nr_groups++] = gr->gr_gid;
+		}
+	}
+	if (f)
+		fclose(f);
+}
+
+/*
+ * @name is a number, or a name in /etc/passwd. That is read here, since the functions
+ * of the C library which also ask LDAP and others want a program that is not static.
+ */
+static void find_user(struct user *u, const char *name)
 {
 	FILE *f = fopen("/etc/passwd", "re");
 	struct passwd *pw = NULL;
@@ -802,38 +927,38 @@ static void find_user(const char *user, uid_t *uid, gid_t *gid)
 	bool number;
 
 	/* Of a name that is empty, or no number that a user can have, nothing is made. */
-	number = *user && user[strspn(user, "0123456789")] == '\0';
+	number = *name && name[strspn(name, "0123456789")] == '\0';
 	errno = 0;
-	id = number ? strtoul(user, NULL, 10) : 0;
+	id = number ? strtoul(name, NULL, 10) : 0;
 	if (number && (errno || id >= (uid_t)-1))
-		die("'%s' is no number of a user", user);
-	*uid = id;
-	*gid = id;
+		die("'%s' is no number of a user", name);
+	u->uid = id;
+	u->gid = id;
 	while (f && (pw = fgetpwent(f))) {
-		if (number ? pw->pw_uid == *uid : is(pw->pw_name, user))
+		if (number ? pw->pw_uid == id : is(pw->pw_name, name))
 			break;
 	}
 	if (pw) {
-		*uid = pw->pw_uid;
-		*gid = pw->pw_gid;
+		u->uid = pw->pw_uid;
+		u->gid = pw->pw_gid;
+		find_groups(u, pw->pw_name);
 	} else if (!number) {
-		die("there is no user '%s' in /etc/passwd: give a number", user);
+		die("there is no user '%s' in /etc/passwd: give a number", name);
 	}
 	if (f)
 		fclose(f);
 }
 
-static __attribute__((noreturn)) void run_command(char **argv, int go, const char *user,
-						  uid_t uid, gid_t gid)
+static __attribute__((noreturn)) void run_command(char **argv, int go, const struct user *u)
 {
 	char byte;
 
 	/* Not before it is watched; not at all if that failed. */
 	if (read(go, &byte, 1) != 1)
 		_exit(EXIT_OURS);
-	if (user && (setgroups(0, NULL) || setresgid(gid, gid, gid) ||
-		     setresuid(uid, uid, uid))) {
-		fprintf(stderr, "mlock-why: cannot become user '%s': %s\n", user,
+	if (u && (setgroups(u->nr_groups, u->groups) || setresgid(u->gid, u->gid, u->gid) ||
+		  setresuid(u->uid, u->uid, u->uid))) {
+		fprintf(stderr, "mlock-why: cannot become user %u: %s\n", u->uid,
 			strerror(errno));
 		_exit(EXIT_OURS);
 	}
@@ -842,25 +967,51 @@ static __attribute__((noreturn)) void run_command(char **argv, int go, const cha
 	_exit(errno == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN);
 }
 
-static int watch_command(char **argv, const char *user)
+/* Until the command has ended, and all that it has left running. */
+static int wait_for_command(void)
 {
-	int go[2], fd, status = 0;
-	uid_t uid = 0;
-	gid_t gid = 0;
+	int status = 0, ended, waits = 0;
+	bool has_ended = false;
 	pid_t pid;
 
-	if (user)
-		find_user(user, &uid, &gid);
-	fd = open_trace();
+	while (!stopped && (pid = waitpid(-1, &ended, WNOHANG)) >= 0) {
+		if (pid == command) {
+			status = ended;
+			has_ended = true;
+			catch_signals();
+		} else if (!pid) {
+			/* Not of what ends at the same time. */
+			if (has_ended && waits++ == 1 && !json)
+				fprintf(stderr, "mlock-why: the command has ended, and what it started runs on; end with ^C\n");
+			wait_for_events();
+		}
+	}
+	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static int watch_command(char **argv, const char *name)
+{
+	static struct user user;
+	sighandler_t sigchld;
+	int go[2], status;
+
+	if (name)
+		find_user(&user, name);
+	/* Whoever started us may ignore it, and then there is no status to wait for. */
+	sigchld = signal(SIGCHLD, SIG_DFL);
+	/* A daemon, of which the parent has ended, becomes a child of ours. */
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	if (pipe2(go, O_CLOEXEC))
 		die("pipe: %s", strerror(errno));
 	fflush(NULL);
-	pid = fork();
-	if (pid < 0)
+	/* Before there is an instance of tracefs, which it would keep busy. */
+	command = fork();
+	if (command < 0)
 		die("fork: %s", strerror(errno));
-	if (!pid) {
+	if (!command) {
 		close(go[1]);
-		run_command(argv, go[0], user, uid, gid);
+		signal(SIGCHLD, sigchld);
+		run_command(argv, go[0], name ? &user : NULL);
 	}
 	close(go[0]);
 
@@ -868,23 +1019,20 @@ static int watch_command(char **argv, const char *user)
 	signal(SIGINT, SIG_IGN);
 	signal(SIGQUIT, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN);
-	command = pid;
 	signal(SIGTERM, pass_on);
 	signal(SIGHUP, pass_on);
-	watch_task(pid);
+	open_trace();
+	watch_task(command);
 	start_trace();
 	if (write(go[1], "", 1) != 1)
 		die("cannot start the command: %s", strerror(errno));
 	close(go[1]);
 
-	while (waitpid(pid, &status, WNOHANG) == 0)
-		wait_for_events(fd);
-	drain_events(fd);
-	close(fd);
-	remove_instance();
+	status = wait_for_command();
+	end_trace();
 	if (!json && !nr_refused)
 		fprintf(out, "mlock-why: nothing was refused\n");
-	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+	return status;
 }
 
 /*
@@ -896,6 +1044,7 @@ struct mapping {
 	unsigned long end;
 	unsigned long size;
 	unsigned long rss;
+	unsigned long pss;
 	unsigned long locked;
 	bool lo;
 	bool lf;
@@ -904,7 +1053,7 @@ struct mapping {
 
 struct process {
 	pid_t pid;
-	char comm[64];
+	char comm[COMM_SIZE];
 	unsigned long limit;
 	unsigned long vmlck;
 	unsigned long vmpin;
@@ -912,10 +1061,20 @@ struct process {
 	unsigned long size;
 	unsigned long rss;
 	unsigned long locked;
-	unsigned long secret;
 	struct mapping *maps;
 	size_t nr_maps;
+	/* The share of secret memory that is not locked, and in no other sum */
+	unsigned long secret;
+	/* Its mappings may not be read: nothing is known of the last six. */
+	bool hidden;
 };
+
+#define SECRETMEM	"/secretmem"
+
+static bool is_secretmem(const char *name)
+{
+	return !strncmp(name, SECRETMEM, strlen(SECRETMEM));
+}
 
 static int by_size(const void *a, const void *b)
 {
@@ -963,8 +1122,11 @@ static int add_mapping(struct process *p, const struct mapping *m)
 {
 	struct mapping *maps;
 
-	if (!m->lo)
+	if (!m->lo) {
+		if (is_secretmem(m->name))
+			p->secret += m->pss;
 		return 0;
+	}
 	maps = realloc(p->maps, (p->nr_maps + 1) * sizeof(*maps));
 	if (!maps)
 		return -ENOMEM;
@@ -973,8 +1135,6 @@ static int add_mapping(struct process *p, const struct mapping *m)
 	p->size += m->size;
 	p->rss += m->rss;
 	p->locked += m->locked;
-	if (!strncmp(m->name, "/secretmem", 10))
-		p->secret += m->rss;
 	return 0;
 }
 
@@ -1009,7 +1169,8 @@ static int read_maps(struct process *p)
 			m.lo = strstr(line, " lo");
 			m.lf = strstr(line, " lf");
 		} else if (!size_field(line, "Size:", &m.size) &&
-			   !size_field(line, "Rss:", &m.rss)) {
+			   !size_field(line, "Rss:", &m.rss) &&
+			   !size_field(line, "Pss:", &m.pss)) {
 			size_field(line, "Locked:", &m.locked);
 		}
 	}
@@ -1030,10 +1191,7 @@ static bool read_process(struct process *p, pid_t pid)
 
 	memset(p, 0, sizeof(*p));
 	p->pid = pid;
-	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
-	if (access(path, F_OK))
-		return false;
-	first_line(path, p->comm, sizeof(p->comm));
+	read_comm(pid, p->comm, sizeof(p->comm));
 	snprintf(path, sizeof(path), "/proc/%d/status", pid);
 	p->vmlck = file_number(path, "VmLck:", ULONG_MAX);
 	if (p->vmlck == ULONG_MAX)
@@ -1046,15 +1204,6 @@ static bool read_process(struct process *p, pid_t pid)
 static const char *limit_text(unsigned long limit)
 {
 	return limit == ULONG_MAX ? "unlimited" : size_text(limit);
-}
-
-/* A limit may be larger than what JSON readers take for exact. */
-static void json_limit(unsigned long limit)
-{
-	if (limit == ULONG_MAX)
-		fputs("\"limit\":null", out);
-	else
-		fprintf(out, "\"limit\":%lu", limit);
 }
 
 static const char *may_not(int err)
@@ -1075,16 +1224,30 @@ static int report(pid_t pid)
 	if (!read_process(&p, pid))
 		die("there is no process %d with memory of its own", pid);
 	err = read_maps(&p);
-	if (err)
-		die("/proc/%d/smaps: %s%s", pid, strerror(-err), may_not(err));
-
 	if (json) {
 		fprintf(out, "{\"event\":\"report\",\"pid\":%d,", pid);
 		json_string("comm", p.comm);
 		fputc(',', out);
-		json_limit(p.limit);
-		fprintf(out, ",\"charged\":%lu,\"pinned\":%lu,\"size\":%lu,\"resident\":%lu,\"locked\":%lu,\"mappings\":[",
-			p.vmlck, p.vmpin, p.size, p.rss, p.locked);
+		json_number("limit", p.limit, p.limit != ULONG_MAX);
+		fprintf(out, ",\"charged\":%lu,\"pinned\":%lu,", p.vmlck, p.vmpin);
+		json_number("size", p.size, !err);
+		fputc(',', out);
+		json_number("resident", p.rss, !err);
+		fputc(',', out);
+		json_number("locked", p.locked, !err);
+		fprintf(out, ",\"mappings\":%s", err ? "null}\n" : "[");
+	} else {
+		put_name(p.comm);
+		fprintf(out, " (pid %d): RLIMIT_MEMLOCK %s, charged (VmLck) %s", pid,
+			limit_text(p.limit), size_text(p.vmlck));
+		if (p.vmpin)
+			fprintf(out, ", pinned (VmPin) %s", size_text(p.vmpin));
+		fprintf(out, "\n");
+	}
+	if (err)
+		die("/proc/%d/smaps: %s%s", pid, strerror(-err), may_not(err));
+
+	if (json) {
 		for (i = 0; i < p.nr_maps; i++) {
 			struct mapping *m = &p.maps[i];
 
@@ -1099,11 +1262,6 @@ static int report(pid_t pid)
 		return 0;
 	}
 
-	fprintf(out, "%s (pid %d): RLIMIT_MEMLOCK %s, charged (VmLck) %s", p.comm, pid,
-		limit_text(p.limit), size_text(p.vmlck));
-	if (p.vmpin)
-		fprintf(out, ", pinned (VmPin) %s", size_text(p.vmpin));
-	fprintf(out, "\n");
 	if (!p.nr_maps) {
 		fprintf(out, "No mapping is locked.\n");
 		return 0;
@@ -1113,9 +1271,11 @@ static int report(pid_t pid)
 	for (i = 0; i < p.nr_maps; i++) {
 		struct mapping *m = &p.maps[i];
 
-		fprintf(out, "%10lu %10lu %10lu  %-7s  %lx-%lx %s\n", m->size >> 10,
+		fprintf(out, "%10lu %10lu %10lu  %-7s  %lx-%lx ", m->size >> 10,
 			m->rss >> 10, m->locked >> 10, m->lf ? "onfault" : "locked",
-			m->start, m->end, *m->name ? m->name : "(anonymous)");
+			m->start, m->end);
+		put_name(*m->name ? m->name : "(anonymous)");
+		fputc('\n', out);
 	}
 	fprintf(out, "%10lu %10lu %10lu  in %zu mapping%s\n", p.size >> 10, p.rss >> 10,
 		p.locked >> 10, p.nr_maps, p.nr_maps == 1 ? "" : "s");
@@ -1166,6 +1326,39 @@ static unsigned int count_ramfs(void)
 	return n;
 }
 
+/*
+ * Whether a process has secret memory mapped, which it is not charged for. Negative
+ * if it cannot be looked at.
+ */
+static int has_secretmem(pid_t pid)
+{
+	char path[64], line[4096];
+	int found = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return -errno;
+	while (!found && fgets(line, sizeof(line), f))
+		found = !!strstr(line, " " SECRETMEM);
+	fclose(f);
+	return found;
+}
+
+/* In kB, or '?'. */
+static const char *kb_text(unsigned long bytes, bool is_known)
+{
+	static char bufs[2][32];
+	static unsigned int next;
+	char *buf = bufs[next++ % 2];
+
+	if (!is_known)
+		return "?";
+	snprintf(buf, sizeof(bufs[0]), "%lu", bytes >> 10);
+	return buf;
+}
+
 static int report_system(void)
 {
 	unsigned long mlocked = file_number("/proc/meminfo", "Mlocked:", 0);
@@ -1177,18 +1370,28 @@ static int report_system(void)
 	DIR *dir = opendir("/proc");
 	struct dirent *d;
 	pid_t pid;
+	int err;
 
 	if (!dir)
 		die("/proc: %s", strerror(errno));
 	while ((d = readdir(dir))) {
 		struct process *more;
 
-		if (!parse_pid(d->d_name, &pid) || !read_process(&p, pid) || !p.vmlck)
+		if (!parse_pid(d->d_name, &pid) || !read_process(&p, pid))
 			continue;
-		if (read_maps(&p))
-			hidden++;
+		err = has_secretmem(pid);
+		if (p.vmlck || err > 0)
+			err = read_maps(&p);
 		free(p.maps);
 		p.maps = NULL;
+		/* It may have ended meanwhile. */
+		if (err == -ENOENT || err == -ESRCH)
+			continue;
+		p.hidden = err < 0;
+		hidden += p.hidden;
+		secret += p.secret;
+		if (!p.vmlck)
+			continue;
 		more = realloc(all, (nr + 1) * sizeof(*all));
 		if (!more)
 			die("%s", strerror(ENOMEM));
@@ -1196,7 +1399,6 @@ static int report_system(void)
 		all[nr++] = p;
 		charged += p.vmlck;
 		locked += p.locked;
-		secret += p.secret;
 	}
 	closedir(dir);
 	if (nr)
@@ -1207,12 +1409,18 @@ static int report_system(void)
 			fprintf(out, "{\"event\":\"process\",\"pid\":%d,", all[i].pid);
 			json_string("comm", all[i].comm);
 			fputc(',', out);
-			json_limit(all[i].limit);
-			fprintf(out, ",\"charged\":%lu,\"pinned\":%lu,\"resident\":%lu,\"locked\":%lu}\n",
-				all[i].vmlck, all[i].vmpin, all[i].rss, all[i].locked);
+			json_number("limit", all[i].limit, all[i].limit != ULONG_MAX);
+			fprintf(out, ",\"charged\":%lu,\"pinned\":%lu,", all[i].vmlck,
+				all[i].vmpin);
+			json_number("resident", all[i].rss, !all[i].hidden);
+			fputc(',', out);
+			json_number("locked", all[i].locked, !all[i].hidden);
+			fputs("}\n", out);
 		}
-		fprintf(out, "{\"event\":\"system\",\"processes\":%zu,\"unreadable\":%u,\"charged\":%lu,\"locked\":%lu,\"mlocked\":%lu,\"unevictable\":%lu,\"shm_lock\":%lu,\"secretmem\":%lu,\"ramfs_mounts\":%u}\n",
-			nr, hidden, charged, locked, mlocked, unevictable, shm, secret, ramfs);
+		fprintf(out, "{\"event\":\"system\",\"processes\":%zu,\"unreadable\":%u,\"charged\":%lu,\"locked\":%lu,\"mlocked\":%lu,\"unevictable\":%lu,\"shm_lock\":%lu,",
+			nr, hidden, charged, locked, mlocked, unevictable, shm);
+		json_number("secretmem", secret, secret || !hidden);
+		fprintf(out, ",\"ramfs_mounts\":%u}\n", ramfs);
 		free(all);
 		return 0;
 	}
@@ -1220,26 +1428,31 @@ static int report_system(void)
 	if (nr)
 		fprintf(out, "%10s %10s %10s  %10s  %s\n", "charged kB", "resident", "locked",
 			"limit", "process");
-	for (i = 0; i < nr; i++)
-		fprintf(out, "%10lu %10lu %10lu  %10s  %s (pid %d)\n", all[i].vmlck >> 10,
-			all[i].rss >> 10, all[i].locked >> 10, limit_text(all[i].limit),
-			all[i].comm, all[i].pid);
+	for (i = 0; i < nr; i++) {
+		fprintf(out, "%10lu %10s %10s  %10s  ", all[i].vmlck >> 10,
+			kb_text(all[i].rss, !all[i].hidden),
+			kb_text(all[i].locked, !all[i].hidden), limit_text(all[i].limit));
+		put_name(all[i].comm);
+		fprintf(out, " (pid %d)\n", all[i].pid);
+	}
 	if (nr)
 		fputc('\n', out);
 	fprintf(out, "%10lu kB charged to %zu process%s (VmLck)\n", charged >> 10, nr,
 		nr == 1 ? "" : "es");
 	fprintf(out, "%10lu kB of that is resident and locked, what is shared counted once\n",
 		locked >> 10);
-	if (hidden)
-		fprintf(out, "%10s    without %u process%s that may not be looked at (CAP_SYS_PTRACE)\n",
-			"", hidden, hidden == 1 ? "" : "es");
 	fprintf(out, "\n%10lu kB Mlocked in /proc/meminfo\n", mlocked >> 10);
-	fprintf(out, "%10lu kB Unevictable in /proc/meminfo, of which\n", unevictable >> 10);
+	fprintf(out, "%10lu kB Unevictable in /proc/meminfo, of which, beside Mlocked,\n",
+		unevictable >> 10);
 	fprintf(out, "%10lu kB     System V shared memory with SHM_LOCK\n", shm >> 10);
-	fprintf(out, "%10lu kB     secret memory that is mapped (memfd_secret)\n", secret >> 10);
+	fprintf(out, "%10s kB     secret memory that is mapped, and not locked (memfd_secret)\n",
+		kb_text(secret, secret || !hidden));
 	known = add(add(mlocked, shm), secret);
 	fprintf(out, "%10lu kB     the rest: ramfs (%u mounted), and what drivers keep\n",
 		(unevictable > known ? unevictable - known : 0) >> 10, ramfs);
+	if (hidden)
+		fprintf(out, "\nWithout what %u process%s mapped that may not be looked at (CAP_SYS_PTRACE).\n",
+			hidden, hidden == 1 ? " has" : "es have");
 	fprintf(out, "\nThe counters may lag: what has just been locked or unlocked waits in a batch of its CPU.\n");
 	free(all);
 	return 0;
@@ -1260,7 +1473,8 @@ int main(int argc, char **argv)
 		{ NULL, 0, NULL, 0 },
 	};
 	const char *file = NULL, *user = NULL;
-	int opt, mode = 0, modes = 0;
+	static char buf[16 << 10];
+	int opt, status, mode = 0, modes = 0;
 	pid_t pid = 0;
 
 	while ((opt = getopt_long(argc, argv, "+p:ajo:u:h", options, NULL)) != -1) {
@@ -1314,16 +1528,24 @@ int main(int argc, char **argv)
 		if (!out)
 			die("%s: %s", file, strerror(errno));
 	}
+	/* A line at once: the command may write there, too. */
+	setvbuf(out, buf, _IOLBF, sizeof(buf));
 
 	switch (mode) {
 	case 'p':
 	case 'a':
-		return watch(pid);
+		status = watch(pid);
+		break;
 	case OPT_REPORT:
-		return report(pid);
+		status = report(pid);
+		break;
 	case OPT_SYSTEM:
-		return report_system();
+		status = report_system();
+		break;
 	default:
-		return watch_command(argv + optind, user);
+		status = watch_command(argv + optind, user);
 	}
+	if (fflush(out) || ferror(out))
+		die("cannot write %s", file ?: mode ? "to the standard output" : "to the standard error");
+	return status;
 }

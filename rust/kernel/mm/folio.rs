@@ -633,13 +633,13 @@ impl LruvecGuard<'_> {
         } = self.last;
         let lruvec = self.lruvec;
         let zone = zone_of(old);
-        let (set, cleared) = (new & !old, old & !new);
+        let changed = old ^ new;
         self.last.pages = 0;
 
         // SAFETY: Some pages are not counted yet, so by the type invariants, the lruvec is locked;
         // lists and zone are those of its folios.
         unsafe {
-            if (set | cleared) & (LRU | UNEVICTABLE) != 0 {
+            if changed & (LRU | UNEVICTABLE) != 0 {
                 if old & LRU != 0 {
                     bindings::update_lru_size(lruvec, lru_of(old), zone, pages.wrapping_neg());
                 }
@@ -647,18 +647,23 @@ impl LruvecGuard<'_> {
                     bindings::update_lru_size(lruvec, lru_of(new), zone, pages);
                 }
             }
-            if set & MLOCKED != 0 {
-                bindings::lruvec_mod_nr_mlock(lruvec, zone, pages);
-                count_events(Event::Mlocked, pages);
-            } else if cleared & MLOCKED != 0 {
-                bindings::lruvec_mod_nr_mlock(lruvec, zone, pages.wrapping_neg());
-                count_events(Event::Munlocked, pages);
+            if changed & MLOCKED != 0 {
+                let (event, more) = if new & MLOCKED != 0 {
+                    (Event::Mlocked, pages)
+                } else {
+                    (Event::Munlocked, pages.wrapping_neg())
+                };
+                bindings::lruvec_mod_nr_mlock(lruvec, zone, more);
+                count_events(event, pages);
             }
         }
-        if set & UNEVICTABLE != 0 {
-            count_events(Event::Culled, pages);
-        } else if cleared & UNEVICTABLE != 0 {
-            count_events(Event::Rescued, pages);
+        if changed & UNEVICTABLE != 0 {
+            let event = if new & UNEVICTABLE != 0 {
+                Event::Culled
+            } else {
+                Event::Rescued
+            };
+            count_events(event, pages);
         }
     }
 

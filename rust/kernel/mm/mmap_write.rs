@@ -237,8 +237,7 @@ struct Position {
     last: usize,
     prev: *mut bindings::vm_area_struct,
     vma: *mut bindings::vm_area_struct,
-    // The part of `vma` in the range; before the first vma is found, `start` is the start of the
-    // range
+    // The part of `vma` in the range; before the first vma is found, the start of the range, and 0
     start: usize,
     end: usize,
 }
@@ -261,12 +260,15 @@ pub struct VmaIter<'g> {
 }
 
 impl VmaIter<'_> {
-    /// Returns the vma that contains the start of the range, or `None` if there is none.
+    /// Returns the vma that contains the start of the range, or `None` if there is none, or if a
+    /// vma was found before.
     ///
-    /// Call this before any other vma is found. Without this call, the first vma is not merged with
-    /// the one before it.
+    /// Without this call, the first vma is not merged with the one before it.
     #[inline]
     pub fn first(&mut self) -> Option<VmaMut<'_>> {
+        if self.at.end != 0 {
+            return None;
+        }
         // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` iterates
         // over.
         let found = unsafe { bindings::vma_iter_load(&mut self.at.vmi) };

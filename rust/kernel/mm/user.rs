@@ -127,7 +127,7 @@ fn mm_populate(current: &CurrentTask, start: usize, len: usize, ignore_errors: c
     // the vmas of the range under the lock.
     match unsafe { bindings::__mm_populate(start, len, ignore_errors) } {
         0 => Ok(()),
-        // What C returns is an errno.
+        // C returns an errno.
         error => Err(Error::from_errno(error)),
     }
 }

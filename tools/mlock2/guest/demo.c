@@ -312,6 +312,6 @@ int main(int argc, char **argv)
 		printf("\nWRONG: the kernel did not do what it must; see the marked lines.\n");
 		return 1;
 	}
-	printf("\nEvery figure and every result above is as it must be.\n");
+	printf("\nAll figures and results above are the expected ones.\n");
 	return 0;
 }

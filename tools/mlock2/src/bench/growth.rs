@@ -118,13 +118,13 @@ fn curves<'a>(pair: &Pair, points: &'a [Point]) -> Curves<'a> {
         Some(Panel {
             title: &first.operation,
             across: format!("{}s", first.unit),
-            up: format!("for each {}", first.unit),
+            up: format!("per {}", first.unit),
             lines: [line(|p| p.c), line(|p| p.rust)],
         })
     };
     Curves {
         title: format!(
-            "{} by size, C against Rust (both axes logarithmic; a level curve is a cost that grows with the size)",
+            "{} by size, in C and in Rust (both axes are logarithmic; where the curve is flat, the whole cost grows with the size)",
             pair.title_ticks()
         ),
         series: Side::BOTH.map(Side::name),

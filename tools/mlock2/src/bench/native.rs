@@ -79,8 +79,8 @@ pub fn run(pair: &Pair, options: &Options) -> Result<bool> {
             let over = quartiles(&ratios);
             let (name, unit, n) = (&row.name, &row.unit, runs.len());
             let kernel = side.name();
-            // Next to nothing, or less: that says nothing as a ratio.
-            let ratio = if quartiles(c)[0] > 0.0 {
+            // Next to nothing, or less, on one side or the other has no ratio.
+            let ratio = if quartiles(c)[0] > 0.0 && low > 0.0 {
                 format!("{:.3}\t{:.3}\t{:.3}", over[1], over[0], over[2])
             } else {
                 "-\t-\t-".to_string()

@@ -170,7 +170,7 @@ pub fn run(pair: &Pair, options: &Options) -> Result<bool> {
 
 fn bars(pair: &Pair, groups: Vec<Group>, scale: f64) -> Bars<'static> {
     Bars {
-        title: "The experiment of 2015, C against Rust".to_string(),
+        title: "The experiment of 2015, in C and in Rust".to_string(),
         notes: format!(
             "At {scale} of the size. Milliseconds of 10^6 {}; stream is in MB/s, where longer is better. Each pair has its own scale.",
             pair.ticks()

@@ -43,7 +43,7 @@ struct Row {
 }
 
 impl Row {
-    /// Rust over C, where that says something.
+    /// Rust over C, where both cost something.
     fn ratio(&self) -> String {
         over(self.rust, Some(self.c))
     }
@@ -56,7 +56,8 @@ impl Row {
 
 fn over(value: f64, base: Option<f64>) -> String {
     match base {
-        Some(base) if base > 0.0 => format!("{:.3}", value / base),
+        // What is a gain on one side or the other has no ratio.
+        Some(base) if base > 0.0 && value > 0.0 => format!("{:.3}", value / base),
         _ => "-".to_string(),
     }
 }
@@ -73,13 +74,13 @@ pub fn run(pair: &Pair, options: &Options) -> Result<bool> {
 
 fn bars(pair: &Pair, rows: &[Row]) -> Bars<'static> {
     let group = |row: &Row| Group {
-        name: format!("{} (each {})", row.name, row.unit),
+        name: format!("{} (per {})", row.name, row.unit),
         values: [row.c, row.rust],
         right: row.ratio(),
     };
     Bars {
-        title: format!("{} of the mlock family, C against Rust", pair.title_ticks()),
-        notes: "Shorter is better. Each pair of bars has a scale of its own; an overhead below zero is a gain."
+        title: format!("The mlock family in C and in Rust: {}", pair.ticks()),
+        notes: "Shorter is better. Each pair of bars has its own scale. An overhead below zero is a gain, and has no ratio."
             .to_string(),
         series: Side::BOTH.map(Side::name),
         right: "Rust / C",
@@ -257,6 +258,19 @@ fn allowed(value: f64, base: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ratios() {
+        assert_eq!(over(5.0, Some(10.0)), "0.500");
+        for (value, base) in [
+            (-5.0, Some(10.0)),
+            (-5.0, Some(-10.0)),
+            (5.0, Some(0.0)),
+            (5.0, None),
+        ] {
+            assert_eq!(over(value, base), "-");
+        }
+    }
 
     #[test]
     fn tolerances() {

@@ -16,7 +16,7 @@ pub fn charge(vma: VmaMut<'_>) -> Result {
 
     let vma = vma.lockable().ok_or(EINVAL)?;
     #[cfg(not(mistake))]
-    let mut vma = vma.modify_flags(start, end, VmaFlags::LOCKED)?;
+    let mut vma = vma.modify_flags(VmaFlags::LOCKED)?;
 
     // error: E0599 no method named `add_locked_vm` found for struct `LockableVma
     vma.add_locked_vm(1);

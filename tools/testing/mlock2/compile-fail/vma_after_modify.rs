@@ -11,11 +11,11 @@ use kernel::{
 };
 
 pub fn lock(vma: VmaMut<'_>) -> Result<usize> {
-    let (start, end) = (vma.start(), vma.end());
+    let end = vma.end();
     let modified = vma
         .lockable()
         .ok_or(EINVAL)?
-        .modify_flags(start, end, VmaFlags::LOCKED)?;
+        .modify_flags(VmaFlags::LOCKED)?;
     let _ = modified.set_lock_flags();
 
     #[cfg(mistake)]

@@ -11,14 +11,12 @@ use kernel::{
 };
 
 pub fn unlock(vma: VmaMut<'_>) -> Result {
-    let (start, end) = (vma.start(), vma.end());
-
     #[cfg(mistake)]
     let vma: &kernel::mm::virt::VmaRef = &vma;
     #[cfg(not(mistake))]
     let vma = vma.lockable().ok_or(EINVAL)?;
     #[cfg(not(mistake))]
-    let vma = vma.modify_flags(start, end, VmaFlags::NONE)?;
+    let vma = vma.modify_flags(VmaFlags::NONE)?;
 
     // error: E0599 no method named `set_lock_flags` found for reference `&VmaRef`
     let _ = vma.set_lock_flags();

@@ -12,10 +12,8 @@ use kernel::{
 };
 
 pub fn lock(vma: VmaMut<'_>) -> Result<ModifiedVma<'_>> {
-    let (start, end) = (vma.start(), vma.end());
-
     #[cfg(not(mistake))]
     let vma = vma.lockable().ok_or(EINVAL)?;
     // error: E0599 no method named `modify_flags` found for struct `VmaMut
-    vma.modify_flags(start, end, VmaFlags::LOCKED)
+    vma.modify_flags(VmaFlags::LOCKED)
 }

@@ -14,7 +14,7 @@ pub fn count_vmas(mm: &MmWithUser) -> Result<usize> {
     let mut guard = mm.mmap_write_lock_killable()?;
 
     // error: E0599 no method named `vmas_mut` found for struct `MmapReadGuard
-    let mut vmas = guard.vmas_mut(0);
+    let mut vmas = guard.vmas_mut(0, usize::MAX);
     let mut count = 0;
     while vmas.next().is_some() {
         count += 1;

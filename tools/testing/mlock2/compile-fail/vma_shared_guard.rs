@@ -11,7 +11,7 @@ pub fn first_end(guard: &mut MmapWriteGuard<'_>) -> Result<usize> {
     let first = guard.vmas_in(0, usize::MAX).next().ok_or(ENOMEM)?;
     let end = first.end();
     // error: E0502 cannot borrow `*guard` as mutable because it is also borrowed as immutable
-    let mut vmas = guard.vmas_mut(0);
+    let mut vmas = guard.vmas_mut(0, usize::MAX);
     let _ = vmas.next();
 
     #[cfg(mistake)]

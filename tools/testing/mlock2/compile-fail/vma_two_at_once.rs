@@ -8,7 +8,7 @@ use kernel::{
 };
 
 pub fn gap(guard: &mut MmapWriteGuard<'_>) -> Result<bool> {
-    let mut vmas = guard.vmas_mut(0);
+    let mut vmas = guard.vmas_mut(0, usize::MAX);
     let first = vmas.next().ok_or(ENOMEM)?;
     let end = first.end();
     // error: E0499 cannot borrow `vmas` as mutable more than once at a time

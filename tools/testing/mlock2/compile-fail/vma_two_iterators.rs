@@ -5,10 +5,10 @@
 use kernel::mm::mmap_write::MmapWriteGuard;
 
 pub fn walk(guard: &mut MmapWriteGuard<'_>) {
-    let mut one = guard.vmas_mut(0);
+    let mut one = guard.vmas_mut(0, usize::MAX);
     let _ = one.next();
     // error: E0499 cannot borrow `*guard` as mutable more than once at a time
-    let mut two = guard.vmas_mut(0);
+    let mut two = guard.vmas_mut(0, usize::MAX);
     let _ = two.next();
 
     #[cfg(mistake)]

@@ -27,6 +27,8 @@
 #include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/shm.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -36,7 +38,10 @@
 
 #define TRACEFS "/sys/kernel/tracing"
 #define FEW_MAPPINGS 64
+#define CGROUPS "/sys/fs/cgroup"
 #define NOBODY 65534
+/* What a stack needs below it */
+#define STACK_ROOM 1024
 #define RAISE ": raise it (ulimit -l, LimitMEMLOCK=), or give CAP_IPC_LOCK"
 
 /* What a C library may not have yet. */
@@ -62,10 +67,45 @@ static int limited(unsigned long bytes)
 	       setresgid(NOBODY, NOBODY, NOBODY) || setresuid(NOBODY, NOBODY, NOBODY);
 }
 
+/*
+ * Names that look like a part of an event, or do something to a terminal; and what
+ * is to be read of them. The line of an event ends where a name does.
+ */
+static const struct {
+	const char *name, *text, *json;
+} names[] = {
+	{ "a: mlockall: b", "a: mlockall: b", "a: mlockall: b" },
+	{ "-1 [0] 1: a: ", "-1 [0] 1: a: ", "-1 [0] 1: a: " },
+	{ "-1[0]1:mlockall", "-1[0]1:mlockall", "-1[0]1:mlockall" },
+	{ "x owner=1 tgid=", "x owner=1 tgid=", "x owner=1 tgid=" },
+	{ "a comm=b", "a comm=b", "a comm=b" },
+	{ "a\nb", "a", "a" },
+	{ "\033[31m\"\\", "\\033[31m\"\\", "\\u001b[31m\\\"\\\\" },
+	/* UTF-8, but for the last two: a control character, and half of a letter */
+	{ "\xc3\xbc\xe2\x82\xac\xc2\x9b\xc3", "\xc3\xbc\xe2\x82\xac\\302\\233\\303",
+	  "\xc3\xbc\xe2\x82\xac\\u00c2\\u009b\\u00c3" },
+};
+
+/* A process that is debugged, with a locked stack of one page */
+static pid_t stack_child(char *stack)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		if (prctl(PR_SET_DUMPABLE, 1) || ptrace(PTRACE_TRACEME, 0, NULL, NULL) ||
+		    map_anon(stack, 1, RW, MAP_GROWSDOWN | MAP_LOCKED))
+			_exit(1);
+		raise(SIGSTOP);
+		_exit(1);
+	}
+	return pid;
+}
+
 static int do_what(const char *what)
 {
 	unsigned long limit = P(16);
 	char *p = region(32);
+	pid_t parent = getpid();
 
 	if (!p)
 		return 2;
@@ -104,6 +144,42 @@ static int do_what(const char *what)
 		shmctl(id, IPC_RMID, NULL);
 		return ret;
 	}
+	if (!strcmp(what, "brk")) {
+		char *brk = sbrk(0);
+
+		return limited(limit) || do_mlockall(MCL_FUTURE) ||
+		       (char *)syscall(__NR_brk, brk + P(17)) != brk;
+	}
+	if (!strcmp(what, "stack")) {
+		char *room = hole(STACK_ROOM + 1), *stack = room + P(STACK_ROOM);
+		pid_t pid;
+
+		if (!room || limited(P(1)))
+			return 2;
+		pid = stack_child(stack);
+		if (pid < 0 || waitpid(pid, NULL, 0) != pid)
+			return 2;
+		if (ptrace(PTRACE_POKEDATA, pid, stack - sizeof(long), NULL) != -1)
+			return 1;
+		printf("child %d\n", pid);
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		return 0;
+	}
+	if (!strcmp(what, "not_owner")) {
+		int id = shmget(IPC_PRIVATE, P(2), IPC_CREAT | 0666), ret;
+
+		if (setresuid(NOBODY, NOBODY, 0))
+			return 2;
+		ret = refused(neg_errno(shmctl(id, SHM_LOCK, NULL)), EPERM);
+		return setresuid(0, 0, 0) || shmctl(id, IPC_RMID, NULL) || ret;
+	}
+	if (!strcmp(what, "groups")) {
+		gid_t groups[4];
+
+		return getuid() != 4711 || getgid() != 4712 || getgroups(4, groups) != 2 ||
+		       groups[0] != 4713 || groups[1] != 4715;
+	}
 	if (!strcmp(what, "hole"))
 		return munmap(p + P(4), P(1)) ?: refused(do_mlock(p, P(8)), ENOMEM);
 	if (!strcmp(what, "unmapped"))
@@ -132,6 +208,27 @@ static int do_what(const char *what)
 				break;
 		}
 		return refused(do_mlock(p + P(2), P(2)), ENOMEM);
+	}
+	if (!strcmp(what, "names")) {
+		for (unsigned int i = 0; i < ARRAY_SIZE(names); i++) {
+			prctl(PR_SET_NAME, names[i].name);
+			if (refused(do_munlock((void *)P(1), P(1)), ENOMEM))
+				return 1;
+		}
+		return 0;
+	}
+	if (!strcmp(what, "daemon")) {
+		/* The command ends, and what it started is refused after that. */
+		if (fork())
+			return 42;
+		while (getppid() == parent)
+			usleep(1000);
+		usleep(500000);
+		return refused(do_munlock((void *)P(1), P(1)), ENOMEM);
+	}
+	if (!strcmp(what, "named_children")) {
+		prctl(PR_SET_NAME, "pid=1\n pid=2: a");
+		what = "children";
 	}
 	if (!strcmp(what, "children")) {
 		for (int i = 0; i < 3; i++) {
@@ -178,6 +275,9 @@ static bool find_tool(void)
 static char buffer[64 << 10];
 static char *const output = buffer;
 
+/* What mlock-why finds when it is started. */
+static int (*before_exec)(void);
+
 /* Starts mlock-why; what it writes to stdout and stderr can be read from @fd. */
 static pid_t start(int *fd, char **argv)
 {
@@ -192,7 +292,8 @@ static pid_t start(int *fd, char **argv)
 		dup2(fds[1], STDERR_FILENO);
 		close(fds[0]);
 		close(fds[1]);
-		execv(tool, argv);
+		if (!before_exec || !before_exec())
+			execv(tool, argv);
 		_exit(99);
 	}
 	close(fds[1]);
@@ -309,6 +410,8 @@ TEST_F(mlock_why, limits)
 	EXPECT_NE(NULL, strstr(output, " are mapped, all of which count" RAISE "\n"));
 	SAYS("map_locked", "): mmap(%s, MAP_LOCKED) = EAGAIN: RLIMIT_MEMLOCK is %s and 0 KiB are locked; needs %s"
 	     RAISE "\n", size(P(17)), size(P(16)), size(P(17)));
+	SAYS("brk", "): brk(%s more) = ENOMEM: RLIMIT_MEMLOCK is %s and 0 KiB are locked; needs %s, for all that it maps is locked since it called mlockall(MCL_FUTURE), ",
+	     size(P(17)), size(P(16)), size(P(17)));
 	SAYS("shm", "): shmctl(SHM_LOCK) of %s = ENOMEM: RLIMIT_MEMLOCK is %s and the user has 0 KiB of shared memory locked; needs %s"
 	     RAISE "\n", size(P(2)), size(P(1)), size(P(2)));
 }
@@ -329,7 +432,40 @@ TEST_F(mlock_why, what_mlockall_did)
 
 TEST_F(mlock_why, capability_in_a_namespace)
 {
-	SAYS("namespace", RAISE "; it has that in a user namespace only, where it does not count\n");
+	SAYS("namespace", RAISE " in the initial user namespace; that of its own namespace does not count\n");
+}
+
+TEST_F(mlock_why, not_the_owner)
+{
+	SAYS("not_owner", "): shmctl(SHM_LOCK) of %s = EPERM: only the owner and the creator of the segment may lock it (ipcs -m -c), and CAP_IPC_LOCK in the user namespace of the IPC namespace: ",
+	     size(P(2)));
+}
+
+/* Memory of another process, which the kernel may know by the controller of memory */
+TEST_F(mlock_why, memory_of_another)
+{
+	char want[256], *said;
+	int asked, owner, child = -1;
+
+	if (!file_says("/proc/cgroups", "memory") && access(CGROUPS "/memory.stat", F_OK))
+		SKIP(return, "no memory cgroups");
+	EXPECT_EQ(0, run("--", own_path, "do", "stack", NULL))
+		TH_LOG("%s", output);
+	said = strstr(output, "mlock-why-test (pid ");
+	ASSERT_NE(NULL, said);
+	/* It has ended when that is written. */
+	EXPECT_EQ(2, sscanf(said, "mlock-why-test (pid %d), in the memory of %*s (pid %d): ",
+			    &asked, &owner))
+		TH_LOG("%s", output);
+	snprintf(want, sizeof(want), " (pid %d): growing a locked stack by %s = ENOMEM: RLIMIT_MEMLOCK of pid %d is %s and %s are locked; needs %s"
+		 RAISE "\n", owner, size(P(1)), asked, size(P(1)), size(P(1)), size(P(2)));
+	EXPECT_NE(NULL, strstr(output, want));
+	said = strstr(output, "child ");
+	EXPECT_NE(NULL, said);
+	if (said) {
+		EXPECT_EQ(1, sscanf(said, "child %d", &child));
+	}
+	EXPECT_EQ(child, owner);
 }
 
 TEST_F(mlock_why, what_is_not_mapped)
@@ -337,7 +473,8 @@ TEST_F(mlock_why, what_is_not_mapped)
 	SAYS("hole", ", %s into the range; what comes before that is locked now: the whole range has to be mapped\n",
 	     size(P(4)));
 	SAYS("unmapped", "): mlock(%s) = ENOMEM: nothing is mapped at 0x", size(P(1)));
-	SAYS("flags", "): mlock2(%s) = EINVAL: the only flag is MLOCK_ONFAULT\n", size(P(1)));
+	SAYS("flags", "): mlock2(%s) = EINVAL: the only flag is MLOCK_ONFAULT: give that, or 0\n",
+	     size(P(1)));
 }
 
 TEST_F(mlock_why, too_many_mappings)
@@ -374,6 +511,42 @@ TEST_F(mlock_why, children_of_the_command)
 	EXPECT_EQ(0, run("--", own_path, "do", "children", NULL));
 	EXPECT_EQ(3, lines());
 	EXPECT_NE(NULL, strstr(output, "): munlock("));
+	EXPECT_EQ(0, run("--", own_path, "do", "named_children", NULL));
+	EXPECT_EQ(3, lines());
+}
+
+TEST_F(mlock_why, what_the_command_leaves)
+{
+	EXPECT_EQ(42, WEXITSTATUS(run("--", own_path, "do", "daemon", NULL)));
+	EXPECT_EQ(2, lines());
+	EXPECT_NE(NULL, strstr(output, "the command has ended, and what it started runs on"));
+	EXPECT_NE(NULL, strstr(output, "): munlock("));
+}
+
+TEST_F(mlock_why, names)
+{
+	char want[256], *line = output;
+	unsigned int i;
+
+	EXPECT_EQ(0, run("--", own_path, "do", "names", NULL));
+	EXPECT_EQ(ARRAY_SIZE(names), lines());
+	for (i = 0; i < ARRAY_SIZE(names) && line; i++) {
+		snprintf(want, sizeof(want), "%s (pid ", names[i].text);
+		EXPECT_EQ(line, strstr(line, want))
+			TH_LOG("want '%s', got '%s'", want, line);
+		line = strchr(line, '\n');
+		line += !!line;
+	}
+
+	line = output;
+	EXPECT_EQ(0, run("--json", "--", own_path, "do", "names", NULL));
+	EXPECT_EQ(ARRAY_SIZE(names), lines());
+	for (i = 0; i < ARRAY_SIZE(names) && line; i++) {
+		snprintf(want, sizeof(want), "\"comm\":\"%s\",\"pid\":", names[i].json);
+		line = strstr(line, want);
+		EXPECT_NE(NULL, line)
+			TH_LOG("want '%s', got '%s'", want, output);
+	}
 }
 
 static int left_behind(void)
@@ -389,8 +562,51 @@ static int left_behind(void)
 	return dir ? n : -1;
 }
 
+static int ignore_children(void)
+{
+	return signal(SIGCHLD, SIG_IGN) == SIG_ERR;
+}
+
+static int few_files(unsigned int nr)
+{
+	struct rlimit lim = { nr, nr };
+
+	return syscall(__NR_close_range, 3, ~0U, 0) || setrlimit(RLIMIT_NOFILE, &lim);
+}
+
+static int four_files(void)
+{
+	return few_files(4);
+}
+
+static int five_files(void)
+{
+	return few_files(5);
+}
+
+/* It can open what it needs for an instance, and trace_pipe, but no more. */
+TEST_F(mlock_why, nothing_stays_behind)
+{
+	before_exec = four_files;
+	EXPECT_EQ(125, WEXITSTATUS(run("-a", NULL)));
+	EXPECT_NE(NULL, strstr(output, "/enable: Too many open files\n"));
+	EXPECT_EQ(1, lines());
+	EXPECT_EQ(0, left_behind());
+	/* One more for the pipe to the command, which does not run. */
+	before_exec = five_files;
+	EXPECT_EQ(125, WEXITSTATUS(run("--", own_path, "do", "exit", NULL)));
+	EXPECT_NE(NULL, strstr(output, "/enable: Too many open files\n"));
+	EXPECT_EQ(1, lines());
+	EXPECT_EQ(0, left_behind());
+}
+
 TEST_F(mlock_why, exit_status)
 {
+	before_exec = ignore_children;
+	EXPECT_EQ(42, WEXITSTATUS(run("--", own_path, "do", "exit", NULL)));
+	before_exec = NULL;
+	EXPECT_EQ(125, WEXITSTATUS(run("-o", "/dev/full", "--", own_path, "do", "flags", NULL)));
+	EXPECT_STREQ("mlock-why: cannot write /dev/full\n", output);
 	EXPECT_EQ(42, WEXITSTATUS(run("--", own_path, "do", "exit", NULL)));
 	EXPECT_EQ(128 + SIGTERM, WEXITSTATUS(run("--", own_path, "do", "die", NULL)));
 	EXPECT_EQ(127, WEXITSTATUS(run("--", "/no-such-program", NULL)));
@@ -415,6 +631,29 @@ TEST_F(mlock_why, user)
 					       "nothing", NULL)));
 }
 
+static bool put_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	bool ok = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
+TEST_F(mlock_why, groups_of_the_user)
+{
+	ASSERT_EQ(0, unshare(CLONE_NEWNS));
+	ASSERT_EQ(0, mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
+	ASSERT_EQ(true, !mkdir("/etc", 0755) || errno == EEXIST);
+	ASSERT_EQ(0, mount("tmpfs", "/etc", "tmpfs", 0, NULL));
+	ASSERT_EQ(true, put_file("/etc/passwd", "root:x:0:0::/:\nsomebody:x:4711:4712::/:\n"));
+	ASSERT_EQ(true, put_file("/etc/group", "a:x:4713:root,somebody\n"
+					       "b:x:4714:root\nc:x:4715:somebody\n"));
+	EXPECT_EQ(0, run("-u", "somebody", "--", own_path, "do", "groups", NULL));
+	EXPECT_EQ(0, run("-u", "4711", "--", own_path, "do", "groups", NULL));
+}
+
 TEST_F(mlock_why, json)
 {
 	char want[512];
@@ -427,8 +666,8 @@ TEST_F(mlock_why, json)
 		 "\"caller\":\"mlock2\",\"reason\":\"over_limit\",\"errno\":\"ENOMEM\",\"start\":");
 	EXPECT_NE(NULL, strstr(output, want));
 	snprintf(want, sizeof(want),
-		 ",\"len\":%lu,\"locked\":0,\"limit\":%lu,\"at\":0,\"cause\":\"none\",\"map_count\":",
-		 P(17), P(16));
+		 ",\"len\":%lu,\"locked\":0,\"total\":%lu,\"limit\":%lu,\"at\":0,\"cause\":\"none\",\"map_count\":",
+		 P(17), P(17), P(16));
 	EXPECT_NE(NULL, strstr(output, want));
 	EXPECT_NE(NULL, strstr(output, "\"}\n"));
 }
@@ -516,6 +755,123 @@ TEST_F(mlock_why_anywhere, report)
 	EXPECT_EQ(1, lines());
 }
 
+/* A number of the last line of --json --system, or -1 for null. */
+static long of_system(const char *key)
+{
+	char want[64], *p = strstr(output, "{\"event\":\"system\"");
+	long val = -1;
+
+	snprintf(want, sizeof(want), "\"%s\":", key);
+	p = p ? strstr(p, want) : NULL;
+	if (p)
+		sscanf(p + strlen(want), "%ld", &val);
+	return val;
+}
+
+TEST_F(mlock_why_anywhere, names)
+{
+	int fd = memfd_create("a\033b", 0);
+	char pid[32], *p;
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ftruncate(fd, P(1)));
+	p = mmap(NULL, P(1), RW, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, p);
+	ASSERT_EQ(0, do_mlock(p, P(1)));
+	prctl(PR_SET_NAME, "a\nb\033");
+	snprintf(pid, sizeof(pid), "%d", getpid());
+	EXPECT_EQ(0, run("--report", pid, NULL));
+	EXPECT_EQ(output, strstr(output, "a\\012b\\033 (pid "));
+	EXPECT_NE(NULL, strstr(output, " /memfd:a\\033b (deleted)\n"));
+	EXPECT_EQ(0, run("--json", "--report", pid, NULL));
+	EXPECT_NE(NULL, strstr(output, "\"comm\":\"a\\u000ab\\u001b\","));
+	EXPECT_NE(NULL, strstr(output, "\"name\":\"/memfd:a\\u001bb (deleted)\"}"));
+	EXPECT_EQ(0, run("--system", NULL));
+	EXPECT_NE(NULL, strstr(output, " a\\012b\\033 (pid "));
+}
+
+TEST_F(mlock_why_anywhere, secretmem)
+{
+#ifdef __NR_memfd_secret
+	int fd = syscall(__NR_memfd_secret, O_CLOEXEC);
+	const long pages = 512;
+	long secret, unevictable, before = charged();
+	pid_t pid;
+	char *p;
+
+	if (fd < 0)
+		SKIP(return, "no memfd_secret()");
+	/* It counts against the limit, whatever capability there is. */
+	set_limit(RLIM_INFINITY);
+	ASSERT_EQ(0, ftruncate(fd, P(pages)));
+	p = mmap(NULL, P(pages), RW, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, p);
+	EXPECT_EQ(0, run("--json", "--system", NULL));
+	secret = of_system("secretmem");
+	unevictable = of_system("unevictable");
+	/* Two processes have it mapped, and it counts once. */
+	touch(p, pages);
+	pid = fork();
+	if (!pid) {
+		touch(p, pages);
+		raise(SIGSTOP);
+		_exit(0);
+	}
+	ASSERT_EQ(pid, waitpid(pid, NULL, WUNTRACED));
+	EXPECT_EQ(0, run("--json", "--system", NULL));
+	/* Some of it may still be in batches of the CPUs. */
+	EXPECT_LT(unevictable + (long)P(pages / 2), of_system("unevictable"));
+	/* Older kernels lock it, but not what a child has of it. */
+	EXPECT_EQ((secret < 0 ? 0 : secret) + (long)P(charged() == before ? pages : pages / 2),
+		  of_system("secretmem"));
+	EXPECT_EQ(0, kill(pid, SIGKILL));
+	EXPECT_EQ(pid, waitpid(pid, NULL, 0));
+#else
+	SKIP(return, "no memfd_secret()");
+#endif
+}
+
+/* What may not be looked at is not 0. */
+TEST_F(mlock_why_anywhere, hidden_processes)
+{
+	char pid_text[32], want[128], *p = region(2);
+	int fds[2];
+	pid_t pid;
+
+	ASSERT_NE(NULL, p);
+	ASSERT_EQ(0, pipe(fds));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		close(fds[1]);
+		_exit(do_mlock(p, P(2)) || read(fds[0], p, 1));
+	}
+	snprintf(pid_text, sizeof(pid_text), "%d", pid);
+	snprintf(want, sizeof(want), "/proc/%d/status", pid);
+	while (find_pages(want, "VmLck:") != 2)
+		usleep(1000);
+
+	ASSERT_EQ(0, limited(P(1)));
+	EXPECT_EQ(0, run("--system", NULL));
+	snprintf(want, sizeof(want), "\n%10lu          ?          ?  ", P(2) >> 10);
+	EXPECT_NE(NULL, strstr(output, want));
+	EXPECT_NE(NULL, strstr(output, " mapped that may not be looked at (CAP_SYS_PTRACE).\n"));
+	EXPECT_EQ(0, run("--json", "--system", NULL));
+	snprintf(want, sizeof(want), ",\"charged\":%lu,\"pinned\":0,\"resident\":null,\"locked\":null}\n",
+		 P(2));
+	EXPECT_NE(NULL, strstr(output, want));
+	EXPECT_LT(0, of_system("unreadable"));
+
+	EXPECT_EQ(125, WEXITSTATUS(run("--report", pid_text, NULL)));
+	snprintf(want, sizeof(want), ", charged (VmLck) %s\n", size(P(2)));
+	EXPECT_NE(NULL, strstr(output, want));
+	EXPECT_EQ(125, WEXITSTATUS(run("--json", "--report", pid_text, NULL)));
+	EXPECT_NE(NULL, strstr(output, ",\"size\":null,\"resident\":null,\"locked\":null,"
+				       "\"mappings\":null}\n"));
+	close(fds[1]);
+	waitpid(pid, NULL, 0);
+}
+
 TEST_F(mlock_why_anywhere, system)
 {
 	char want[256], *p = region(8);
@@ -557,6 +913,8 @@ TEST_F(mlock_why_anywhere, clear_messages)
 	EXPECT_NE(NULL, strstr(output, "'0x1' is no process number"));
 	EXPECT_EQ(125, WEXITSTATUS(run("--report", "2147483647", NULL)));
 	EXPECT_NE(NULL, strstr(output, "there is no process 2147483647"));
+	EXPECT_EQ(125, WEXITSTATUS(run("-o", "/dev/full", "--system", NULL)));
+	EXPECT_NE(NULL, strstr(output, "mlock-why: cannot write /dev/full"));
 	EXPECT_EQ(0, run("--help", NULL));
 	EXPECT_EQ(output, strstr(output, "Usage: mlock-why"));
 

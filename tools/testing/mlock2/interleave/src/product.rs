@@ -100,11 +100,11 @@ fn mlock_fixup(vma: &'static Vma, locked: bool) {
     } else {
         VmaFlags::NONE
     };
-    let mut vmas = guard.vmas_mut(0);
+    let mut vmas = guard.vmas_mut(vma.start(), vma.end());
     let modified = vmas
         .next()
         .and_then(|vma| vma.lockable())
-        .and_then(|found| found.modify_flags(vma.start(), vma.end(), lock).ok());
+        .and_then(|found| found.modify_flags(lock).ok());
     let Some(modified) = modified else {
         fail("the vma cannot be locked");
     };
