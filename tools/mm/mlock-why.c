@@ -391,6 +391,11 @@ static void say_limit(struct text *t, const struct refusal *r)
 	unsigned long locked = pages_to_bytes(r->locked);
 	unsigned long total = pages_to_bytes(r->total);
 
+	if (is(r->reason, "over_user_limit") && total <= r->limit) {
+		say(t, "the user has %s of shared memory locked and needs %s, which RLIMIT_MEMLOCK (%s) allows, but not the one that the user namespace was made with, which binds all in there: make it, or start the container, with a higher limit",
+		    size_text(locked), size_text(total), size_text(r->limit));
+		return;
+	}
 	say(t, "RLIMIT_MEMLOCK");
 	/* A driver pins within the owner's limit. A stack grows within that of who writes to it. */
 	if (r->owner != r->tgid)

@@ -448,6 +448,29 @@ TEST_F(mlock_trace, over_user_limit)
 	NO_EVENTS();
 }
 
+/* The limit of who made a namespace binds all in there, whatever their own is. */
+TEST_F(mlock_trace, over_user_limit_of_a_namespace)
+{
+	struct rlimit limit = { P(3), RLIM_INFINITY };
+	int id;
+
+	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &limit));
+	if (unshare(CLONE_NEWUSER))
+		SKIP(return, "no user namespaces");
+	/*
+	 * The user namespace does not own the instance; the parent removes it.
+	 */
+	self->on = false;
+	limit.rlim_cur = P(8);
+	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &limit));
+	id = shmget(IPC_PRIVATE, P(4), IPC_CREAT | 0600);
+	ASSERT_LE(0, id);
+	EXPECT_EQ(-ENOMEM, neg_errno(shmctl(id, SHM_LOCK, NULL)));
+	REFUSED("shm_lock", "over_user_limit", .error = -ENOMEM, .len = P(4),
+		.total = 4, .limit = P(8), .state = "ns_cap");
+	EXPECT_EQ(0, shmctl(id, IPC_RMID, NULL));
+}
+
 TEST_F(mlock_trace, not_the_owner)
 {
 	int id = shmget(IPC_PRIVATE, P(2), IPC_CREAT | 0666);

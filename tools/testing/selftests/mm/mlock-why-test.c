@@ -144,6 +144,19 @@ static int do_what(const char *what)
 		shmctl(id, IPC_RMID, NULL);
 		return ret;
 	}
+	if (!strcmp(what, "shm-of-a-namespace")) {
+		struct rlimit rl = { P(1), RLIM_INFINITY };
+		int id, ret;
+
+		if (setrlimit(RLIMIT_MEMLOCK, &rl) || unshare(CLONE_NEWUSER))
+			return 2;
+		rl.rlim_cur = P(8);
+		id = shmget(IPC_PRIVATE, P(2), IPC_CREAT | 0600);
+		ret = setrlimit(RLIMIT_MEMLOCK, &rl) ?:
+		      refused(neg_errno(shmctl(id, SHM_LOCK, NULL)), ENOMEM);
+		shmctl(id, IPC_RMID, NULL);
+		return ret;
+	}
 	if (!strcmp(what, "brk")) {
 		char *brk = sbrk(0);
 
@@ -432,6 +445,8 @@ TEST_F(mlock_why, what_mlockall_did)
 
 TEST_F(mlock_why, capability_in_a_namespace)
 {
+	SAYS("shm-of-a-namespace", "): shmctl(SHM_LOCK) of %s = ENOMEM: the user has 0 KiB of shared memory locked and needs %s, which RLIMIT_MEMLOCK (%s) allows, but not the one that the user namespace was made with",
+	     size(P(2)), size(P(2)), size(P(8)));
 	SAYS("namespace", RAISE " in the initial user namespace; that of its own namespace does not count\n");
 }
 

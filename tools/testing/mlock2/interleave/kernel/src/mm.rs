@@ -68,7 +68,8 @@ pub mod mlock_trace {
 pub mod virt {
     //! Vmas, as `rust/kernel/mm/virt.rs` has them.
 
-    use crate::bindings;
+    use super::MmWithUser;
+    use crate::{bindings, model::world::world};
     use core::cell::UnsafeCell;
 
     pub mod flags {
@@ -95,6 +96,13 @@ pub mod virt {
         pub fn flags(&self) -> usize {
             // SAFETY: Valid by the promise of `from_raw()`.
             unsafe { (*self.as_ptr()).__bindgen_anon_2.flags.__vma_flags[0] }
+        }
+
+        pub fn mm(&self) -> &MmWithUser {
+            // SAFETY: As above; the mms are there for ever.
+            unsafe {
+                MmWithUser::from_raw((&raw const world().mms[(*self.as_ptr()).index]).cast_mut())
+            }
         }
 
         pub fn start(&self) -> usize {
