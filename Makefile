@@ -109,6 +109,7 @@ More tests
   interleave      every interleaving of the page code with the rest of mm, in Rust and in C, on the host
   spin            check a model of the batch protocol, for one page, with spin
   mutants         mutation testing (1 to 2 hours; MUTANT="walk-* batch-*" selects)
+  test-exports    check the symbols of the Rust that modules can use
   test-apply      test tools/mlock2/apply on kernel trees in all states
   versions        the Linux versions to which this applies, and the compilers that build it
                   (COMPILERS=...)
@@ -159,6 +160,7 @@ include tools/mlock2/make/stress.mk
 include tools/mlock2/make/coverage.mk
 include tools/mlock2/make/programs.mk
 include tools/mlock2/make/series.mk
+include tools/mlock2/make/exports.mk
 
 .PHONY: clean distclean
 clean:

@@ -7,11 +7,7 @@
 #ifndef _LINUX_MLOCK2_H
 #define _LINUX_MLOCK2_H
 
-#include <linux/folio_batch.h>
-#include <linux/preempt.h>	/* local_lock.h wants it without SMP */
-#include <linux/local_lock.h>
 #include <linux/mman.h>
-#include <linux/percpu.h>
 #include <linux/spinlock_types.h>
 #include <linux/types.h>
 
@@ -121,15 +117,5 @@ static inline bool mlock2_future_ok(const struct mm_struct *mm, bool is_vma_lock
 
 /* C, for Rust */
 extern spinlock_t shmlock_user_lock;
-
-/* Folios with an mlock or munlock pending on this CPU */
-struct mlock_fbatch {
-	local_lock_t lock;
-	/* fbatch.nr counts the pending folios and nr_dead. */
-	struct folio_batch fbatch;
-	/* Folios that were munlocked when they died, and used up a place */
-	unsigned char nr_dead;
-};
-DECLARE_PER_CPU(struct mlock_fbatch, mlock_fbatch);
 
 #endif /* _LINUX_MLOCK2_H */

@@ -105,32 +105,30 @@
 //! two are sleeping locks, and interrupts stay on). All functions here may be called in task
 //! context with spinlocks held and interrupts on.
 
-use kernel::{
-    cpu::CpuId,
-    mm::{
-        folio::{
-            lru_cache_disabled,
-            Folio,
-            LruFolio,
-            LruvecGuard,
-            Mlocked,
-            NewFolio, //
-        },
-        folio_batch::{
-            is_batch_in_use,
-            lru_add_drain,
-            BatchSpace,
-            Entry,
-            FolioBatch,
-            LocalBatch,
-            TaskContext, //
-        },
-        mlock_trace::{
-            folio_mlocked,
-            folio_munlocked,
-            is_mlock_traced,
-            is_munlock_traced, //
-        },
+use kernel::cpu::CpuId;
+use mm::{
+    folio::{
+        lru_cache_disabled,
+        Folio,
+        LruFolio,
+        LruvecGuard,
+        Mlocked,
+        NewFolio, //
+    },
+    folio_batch::{
+        is_batch_in_use,
+        lru_add_drain,
+        BatchSpace,
+        Entry,
+        FolioBatch,
+        LocalBatch,
+        TaskContext, //
+    },
+    mlock_trace::{
+        folio_mlocked,
+        folio_munlocked,
+        is_mlock_traced,
+        is_munlock_traced, //
     },
 };
 

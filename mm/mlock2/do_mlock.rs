@@ -20,25 +20,27 @@ use super::{
 };
 use kernel::{
     mm::{
-        mlock_trace::{
-            self,
-            Caller,
-            Cause,
-            Refusal,
-            Request, //
-        },
-        mmap_write::MmapWriteGuard,
-        user::{
-            populate,
-            populate_again,
-            populate_ignoring_errors,
-            unpopulated_cause,
-            untagged_addr, //
-        },
+        mmap_lock::MmapWriteGuard,
         MmWithUser, //
     },
     prelude::*,
     task::CurrentTask, //
+};
+use mm::{
+    mlock_trace::{
+        self,
+        Caller,
+        Cause,
+        Refusal,
+        Request, //
+    },
+    user::{
+        populate,
+        populate_again,
+        populate_ignoring_errors,
+        unpopulated_cause,
+        untagged_addr, //
+    },
 };
 
 // Never fails: a system call comes from a user task, which has an address space.

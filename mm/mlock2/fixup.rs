@@ -23,19 +23,23 @@ use super::{
 };
 use kernel::{
     mm::{
-        mlock_trace::{
-            self,
-            Mode,
-            Refusal, //
-        },
-        mmap_write::{
-            MmapWriteGuard,
-            VmaMut, //
-        },
-        vma_flags::VmaFlags,
+        mmap_lock::MmapWriteGuard,
+        vma_flags::VmaFlags, //
     },
     prelude::*,
     task::cond_resched, //
+};
+use mm::{
+    mlock_trace::{
+        self,
+        Mode,
+        Refusal, //
+    },
+    mmap_write::{
+        is_lockable,
+        MmapWrite,
+        VmaMut, //
+    },
 };
 
 /// Returns the vma flags of a mode.
@@ -304,7 +308,7 @@ pub(crate) fn count_vmas_to_change(mm: &MmapWriteGuard<'_>, request: LockAll) ->
     let lock = lock_flags(mode);
 
     mm.vmas_in(0, usize::MAX)
-        .filter(|vma| vma.is_lockable() && vma.vma_flags() != vma.vma_flags().with_lock(lock))
+        .filter(|vma| is_lockable(vma) && vma.vma_flags() != vma.vma_flags().with_lock(lock))
         .count()
 }
 

@@ -26,13 +26,7 @@ use kernel::{
     },
     do_once_lite,
     mm::{
-        mlock_trace::{
-            self,
-            Caller,
-            Refusal,
-            Request, //
-        },
-        mmap_write::MmapWriteGuard,
+        mmap_lock::MmapWriteGuard,
         Mm, //
     },
     prelude::*,
@@ -46,6 +40,12 @@ use kernel::{
     sync::SpinLock,
     task::Task,
     warn_on, //
+};
+use mm::mlock_trace::{
+    self,
+    Caller,
+    Refusal,
+    Request, //
 };
 
 /// Returns the limit of the current task. The limit may change at any time, so read it once per

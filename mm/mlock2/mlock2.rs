@@ -22,8 +22,8 @@
 //! | `limit` | the arithmetic of limits | |
 //! | `range` | page arithmetic | |
 //!
-//! The modules have no unsafe code: they use the abstractions in `rust/kernel/mm/`. `request`,
-//! `range` and `limit` use no kernel types, so that they can be tested on the host as well.
+//! The modules have no unsafe code: they use the abstractions in the `mm` crate, `rust/mm/`.
+//! `request`, `range` and `limit` know no kernel types, and are tested on the host as well.
 //!
 //! Man pages: mlock(2), mlockall(2), getrlimit(2), shmctl(2).
 
@@ -39,25 +39,13 @@ mod tests;
 mod walk;
 
 use kernel::{
-    bindings,
     cpu::CpuId,
     do_once_lite,
     ffi::{
         c_int,
         c_long, //
     },
-    mm::{
-        folio::{
-            Folio,
-            NewFolio, //
-        },
-        folio_batch::{
-            FolioBatch,
-            TaskContext, //
-        },
-        mlock_trace::Caller,
-        Mm, //
-    },
+    mm::Mm,
     prelude::*,
     rlimit::{
         Ucounts,
@@ -67,13 +55,25 @@ use kernel::{
     task::Task,
     warn_on, //
 };
+use mm::{
+    bindings,
+    folio::{
+        Folio,
+        NewFolio, //
+    },
+    folio_batch::{
+        FolioBatch,
+        TaskContext, //
+    },
+    mlock_trace::Caller, //
+};
 use range::PageCount;
 use request::LockMode;
 
 /// Constants of the ABI and the machine, for the modules without kernel types. The tests on the
 /// host define their own.
 mod abi {
-    use kernel::bindings;
+    use mm::bindings;
 
     pub(crate) const MLOCK_ONFAULT: i32 = bindings::MLOCK_ONFAULT as i32;
     pub(crate) const MCL_CURRENT: i32 = bindings::MCL_CURRENT as i32;
@@ -100,7 +100,7 @@ fn errno(result: Result) -> c_long {
 /// # Safety
 ///
 /// None: unsafe because it is exported.
-#[export]
+#[export(mm::bindings)]
 unsafe extern "C" fn mlock2_mlock(start: usize, len: usize) -> c_long {
     errno(do_mlock::do_mlock(start, len, LockMode::Locked))
 }
@@ -110,7 +110,7 @@ unsafe extern "C" fn mlock2_mlock(start: usize, len: usize) -> c_long {
 /// # Safety
 ///
 /// None: unsafe because it is exported.
-#[export]
+#[export(mm::bindings)]
 unsafe extern "C" fn mlock2_mlock2(start: usize, len: usize, flags: c_int) -> c_long {
     errno(do_mlock::mlock2(start, len, flags))
 }
@@ -120,7 +120,7 @@ unsafe extern "C" fn mlock2_mlock2(start: usize, len: usize, flags: c_int) -> c_
 /// # Safety
 ///
 /// None: unsafe because it is exported.
-#[export]
+#[export(mm::bindings)]
 unsafe extern "C" fn mlock2_munlock(start: usize, len: usize) -> c_long {
     errno(do_mlock::munlock(start, len))
 }
@@ -130,7 +130,7 @@ unsafe extern "C" fn mlock2_munlock(start: usize, len: usize) -> c_long {
 /// # Safety
 ///
 /// None: unsafe because it is exported.
-#[export]
+#[export(mm::bindings)]
 unsafe extern "C" fn mlock2_mlockall(flags: c_int) -> c_long {
     errno(do_mlock::mlockall(flags))
 }
@@ -140,7 +140,7 @@ unsafe extern "C" fn mlock2_mlockall(flags: c_int) -> c_long {
 /// # Safety
 ///
 /// None: unsafe because it is exported.
-#[export]
+#[export(mm::bindings)]
 unsafe extern "C" fn mlock2_munlockall() -> c_long {
     errno(do_mlock::munlockall())
 }
@@ -154,7 +154,7 @@ unsafe extern "C" fn mlock2_munlockall() -> c_long {
 /// # Safety
 ///
 /// None: unsafe because it is exported.
-#[export]
+#[export(mm::bindings)]
 unsafe extern "C" fn can_do_mlock() -> bool {
     memlock::can_do_mlock_for(Caller::DRIVER, 0)
 }
@@ -164,7 +164,7 @@ unsafe extern "C" fn can_do_mlock() -> bool {
 /// # Safety
 ///
 /// None: unsafe because it is exported.
-#[export]
+#[export(mm::bindings)]
 unsafe extern "C" fn mlock2_can_do_mlock(caller: bindings::mlock_caller, bytes: usize) -> bool {
     memlock::can_do_mlock_for(Caller::from_raw(caller), bytes)
 }
@@ -175,7 +175,7 @@ unsafe extern "C" fn mlock2_can_do_mlock(caller: bindings::mlock_caller, bytes: 
 /// # Safety
 ///
 /// `mm` must be valid for the call.
-#[export]
+#[export(mm::bindings)]
 unsafe extern "C" fn mlock_future_ok(
     mm: *const bindings::mm_struct,
     is_vma_locked: bool,
@@ -193,7 +193,7 @@ unsafe extern "C" fn mlock_future_ok(
 /// # Safety
 ///
 /// `mm` must be valid for the call.
-#[export]
+#[export(mm::bindings)]
 unsafe extern "C" fn mlock2_locked_future_ok(
     mm: *const bindings::mm_struct,
     bytes: usize,
@@ -210,7 +210,7 @@ unsafe extern "C" fn mlock2_locked_future_ok(
 /// # Safety
 ///
 /// `mm` and `task` must be valid for the call, and the mmap lock of `mm` must be held for writing.
-#[export]
+#[export(mm::bindings)]
 unsafe extern "C" fn mlock2_account_locked_vm(
     mm: *mut bindings::mm_struct,
     pages: usize,
@@ -246,7 +246,7 @@ fn shm_lock() -> &'static SpinLock<()> {
 /// # Safety
 ///
 /// `ucounts` must be valid for the call.
-#[export]
+#[export(mm::bindings)]
 unsafe extern "C" fn user_shm_lock(size: usize, ucounts: *mut bindings::ucounts) -> c_int {
     // SAFETY: The caller promises that the pointer is valid for the call.
     let ucounts = unsafe { Ucounts::from_raw(ucounts) };
@@ -266,7 +266,7 @@ unsafe extern "C" fn user_shm_lock(size: usize, ucounts: *mut bindings::ucounts)
 /// # Safety
 ///
 /// `ucounts` must be valid for the call.
-#[export]
+#[export(mm::bindings)]
 unsafe extern "C" fn mlock2_shm_hugetlb(size: usize, ucounts: *mut bindings::ucounts) -> c_int {
     // SAFETY: The caller promises that the pointer is valid for the call.
     let ucounts = unsafe { Ucounts::from_raw(ucounts) };
@@ -281,13 +281,13 @@ unsafe extern "C" fn mlock2_shm_hugetlb(size: usize, ucounts: *mut bindings::uco
     }
 }
 
-/// Emits the event that `SHM_LOCK` of `size` bytes is refused: to the owner because the limit is 0,
-/// to anybody else in any case. Any context but NMI.
+/// `SHM_LOCK` of `size` bytes is refused: to the owner since the limit is 0, and to anybody else
+/// for not being that. Any context but NMI.
 ///
 /// # Safety
 ///
 /// None: unsafe because it is exported.
-#[export]
+#[export(mm::bindings)]
 unsafe extern "C" fn mlock2_shm_lock_refused(size: usize, is_owner: bool) {
     memlock::shm_lock_refused(size, is_owner);
 }
@@ -297,7 +297,7 @@ unsafe extern "C" fn mlock2_shm_lock_refused(size: usize, is_owner: bool) {
 /// # Safety
 ///
 /// `user_shm_lock()` must have returned 1 for `ucounts`, once for each call of this.
-#[export]
+#[export(mm::bindings)]
 unsafe extern "C" fn user_shm_unlock(size: usize, ucounts: *mut bindings::ucounts) {
     // SAFETY: `user_shm_lock()` passed a reference to the caller, who now passes it back; so the
     // pointer is not null either.
@@ -317,7 +317,7 @@ unsafe extern "C" fn user_shm_unlock(size: usize, ucounts: *mut bindings::ucount
 ///
 /// Must be called in task context with interrupts on, and with no batch of `batch.rs` and no lruvec
 /// locked. The caller must hold a reference to `folio`, or keep it mapped.
-#[export]
+#[export(mm::bindings)]
 unsafe extern "C" fn mlock_folio(folio: *mut bindings::folio) {
     // SAFETY: The caller promises both.
     unsafe { batch::mlock_folio(Folio::from_raw(folio), &mut TaskContext::new()) };
@@ -330,7 +330,7 @@ unsafe extern "C" fn mlock_folio(folio: *mut bindings::folio) {
 /// Must be called in task context with interrupts on, and with no batch of `batch.rs` and no lruvec
 /// locked. The caller must hold a reference to `folio`, which is on no LRU list; nobody else may
 /// put it on one.
-#[export]
+#[export(mm::bindings)]
 unsafe extern "C" fn mlock_new_folio(folio: *mut bindings::folio) {
     // SAFETY: The caller promises that the pointer is valid for the call.
     let folio = unsafe { Folio::from_raw(folio) };
@@ -345,7 +345,7 @@ unsafe extern "C" fn mlock_new_folio(folio: *mut bindings::folio) {
 ///
 /// Must be called in task context with interrupts on, and with no batch of `batch.rs` and no lruvec
 /// locked. The caller must hold a reference to `folio`.
-#[export]
+#[export(mm::bindings)]
 unsafe extern "C" fn munlock_folio(folio: *mut bindings::folio) {
     // SAFETY: The caller promises both.
     unsafe { batch::munlock_folio(Folio::from_raw(folio), &mut TaskContext::new()) };
@@ -357,7 +357,7 @@ unsafe extern "C" fn munlock_folio(folio: *mut bindings::folio) {
 ///
 /// Must be called in task context with interrupts on, and with no batch of `batch.rs` and no lruvec
 /// locked.
-#[export]
+#[export(mm::bindings)]
 unsafe extern "C" fn mlock_drain_local() {
     // SAFETY: The caller promises it.
     batch::mlock_drain_local(&mut unsafe { TaskContext::new() });
@@ -370,7 +370,7 @@ unsafe extern "C" fn mlock_drain_local() {
 /// Must be called in task context with interrupts on, and with no batch of `batch.rs` and no lruvec
 /// locked. If the CPU is offline, it must stay so, and nobody else may access its batch: only
 /// `page_alloc_cpu_dead()` calls this.
-#[export]
+#[export(mm::bindings)]
 unsafe extern "C" fn mlock_drain_remote(cpu: c_int) {
     let Some(cpu) = CpuId::from_i32(cpu) else {
         return;
@@ -395,7 +395,7 @@ unsafe extern "C" fn mlock_drain_remote(cpu: c_int) {
 /// # Safety
 ///
 /// None: unsafe because it is exported.
-#[export]
+#[export(mm::bindings)]
 unsafe extern "C" fn need_mlock_drain(cpu: c_int) -> bool {
     CpuId::from_i32(cpu).is_some_and(batch::need_mlock_drain)
 }

@@ -12,6 +12,8 @@
 #include <linux/spinlock.h>
 #include <linux/syscalls.h>
 
+#include "fbatch.h"
+
 #define CREATE_TRACE_POINTS
 #define CREATE_RUST_TRACE_POINTS
 #include <trace/events/mlock.h>

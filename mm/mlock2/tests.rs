@@ -23,20 +23,26 @@ mod cases {
     use kernel::{
         cpu::CpuId,
         mm::{
-            kunit::{
-                attach_mm,
-                map_anonymous,
-                unmap,
-                with_lru_cache_disabled, //
-            },
             vma_flags::VmaFlags,
             MmWithUser, //
         },
-        page::PAGE_SIZE,
+        page::{
+            PAGE_MASK,
+            PAGE_SIZE, //
+        },
         uaccess::{
             UserPtr,
             UserSlice, //
         },
+    };
+    use mm::{
+        kunit::{
+            attach_mm,
+            map_anonymous,
+            unmap,
+            with_lru_cache_disabled, //
+        },
+        mmap_write::MmapWrite, //
     };
 
     const PAGES: usize = 8;
@@ -261,6 +267,12 @@ mod cases {
                 let mut vmas = guard.vmas_mut(start, end);
                 let found = vmas.next().map(|vma| (vma.part_start(), vma.part_end()));
                 assert_eq!(found, part);
+
+                // If it is there, the first one contains the start.
+                let mut vmas = guard.vmas_mut(start, end);
+                let first = vmas.first().map(|vma| (vma.part_start(), vma.part_end()));
+                assert_eq!(first, part.filter(|part| part.0 == start & PAGE_MASK));
+                assert!(vmas.first().is_none());
             }
             Ok(())
         })

@@ -10,7 +10,8 @@
 //! lock disables interrupts, so the walk does what is slow before taking it.
 
 use super::batch;
-use kernel::mm::{
+use kernel::mm::vma_flags::VmaFlags;
+use mm::{
     folio::{
         Folio,
         LruvecGuard, //
@@ -34,7 +35,6 @@ use kernel::mm::{
         Table,
         VisitTable, //
     },
-    vma_flags::VmaFlags, //
 };
 
 /// How many folios to move per lruvec lock hold: interrupts are off meanwhile, and other CPUs wait.

@@ -71,7 +71,7 @@ rust_command() {
 	[[ $cmd = *" $2 "* ]] || { printf '%s was not compiled by %s\n' "$1" "$RUSTC"; return 1; }
 	printf '%s %s' "$(sed -E 's/ --emit=[^ ]+//g; s/ --out-dir [^ ]+//; s/ -Zfunction-sections=n//' <<<"$cmd")" "$3"
 }
-RUST_OBJECTS='rust/.kernel.o.cmd mm/mlock2/.mlock2.o.cmd'
+RUST_OBJECTS='rust/.kernel.o.cmd rust/.mm.o.cmd mm/mlock2/.mlock2.o.cmd'
 
 # As with CLIPPY=1
 check_clippy() {
@@ -89,7 +89,7 @@ check_rustdoc() {
 		cmd=$(rust_command "$obj" "$RUSTDOC" "--output $OUT/rustdoc --document-private-items") || { printf '%s\n' "$cmd"; return 1; }
 		# Private items of the kernel crate link to items that its public documentation
 		# lacks.
-		[[ $obj != rust/* ]] || cmd=${cmd% --document-private-items}
+		[[ $obj != rust/.kernel.* ]] || cmd=${cmd% --document-private-items}
 		cmd=$(sed -E 's/ --crate-type [^ ]+//; s/ -C?(embed-bitcode|lto|codegen-units)[^ ]*//g; s/ --remap-path-scope=[^ ]*//' <<<"$cmd")
 		(cd "$O" && eval "$cmd -Zunstable-options -Dwarnings -Arustdoc::private_intra_doc_links") 2>&1 || status=1
 	done
@@ -127,6 +127,7 @@ check_maintainers() {
 		case $f in arch/*|kernel/configs/*|Documentation/*|tools/mm/*) wanted=linux-mm@kvack.org ;;
 		rust/kernel/capability.rs|rust/helpers/capability.c|rust/*rlimit*) wanted=rust-for-linux@vger.kernel.org ;;
 		rust/*) wanted='MEMORY MANAGEMENT - RUST' ;;
+		mm/gup.h) wanted='MEMORY MANAGEMENT - GUP' ;;
 		*) wanted='MEMORY MAPPING' ;;
 		esac
 		# Keep the line of the section as well, so that its reviewers count under its name

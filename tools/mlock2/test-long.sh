@@ -53,6 +53,7 @@ lru_gen-stress|under load, with the multi-gen LRU|stress KIND=lru_gen STRESS_ARG
 fair|selftests, on the best C|selftest FAIR=1
 fair-diff|random operations on the best C, compared with the stock C|diff FAIR=1 OPS=50000 SEED=9
 configs|other configurations compile|test-configs CONFIGS=@|$("$TOP/tools/mlock2/configs.sh" --list | paste -sd' ')
+exports|symbols that modules get|test-exports
 arch|every architecture|test-arch TEST_ARCHS=@|$TEST_ARCHS
 arm64-debug|arm64, with all checks|selftest ARCH=arm64 KIND=debug
 arm64-16k|arm64 with pages of 16 KiB|selftest ARCH=arm64 KIND=16k

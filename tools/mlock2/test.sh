@@ -66,9 +66,9 @@ same_code() {
 		GIT_CEILING_DIRECTORIES=$OUT git -C "$stock" apply --include='mm/*' --include='include/*' "$fix"
 		printf 'stock with %s\n' "$(basename "$fix" .patch)"
 	done
-	for f in mm/mlock mm/mmap mm/mremap mm/util ipc/shm fs/hugetlbfs/inode; do
+	for f in mm/mlock mm/mmap mm/mremap mm/util mm/folio mm/gup mm/huge_memory mm/memory ipc/shm fs/hugetlbfs/inode; do
 		# Not every architecture has huge pages.
-		if [ "${f%/*}" != mm ] && [ ! -e "$O_C/${f%/*}/.${f##*/}.o.cmd" ]; then
+		if { [ "${f%/*}" != mm ] || [ "$f" = mm/huge_memory ]; } && [ ! -e "$O_C/${f%/*}/.${f##*/}.o.cmd" ]; then
 			printf '%s.c is not compiled for this kernel\n' "$f"
 			continue
 		fi

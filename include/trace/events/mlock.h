@@ -226,7 +226,8 @@ TRACE_EVENT(mlock_vma,
 /*
  * mlockall() succeeded, or munlockall() with @flags 0.
  *
- * @vmas: vmas that the call changed
+ * @vmas: vmas that the call was to change: it does not fail for a vma that
+ *	cannot be merged for want of memory
  * @pages: pages charged by the call; negative if uncharged
  */
 TRACE_EVENT(mlockall,

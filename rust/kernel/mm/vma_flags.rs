@@ -19,8 +19,8 @@ const WORDS: usize = bindings::NUM_VMA_FLAG_BITS as usize / usize::BITS as usize
 
 /// A set of vma flags, the kernel's `vma_flags_t`.
 ///
-/// The constants below are the only sets that can be created; any other flag comes from a vma. All
-/// operations are pure and may be called in any context.
+/// The only sets that can be made from nothing are those of the constants below; any other flag
+/// comes from a vma, or from C. All operations are pure and may be called in any context.
 ///
 /// # Examples
 ///
@@ -48,7 +48,7 @@ impl VmaFlags {
     pub const LOCKED_ONFAULT: Self = Self::from_words(Self::LOCKED_MASK);
 
     /// `VMA_IO_BIT`: memory mapped I/O, or a vma whose pages are being locked right now.
-    pub(super) const IO: Self = Self::from_bit(bindings::VMA_IO_BIT);
+    pub const IO: Self = Self::from_bit(bindings::VMA_IO_BIT);
 
     // `VMA_LOCKED_MASK`.
     const LOCKED_MASK: [usize; WORDS] = {
@@ -71,13 +71,13 @@ impl VmaFlags {
 
     /// Wraps the flags of C code.
     #[inline]
-    pub(super) fn from_raw(flags: bindings::vma_flags_t) -> Self {
+    pub fn from_raw(flags: bindings::vma_flags_t) -> Self {
         Self(flags)
     }
 
     /// Returns the flags in the form that C code takes.
     #[inline]
-    pub(super) fn into_raw(self) -> bindings::vma_flags_t {
+    pub fn into_raw(self) -> bindings::vma_flags_t {
         self.0
     }
 
@@ -142,17 +142,5 @@ impl VmaRef {
         VmaFlags::from_raw(unsafe {
             (&raw const (*self.as_ptr()).__bindgen_anon_2.flags).read_volatile()
         })
-    }
-
-    /// Returns whether mlock can lock and unlock the vma; see [`VmaMut::lockable`].
-    ///
-    /// [`VmaMut::lockable`]: super::mmap_write::VmaMut::lockable
-    #[inline]
-    pub fn is_lockable(&self) -> bool {
-        // SAFETY: By the type invariants, the vma is valid, and a lock protects its flags.
-        unsafe {
-            !bindings::vma_is_secretmem(self.as_ptr())
-                && bindings::vma_supports_mlock(self.as_ptr())
-        }
     }
 }

@@ -9,7 +9,7 @@ COVERAGE_OPS ?= 5000
 COVERAGE = $(BUILD)/coverage
 COVERAGE_TOOL = $(TOOL) coverage --tree $(O)-coverage --objdump $(KOBJDUMP)
 # The code under test: neither the tests, nor code that only they use
-COVERAGE_SOURCES = $(filter-out %/tests.rs %/kunit.rs,$(wildcard mm/mlock2/*.rs rust/kernel/mm/*.rs rust/kernel/*.rs))
+COVERAGE_SOURCES = $(filter-out %/tests.rs %/kunit.rs %/bindings.rs,$(wildcard mm/mlock2/*.rs rust/mm/*.rs rust/kernel/mm/*.rs rust/kernel/*.rs))
 # Lines that no test can reach, each with a reason
 UNREACHABLE = tools/testing/mlock2/unreachable
 

@@ -16,7 +16,7 @@ use std::thread;
 use anyhow::{Context, Result, bail, ensure};
 
 /// The objects that have our Rust in them, in a build tree.
-const OBJECTS: [&str; 2] = ["mm/mlock2/mlock2.o", "rust/kernel.o"];
+const OBJECTS: [&str; 3] = ["mm/mlock2/mlock2.o", "rust/mm.o", "rust/kernel.o"];
 /// What a function of the KUnit suites has in its name.
 const KUNIT: [&str; 2] = ["5tests", "kunit"];
 /// What a call of a function that panics has in its name.

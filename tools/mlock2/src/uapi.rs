@@ -249,7 +249,7 @@ fn defined(text: &str) -> BTreeMap<String, u32> {
 /// Where our code, or a test of it, gives one of the flags a value that is not that of the bindings.
 fn numbers_of_ours(linux: &Path) -> Result<Vec<String>> {
     let mut files = vec![linux.join("tools/testing/selftests/mm/mlock-helpers.h")];
-    for dir in ["mm/mlock2", "rust/kernel/mm"] {
+    for dir in ["mm/mlock2", "rust/mm", "rust/kernel/mm"] {
         for entry in fs::read_dir(linux.join(dir))? {
             files.push(entry?.path());
         }

@@ -89,9 +89,9 @@ impl Race {
     const END: &str = "==========";
 
     /// Whether it is among what is known: all the words that belong together are in the report, and
-    /// neither access is in a function of mm/mlock2 or of kernel::mm.
+    /// neither access is in a function of mm/mlock2, of the mm crate or of kernel::mm.
     fn is_known(&self, known: &[String]) -> bool {
-        const OURS: [&str; 3] = ["6mlock2", "mlock2_", "6kernel2mm"];
+        const OURS: [&str; 4] = ["6mlock2", "mlock2_", "_2mm", "6kernel2mm"];
         let title = self.report.lines().next().unwrap_or_default();
         known
             .iter()

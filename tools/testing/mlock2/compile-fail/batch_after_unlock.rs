@@ -2,7 +2,7 @@
 
 //! The batch of this CPU is not touched after its lock is dropped.
 
-use kernel::mm::folio_batch::{
+use mm::folio_batch::{
     FolioBatch,
     LocalBatch,
     TaskContext, //

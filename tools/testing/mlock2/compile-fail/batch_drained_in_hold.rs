@@ -2,7 +2,7 @@
 
 //! A batch is not drained while its owner has an lruvec locked, which draining may have to wait for.
 
-use kernel::mm::folio_batch::LocalBatch;
+use mm::folio_batch::LocalBatch;
 
 pub fn drain(batch: &mut LocalBatch<'_>) {
     batch.with_lruvec(|batch, lruvec| {

@@ -2,7 +2,7 @@
 
 //! A folio of a batch is not used after the batch is drained, which puts its reference.
 
-use kernel::mm::folio_batch::{
+use mm::folio_batch::{
     Entry,
     LocalBatch,
     TaskContext, //
@@ -20,7 +20,7 @@ pub fn last_size(context: &mut TaskContext<'_>) -> usize {
         }
     });
     #[cfg(mistake)]
-    return last.map_or(0, |folio: kernel::mm::folio::Folio<'_>| folio.nr_pages());
+    return last.map_or(0, |folio: mm::folio::Folio<'_>| folio.nr_pages());
     #[cfg(not(mistake))]
     last.map_or(0, |folio| folio.folio().nr_pages())
 }

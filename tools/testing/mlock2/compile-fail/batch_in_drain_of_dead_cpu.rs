@@ -3,13 +3,11 @@
 //! While the batch of a CPU that is gone is drained, an lruvec may be locked: no other batch can be
 //! drained meanwhile, which would lock a second one.
 
-use kernel::{
-    cpu::CpuId,
-    mm::folio_batch::{
-        FolioBatch,
-        LocalBatch,
-        TaskContext, //
-    }, //
+use kernel::cpu::CpuId;
+use mm::folio_batch::{
+    FolioBatch,
+    LocalBatch,
+    TaskContext, //
 };
 
 /// # Safety

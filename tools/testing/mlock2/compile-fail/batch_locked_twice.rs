@@ -2,7 +2,7 @@
 
 //! Who has this CPU's batch locked does not lock it again, nor call what does.
 
-use kernel::mm::folio_batch::{
+use mm::folio_batch::{
     lru_add_drain,
     LocalBatch,
     TaskContext, //

@@ -2,7 +2,7 @@
 
 //! A folio goes to the LRU lists for the first time once.
 
-use kernel::mm::{
+use mm::{
     folio::NewFolio,
     folio_batch::{
         LocalBatch,

@@ -2,7 +2,7 @@
 
 //! The batch of this CPU does not leave it.
 
-use kernel::mm::folio_batch::{
+use mm::folio_batch::{
     LocalBatch,
     TaskContext, //
 };

@@ -2,7 +2,7 @@
 
 //! What a page table maps is not used after its lock is dropped, unless by a reference of its own.
 
-use kernel::mm::{
+use mm::{
     folio::{
         Folio,
         FolioRef, //
@@ -11,7 +11,7 @@ use kernel::mm::{
     pagewalk::{
         Table,
         VisitTable, //
-    }, //
+    },
 };
 
 #[derive(Default)]

@@ -2,7 +2,7 @@
 
 //! Once the lruvec may be unlocked, the count of a folio is not changed any more.
 
-use kernel::mm::folio::{
+use mm::folio::{
     Folio,
     LruvecGuard,
     Mlocked, //

@@ -2,7 +2,7 @@
 
 //! To move a folio to another LRU list takes its lruvec's lock.
 
-use kernel::mm::folio::{
+use mm::folio::{
     Folio,
     LruvecGuard,
     Mlocked, //

@@ -2,7 +2,7 @@
 
 //! To which list a folio goes follows from its flags and its mapping; nobody else says it.
 
-use kernel::mm::folio::{
+use mm::folio::{
     Folio,
     LruvecGuard,
     Mlocked, //

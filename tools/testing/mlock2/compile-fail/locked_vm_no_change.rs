@@ -4,12 +4,10 @@
 //! may fail.
 
 use kernel::{
-    mm::{
-        mmap_write::VmaMut,
-        vma_flags::VmaFlags, //
-    },
-    prelude::*,
+    mm::vma_flags::VmaFlags,
+    prelude::*, //
 };
+use mm::mmap_write::VmaMut;
 
 pub fn charge(vma: VmaMut<'_>) -> Result {
     let (start, end) = (vma.start(), vma.end());

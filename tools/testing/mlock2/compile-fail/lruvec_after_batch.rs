@@ -2,7 +2,7 @@
 
 //! An lruvec is not locked for longer than the batch is.
 
-use kernel::mm::folio_batch::LocalBatch;
+use mm::folio_batch::LocalBatch;
 
 pub fn unlock(batch: &mut LocalBatch<'_>) {
     let mut late = None;

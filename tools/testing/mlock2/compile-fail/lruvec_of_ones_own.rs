@@ -3,7 +3,7 @@
 //! The guard of an lruvec lock comes from a batch that is locked: one that is made elsewhere could
 //! wait for another, or turn interrupts on too early.
 
-use kernel::mm::{
+use mm::{
     folio::LruvecGuard,
     folio_batch::LocalBatch, //
 };

@@ -2,7 +2,7 @@
 
 //! Two guards of lruvec locks are not swapped: each would unlock with the other's interrupt flags.
 
-use kernel::mm::folio_batch::LocalBatch;
+use mm::folio_batch::LocalBatch;
 
 pub fn swap(first: &mut LocalBatch<'_>, second: &mut LocalBatch<'_>) {
     first.with_lruvec(|_, outer| {

@@ -2,13 +2,13 @@
 
 //! Nor after the marker is gone that keeps migration from counting pages twice.
 
-use kernel::mm::{
+use mm::{
     folio_batch::TaskContext,
     mmap_write::ModifiedVma,
     pagewalk::{
         Table,
         VisitTable, //
-    }, //
+    },
 };
 
 struct Nothing;

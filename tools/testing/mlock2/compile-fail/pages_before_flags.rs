@@ -2,13 +2,13 @@
 
 //! The pages of a vma follow when its flags can be seen, not before.
 
-use kernel::mm::{
+use mm::{
     folio_batch::TaskContext,
     mmap_write::ModifiedVma,
     pagewalk::{
         Table,
         VisitTable, //
-    }, //
+    },
 };
 
 struct Nothing;

@@ -82,11 +82,12 @@ said() {
 	awk -v file="$1" '{ if (/^====/) on = last == file; last = $0 } on' "$list"
 }
 if [ "$list" ]; then
-	mm=$dir/../../../../rust/kernel/mm
+	rust=$dir/../../../../rust
 	: >"$tmp/out"
-	for file in "$mm"/*.rs; do
+	for file in "$rust"/mm/*.rs "$rust"/kernel/mm/*.rs; do
 		name=$(basename "$file")
-		for function in $(sed -nE 's/^ *pub (unsafe )?(const )?fn ([a-z_]+).*/\3/p' "$file" | sort -u); do
+		# those of traits are not said to be public
+		for function in $(sed -nE 's/^ *pub (unsafe )?(const )?fn ([a-z_]+).*/\3/p; s/^    fn ([a-z_]+)\(.*;$/\1/p' "$file" | sort -u); do
 			said "$name" | grep -qF "\`\`$function\`\`" || echo "$name: $function() is missing" >>"$tmp/out"
 		done
 	done

@@ -3,12 +3,10 @@
 //! After a split or a merge, the old vma may be gone: only the one that was returned is used.
 
 use kernel::{
-    mm::{
-        mmap_write::VmaMut,
-        vma_flags::VmaFlags, //
-    },
-    prelude::*,
+    mm::vma_flags::VmaFlags,
+    prelude::*, //
 };
+use mm::mmap_write::VmaMut;
 
 pub fn lock(vma: VmaMut<'_>) -> Result<usize> {
     let end = vma.end();

@@ -3,12 +3,10 @@
 //! Who may only read a vma cannot change its flags.
 
 use kernel::{
-    mm::{
-        mmap_write::VmaMut,
-        vma_flags::VmaFlags, //
-    },
-    prelude::*,
+    mm::vma_flags::VmaFlags,
+    prelude::*, //
 };
+use mm::mmap_write::VmaMut;
 
 pub fn unlock(vma: VmaMut<'_>) -> Result {
     #[cfg(mistake)]

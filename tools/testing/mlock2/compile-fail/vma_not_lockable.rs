@@ -3,12 +3,12 @@
 //! The lock flags of a vma that cannot be locked, such as one of a device, do not change.
 
 use kernel::{
-    mm::mmap_write::{
-        ModifiedVma,
-        VmaMut, //
-    },
     mm::vma_flags::VmaFlags,
-    prelude::*,
+    prelude::*, //
+};
+use mm::mmap_write::{
+    ModifiedVma,
+    VmaMut, //
 };
 
 pub fn lock(vma: VmaMut<'_>) -> Result<ModifiedVma<'_>> {

@@ -6,6 +6,7 @@ use kernel::{
     mm::MmWithUser,
     prelude::*, //
 };
+use mm::mmap_write::MmapWrite;
 
 pub fn first<'m>(mm: &'m MmWithUser) -> Result<impl Sized + 'm> {
     let guard = mm.mmap_write_lock_killable()?;

@@ -6,6 +6,7 @@ use kernel::{
     mm::MmWithUser,
     prelude::*, //
 };
+use mm::mmap_write::MmapWrite;
 
 pub fn count_vmas(mm: &MmWithUser) -> Result<usize> {
     #[cfg(mistake)]

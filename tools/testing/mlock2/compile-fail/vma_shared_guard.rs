@@ -3,9 +3,10 @@
 //! While one part of the code looks at vmas, no other part changes them under the same guard.
 
 use kernel::{
-    mm::mmap_write::MmapWriteGuard,
+    mm::mmap_lock::MmapWriteGuard,
     prelude::*, //
 };
+use mm::mmap_write::MmapWrite;
 
 pub fn first_end(guard: &mut MmapWriteGuard<'_>) -> Result<usize> {
     let first = guard.vmas_in(0, usize::MAX).next().ok_or(ENOMEM)?;

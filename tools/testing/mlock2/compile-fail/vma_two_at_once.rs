@@ -3,9 +3,10 @@
 //! A vma is given back before the next: changing one may free its neighbour.
 
 use kernel::{
-    mm::mmap_write::MmapWriteGuard,
+    mm::mmap_lock::MmapWriteGuard,
     prelude::*, //
 };
+use mm::mmap_write::MmapWrite;
 
 pub fn gap(guard: &mut MmapWriteGuard<'_>) -> Result<bool> {
     let mut vmas = guard.vmas_mut(0, usize::MAX);

@@ -2,7 +2,8 @@
 
 //! There is one iterator that may change vmas, not two.
 
-use kernel::mm::mmap_write::MmapWriteGuard;
+use kernel::mm::mmap_lock::MmapWriteGuard;
+use mm::mmap_write::MmapWrite;
 
 pub fn walk(guard: &mut MmapWriteGuard<'_>) {
     let mut one = guard.vmas_mut(0, usize::MAX);

@@ -3,13 +3,13 @@
 //! Who visits a page table cannot use the vma meanwhile, so not start another walk either: that
 //! would sleep, with the table locked.
 
-use kernel::mm::{
+use mm::{
     folio_batch::TaskContext,
     mmap_write::PublishedVma,
     pagewalk::{
         Table,
         VisitTable, //
-    }, //
+    },
 };
 
 struct Fill<'f, S: Fn() -> usize>(&'f mut [usize], S);

@@ -2,7 +2,7 @@
 
 //! Whoever walks the pages of a vma cannot unmap them meanwhile.
 
-use kernel::mm::{
+use mm::{
     folio_batch::TaskContext,
     mmap_write::{
         PublishedVma,
@@ -11,7 +11,7 @@ use kernel::mm::{
     pagewalk::{
         Table,
         VisitTable, //
-    }, //
+    },
 };
 
 struct Nothing;

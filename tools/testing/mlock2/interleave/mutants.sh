@@ -21,6 +21,7 @@ ARGS=(--preemptions 2 --first)
 copy() {
 	mkdir -p "$OUT/tree/mm" "$OUT/tree/rust/kernel" "$OUT/tree/tools/testing/mlock2"
 	rsync -a --delete "$TOP/mm/mlock2" "$OUT/tree/mm/"
+	rsync -a --delete "$TOP/rust/mm" "$OUT/tree/rust/"
 	rsync -a --delete "$TOP/rust/kernel/mm" "$OUT/tree/rust/kernel/"
 	rsync -a --delete --exclude target "$HERE" "$OUT/tree/tools/testing/mlock2/"
 }

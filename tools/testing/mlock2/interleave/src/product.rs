@@ -6,17 +6,17 @@ use kernel::{
     bindings::folio,
     cpu::CpuId,
     ffi::c_int,
-    mm::{
-        folio::{Folio, NewFolio},
-        folio_batch::{FolioBatch, TaskContext},
-        vma_flags::VmaFlags,
-        MmWithUser,
-    },
+    mm::{vma_flags::VmaFlags, MmWithUser},
     model::{
         mm::{is_to_change, Mlock},
         sched::fail,
         world::{world, Vma},
     },
+};
+use mm::{
+    folio::{Folio, NewFolio},
+    folio_batch::{FolioBatch, TaskContext},
+    mmap_write::MmapWrite,
 };
 
 mod abi {

@@ -177,16 +177,21 @@ pub unsafe fn folio_matches_lruvec(folio: *mut folio, lruvec: *mut lruvec) -> bo
     model::lruvec_matches(folio, lruvec)
 }
 
-pub unsafe fn lruvec_gen_add(lruvec: *mut lruvec, folio: *mut folio) -> bool {
+pub unsafe fn lruvec_gen_add_folio(
+    lruvec: *mut lruvec,
+    folio: *mut folio,
+    _reclaiming: bool,
+) -> bool {
     // SAFETY: It is one of the world's.
     model::gen_add(unsafe { &*lruvec }, folio)
 }
 
-pub unsafe fn lruvec_gen_del(lruvec: *mut lruvec, folio: *mut folio) {
+pub unsafe fn lruvec_gen_del_folio(lruvec: *mut lruvec, folio: *mut folio) -> bool {
     // SAFETY: It is one of the world's.
     if !model::gen_del(unsafe { &*lruvec }, folio, false) {
         fail("a folio is taken out of a generation that it is not in");
     }
+    true
 }
 
 /// Nobody looks behind it: the number of the list, plus one.
@@ -258,11 +263,6 @@ pub type task_struct = Task;
 pub struct Task {
     pub mm: *mut mm_struct,
 }
-
-pub const OFFSET_TASK_MM: usize = mem::offset_of!(task_struct, mm);
-pub const OFFSET_MM_LOCKED_VM: usize = mem::offset_of!(mm_struct, __bindgen_anon_1.locked_vm);
-pub const OFFSET_MM_TOTAL_VM: usize = mem::offset_of!(mm_struct, __bindgen_anon_1.total_vm);
-pub const OFFSET_VMA_FLAGS: usize = mem::offset_of!(vm_area_struct, __bindgen_anon_2);
 
 pub struct maple_state {
     pub last: usize,
@@ -345,7 +345,11 @@ pub unsafe fn vma_is_secretmem(_vma: *mut vm_area_struct) -> bool {
     false
 }
 
-pub unsafe fn vma_populate_allowed(_vma: *mut vm_area_struct, _write: bool) -> bool {
+pub unsafe fn vma_populate_write(_vma: *mut vm_area_struct) -> bool {
+    false
+}
+
+pub unsafe fn vma_populate_allowed(_vma: *mut vm_area_struct) -> bool {
     false
 }
 

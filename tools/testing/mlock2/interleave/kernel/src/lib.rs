@@ -9,15 +9,13 @@
 
 #![allow(clippy::missing_safety_doc)]
 
-// `pin_init::zeroed()`
-extern crate self as pin_init;
-
 pub mod bindings;
 pub mod cpu;
 pub mod error;
 pub mod mm;
 pub mod model;
 
+/// `pin_init::zeroed()`
 pub const fn zeroed() -> bindings::mm_walk_ops {
     bindings::mm_walk_ops {
         pmd_entry: None,
@@ -69,11 +67,4 @@ macro_rules! warn_on {
         }
         cond
     }};
-}
-
-#[macro_export]
-macro_rules! static_assert {
-    ($($arg:tt)*) => {
-        const _: () = assert!($($arg)*);
-    };
 }

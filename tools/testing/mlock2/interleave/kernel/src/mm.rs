@@ -6,14 +6,8 @@
 use crate::bindings;
 use core::{cell::UnsafeCell, ops::Deref};
 
-#[path = "../../../../../../rust/kernel/mm/folio.rs"]
-pub mod folio;
-#[path = "../../../../../../rust/kernel/mm/folio_batch.rs"]
-pub mod folio_batch;
-#[path = "../../../../../../rust/kernel/mm/mmap_write.rs"]
-pub mod mmap_write;
-#[path = "../../../../../../rust/kernel/mm/pagewalk.rs"]
-pub mod pagewalk;
+#[path = "../../../../../../rust/kernel/mm/mmap_lock.rs"]
+pub mod mmap_lock;
 #[path = "../../../../../../rust/kernel/mm/vma_flags.rs"]
 pub mod vma_flags;
 
@@ -47,35 +41,12 @@ impl Deref for MmWithUser {
     }
 }
 
-pub mod mlock_trace {
-    //! Trace events, which are off.
-
-    use super::folio::Folio;
-
-    pub fn is_mlock_traced() -> bool {
-        false
-    }
-
-    pub fn is_munlock_traced() -> bool {
-        false
-    }
-
-    pub fn folio_mlocked(_: Folio<'_>, _was_unevictable: bool) {}
-
-    pub fn folio_munlocked(_: Folio<'_>, _was_unevictable: bool) {}
-}
-
 pub mod virt {
     //! Vmas, as `rust/kernel/mm/virt.rs` has them.
 
     use super::MmWithUser;
     use crate::{bindings, model::world::world};
     use core::cell::UnsafeCell;
-
-    pub mod flags {
-        pub const WRITE: usize = 0x2;
-        pub const SHARED: usize = 0x8;
-    }
 
     #[repr(transparent)]
     pub struct VmaRef(UnsafeCell<bindings::vm_area_struct>);

@@ -2,11 +2,11 @@
 
 //! Changing an address space.
 //!
-//! Changing a vma of a live address space requires its mmap lock, held for writing.
-//! [`MmapWriteGuard`] represents that lock, and gives the only access to what the lock protects: an
-//! iterator over the vmas ([`VmaIter`]) that lends one mutable vma at a time ([`VmaMut`]), the
-//! count of locked pages, and the flags that new vmas start with. All of these borrow from the
-//! guard, so none of them outlives the lock.
+//! Whoever changes a vma of a live address space holds its mmap lock for writing.
+//! [`MmapWriteGuard`] represents that lock, and together with [`MmapWrite`] gives the only access
+//! to what the lock protects: an iterator over the vmas ([`VmaIter`]) that lends one mutable vma at
+//! a time ([`VmaMut`]), the count of locked pages, and the flags that new vmas start with. All of
+//! these borrow from the guard, so none of them outlives the lock.
 //!
 //! Changing a vma may replace it by another, since splitting and merging allocate and free vmas.
 //! [`LockableVma::modify_flags`] therefore consumes the handle, and returns one for the resulting
@@ -14,163 +14,91 @@
 //!
 //! # Lock order
 //!
-//! The mmap lock is taken first. The vma lock, which [`LockableVma::modify_flags`] and the methods
-//! of [`ModifiedVma`] take, nests inside it; page table locks nest inside the vma lock.
+//! The mmap lock is taken first. The vma's own lock, which [`LockableVma::modify_flags`] takes,
+//! nests inside, page table locks inside of that.
 //!
 //! C headers: [`include/linux/mmap_lock.h`](srctree/include/linux/mmap_lock.h),
 //! [`mm/vma.h`](srctree/mm/vma.h)
 
 use crate::{
     bindings,
+    folio_batch::TaskContext, //
+};
+use core::{
+    marker::PhantomData,
+    mem::MaybeUninit,
+    ops::Deref,
+    ptr, //
+};
+use kernel::{
     error::{
-        code::EINTR,
         from_err_ptr,
         Result, //
     },
     mm::{
-        folio_batch::TaskContext,
-        virt::{
-            flags,
-            VmaRef, //
-        },
+        mmap_lock::MmapWriteGuard,
+        virt::VmaRef,
         vma_flags::VmaFlags,
-        Mm,
-        MmWithUser, //
+        Mm, //
     },
-    page::PAGE_MASK,
-    static_assert,
-    types::NotThreadSafe,
-};
-use core::{
-    marker::PhantomData,
-    mem::{
-        offset_of,
-        MaybeUninit, //
-    },
-    ops::Deref,
-    ptr, //
+    page::PAGE_MASK, //
 };
 
-// Check the offsets of the fields that are accessed below: a bindgen that loses padding would
-// otherwise make us lock and count in the wrong place.
-static_assert!(offset_of!(bindings::task_struct, mm) == bindings::OFFSET_TASK_MM);
-static_assert!(
-    offset_of!(bindings::mm_struct, __bindgen_anon_1.locked_vm) == bindings::OFFSET_MM_LOCKED_VM
-);
-static_assert!(
-    offset_of!(bindings::mm_struct, __bindgen_anon_1.total_vm) == bindings::OFFSET_MM_TOTAL_VM
-);
-static_assert!(
-    offset_of!(bindings::vm_area_struct, __bindgen_anon_2) == bindings::OFFSET_VMA_FLAGS
-);
-
-impl MmWithUser {
-    /// Takes the mmap lock for writing, or fails when a fatal signal arrives.
-    ///
-    /// Sleeps. As in C, a thread that already holds this lock deadlocks. Dropping the guard
-    /// unlocks.
-    ///
-    /// # Errors
-    ///
-    /// [`EINTR`] if a fatal signal arrived first.
-    #[inline]
-    pub fn mmap_write_lock_killable(&self) -> Result<MmapWriteGuard<'_>> {
-        // SAFETY: The pointer is valid since self is a reference, and `mm_users` is not zero.
-        if unsafe { bindings::mmap_write_lock_killable(self.as_raw()) } != 0 {
-            return Err(EINTR);
-        }
-
-        // INVARIANT: We just acquired the write lock.
-        Ok(MmapWriteGuard {
-            mm: self,
-            _nts: NotThreadSafe,
-        })
-    }
-}
-
-impl Mm {
-    /// Returns `mm->locked_vm`: how much address space is locked, in pages.
-    ///
-    /// May be called in any context. The number is stable only while the mmap lock is held.
-    #[inline]
-    pub fn locked_vm(&self) -> usize {
-        // SAFETY: The pointer is valid since self is a reference. The read is volatile, and so are
-        // all writes from Rust; C writes it in one go.
-        unsafe { (&raw const (*self.as_raw()).__bindgen_anon_1.locked_vm).read_volatile() }
-    }
-}
-
-/// A guard for the mmap write lock.
-///
-/// The guard exists in task context only, where all of its methods may be called. Dropping it
-/// unlocks the mmap lock, and with it every vma that was write-locked under it.
-///
-/// # Invariants
-///
-/// This guard owns the write side of the mmap lock of `mm`.
-pub struct MmapWriteGuard<'a> {
-    mm: &'a MmWithUser,
-    // `mmap_write_lock` and `mmap_write_unlock` must be called on the same thread
-    _nts: NotThreadSafe,
-}
-
-impl MmapWriteGuard<'_> {
-    /// Returns `mm->locked_vm`: how much address space is locked, in pages.
-    #[inline]
-    pub fn locked_vm(&self) -> usize {
-        self.mm.locked_vm()
-    }
-
-    /// Returns `mm->total_vm`: how much address space is mapped, in pages.
-    #[inline]
-    pub fn total_vm(&self) -> usize {
-        // SAFETY: The mm is valid, and the write lock that we own excludes every writer.
-        unsafe { (*self.mm.as_raw()).__bindgen_anon_1.total_vm }
-    }
-
+/// Operations of mm itself on an address space whose mmap lock is held for writing.
+pub trait MmapWrite {
     /// Returns whether the number of vmas has reached `vm.max_map_count`, so that none can be
     /// split.
-    #[inline]
-    pub fn is_at_max_map_count(&self) -> bool {
-        // SAFETY: The mm is valid, and the write lock that we own excludes every writer.
-        unsafe { bindings::mm_at_max_map_count(self.mm.as_raw()) }
-    }
+    fn is_at_max_map_count(&self) -> bool;
 
     /// Sets the lock flags that new vmas start with (`mm->def_vma_flags`); the other flags stay.
     ///
     /// Flags in `lock` other than lock flags are ignored.
+    fn set_def_lock_flags(&mut self, lock: VmaFlags);
+
+    /// Returns an iterator over the vmas of `start..end` (bytes) that does not change them.
+    fn vmas_in(&self, start: usize, end: usize) -> Vmas<'_>;
+
+    /// Returns an iterator over the vmas of `start..end` (bytes), lowest address first. Both are
+    /// rounded down to whole pages; an `end` of 0 is the end of the address space.
+    fn vmas_mut(&mut self, start: usize, end: usize) -> VmaIter<'_>;
+}
+
+impl MmapWrite for MmapWriteGuard<'_> {
     #[inline]
-    pub fn set_def_lock_flags(&mut self, lock: VmaFlags) {
+    fn is_at_max_map_count(&self) -> bool {
+        // SAFETY: The mm is valid, and the write lock that we own excludes every writer.
+        unsafe { bindings::mm_at_max_map_count(self.mm().as_raw()) }
+    }
+
+    #[inline]
+    fn set_def_lock_flags(&mut self, lock: VmaFlags) {
         // SAFETY: The mm is valid.
-        let flags = unsafe { bindings::mm_def_vma_flags(self.mm.as_raw()) };
+        let flags = unsafe { bindings::mm_def_vma_flags(self.mm().as_raw()) };
 
         // SAFETY: The write lock that we own excludes everybody else. Any combination of lock flags
         // is valid.
         unsafe { flags.write(VmaFlags::from_raw(flags.read()).with_lock(lock).into_raw()) };
     }
 
-    /// Returns an iterator over the vmas of `start..end` (bytes) that does not change them.
     #[inline]
-    pub fn vmas_in(&self, start: usize, end: usize) -> Vmas<'_> {
+    fn vmas_in(&self, start: usize, end: usize) -> Vmas<'_> {
         // INVARIANT: The write lock is held for as long as `self` is borrowed.
         Vmas {
-            vmi: new_vma_iterator(self.mm, start),
+            vmi: new_vma_iterator(self.mm(), start),
             end,
             _guard: PhantomData,
         }
     }
 
-    /// Returns an iterator over the vmas of `start..end` (bytes), lowest address first. Both are
-    /// rounded down to whole pages; an `end` of 0 is the end of the address space.
     #[inline]
-    pub fn vmas_mut(&mut self, start: usize, end: usize) -> VmaIter<'_> {
+    fn vmas_mut(&mut self, start: usize, end: usize) -> VmaIter<'_> {
         let (start, end) = (start & PAGE_MASK, end & PAGE_MASK);
 
         // INVARIANT: The write lock is held for as long as `self` is borrowed; the range is page
         // aligned; no vma was found yet.
         VmaIter {
             at: Position {
-                vmi: new_vma_iterator(self.mm, start),
+                vmi: new_vma_iterator(self.mm(), start),
                 last: end.wrapping_sub(1),
                 prev: ptr::null_mut(),
                 vma: ptr::null_mut(),
@@ -179,14 +107,6 @@ impl MmapWriteGuard<'_> {
             },
             _guard: PhantomData,
         }
-    }
-}
-
-impl Drop for MmapWriteGuard<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        // SAFETY: We own the write lock by the type invariants.
-        unsafe { bindings::mmap_write_unlock(self.mm.as_raw()) };
     }
 }
 
@@ -260,13 +180,13 @@ pub struct VmaIter<'g> {
 }
 
 impl VmaIter<'_> {
-    /// Returns the vma that contains the start of the range, or `None` if there is none, or if a
-    /// vma was found before.
+    /// Returns the vma that contains the start of the range. `None` if there is none, if any was
+    /// found before, or if the range is empty.
     ///
     /// Without this call, the first vma is not merged with the one before it.
     #[inline]
     pub fn first(&mut self) -> Option<VmaMut<'_>> {
-        if self.at.end != 0 {
+        if self.at.end != 0 || self.at.start > self.at.last {
             return None;
         }
         // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` iterates
@@ -303,10 +223,11 @@ impl VmaIter<'_> {
         let vma = unsafe { VmaRef::from_raw(found) };
         self.at.start = vma.start().max(self.at.start);
         self.at.end = vma.end().wrapping_sub(1).min(self.at.last).wrapping_add(1);
-        // INVARIANT: The vma is not null. It does not start above the last byte of the range, since
-        // callers searched below that, and reaches above `at.start` by the type invariants; so the
-        // part in the range is not empty. The part is page aligned, since vmas and the range are.
-        // The rest follows from the invariants of `self`, which is borrowed.
+        // INVARIANT: The vma is not null. It does not start above the last byte of the range: that
+        // is what `next()` asks for, and `first()` finds a vma that contains the start of a range
+        // that is not empty. It reaches above that start by the type invariants; so the part that
+        // is in the range is not empty. It is page aligned, since vmas and the range are.
+        // The rest are the invariants of `self`, which is borrowed.
         Some(VmaMut { at: &mut self.at })
     }
 
@@ -373,9 +294,20 @@ impl<'i> VmaMut<'i> {
     /// skips secret memory, which is always locked.
     #[inline]
     pub fn lockable(self) -> Option<LockableVma<'i>> {
-        let lockable = self.is_lockable();
+        let lockable = is_lockable(&self);
         // INVARIANT: Just checked.
         lockable.then_some(LockableVma(self))
+    }
+}
+
+/// Returns whether a vma can be locked and unlocked; see [`VmaMut::lockable`].
+///
+/// May be called in any context.
+#[inline]
+pub fn is_lockable(vma: &VmaRef) -> bool {
+    // SAFETY: By its type invariants, the vma is valid, and a lock keeps its flags.
+    unsafe {
+        !bindings::vma_is_secretmem(vma.as_ptr()) && bindings::vma_supports_mlock(vma.as_ptr())
     }
 }
 
@@ -651,12 +583,11 @@ impl PublishedVma<'_> {
         if self.vma.vma_flags().contains(VmaFlags::LOCKED_ONFAULT) {
             return Populate::Unchecked;
         }
-        let write = self.vma.flags() & (flags::WRITE | flags::SHARED) == flags::WRITE;
-
         // SAFETY: By the type invariants, the vma is valid and locked.
-        if !unsafe { bindings::vma_populate_allowed(self.vma.as_ptr(), write) } {
+        if !unsafe { bindings::vma_populate_allowed(self.vma.as_ptr()) } {
             Populate::Unchecked
-        } else if write {
+        // SAFETY: As above.
+        } else if unsafe { bindings::vma_populate_write(self.vma.as_ptr()) } {
             Populate::Write
         } else {
             Populate::Read

@@ -15,27 +15,27 @@
 
 use crate::{
     bindings,
-    ffi::{
-        c_int,
-        c_ulong,
-        c_void, //
+    folio::Folio,
+    folio_batch::TaskContext,
+    mmap_write::{
+        Populate,
+        PublishedVma, //
     },
-    mm::{
-        folio::Folio,
-        folio_batch::TaskContext,
-        mmap_write::{
-            Populate,
-            PublishedVma, //
-        },
-    },
-    page::PAGE_SIZE,
-    task::cond_resched, //
 };
 use core::{
     marker::PhantomData,
     mem::MaybeUninit,
     ptr,
     slice, //
+};
+use kernel::{
+    ffi::{
+        c_int,
+        c_ulong,
+        c_void, //
+    },
+    page::PAGE_SIZE,
+    task::cond_resched, //
 };
 
 /// What a walk found, with the page table lock held.

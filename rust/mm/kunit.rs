@@ -7,17 +7,18 @@
 //!
 //! C header: [`include/kunit/test.h`](srctree/include/kunit/test.h)
 
-use crate::{
-    bindings, current,
+use crate::bindings;
+use core::ptr;
+use kernel::{
+    current,
     error::{
         code::EINVAL,
         to_result,
         Error,
         Result, //
     },
-    ffi::c_int,
+    ffi::c_int, //
 };
-use core::ptr;
 
 /// Gives the thread of the test an address space, which is freed with the thread.
 ///

@@ -1,16 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0
+/*
+ * Inline functions and macros of C that the mm crate calls. With
+ * CONFIG_RUST_INLINE_HELPERS, this is compiled into the crate; otherwise it is
+ * an object of the kernel without exported symbols.
+ */
 
 #include <linux/cpumask.h>
-#include <linux/local_lock.h>
+#include <linux/fs.h>
+#include <linux/leafops.h>
 #include <linux/memcontrol.h>
 #include <linux/mlock2.h>
 #include <linux/mm.h>
 #include <linux/mm_inline.h>
+#include <linux/pagemap.h>
 #include <linux/pagewalk.h>
+#include <linux/secretmem.h>
 #include <linux/swap.h>
+#include <linux/uaccess.h>
 #include <linux/vmstat.h>
 
+#include "../../mm/gup.h"
 #include "../../mm/internal.h"
+#include "../../mm/mlock2/fbatch.h"
+
+/* As in rust/helpers/helpers.c, which explains this */
+#ifdef __BINDGEN__
+#define __rust_helper
+#else
+#define __rust_helper __always_inline
+#endif
 
 __rust_helper unsigned long
 rust_helper_folio_nr_pages(const struct folio *folio)
@@ -128,22 +146,17 @@ __rust_helper void rust_helper_lruvec_unlock_irq(struct lruvec *lruvec)
 	lruvec_unlock_irq(lruvec);
 }
 
-/*
- * The parts of lruvec_add_folio() and lruvec_del_folio() other than
- * update_lru_size()
- */
-__rust_helper bool rust_helper_lruvec_gen_add(struct lruvec *lruvec,
-					      struct folio *folio)
+__rust_helper bool rust_helper_lruvec_gen_add_folio(struct lruvec *lruvec,
+						    struct folio *folio,
+						    bool reclaiming)
 {
-	VM_WARN_ON_ONCE_FOLIO(!folio_matches_lruvec(folio, lruvec), folio);
-	return lru_gen_add_folio(lruvec, folio, false);
+	return lruvec_gen_add_folio(lruvec, folio, reclaiming);
 }
 
-__rust_helper void rust_helper_lruvec_gen_del(struct lruvec *lruvec,
-					      struct folio *folio)
+__rust_helper bool rust_helper_lruvec_gen_del_folio(struct lruvec *lruvec,
+						    struct folio *folio)
 {
-	VM_WARN_ON_ONCE_FOLIO(!folio_matches_lruvec(folio, lruvec), folio);
-	lru_gen_del_folio(lruvec, folio, false);
+	return lruvec_gen_del_folio(lruvec, folio);
 }
 
 __rust_helper struct list_head *
@@ -206,19 +219,10 @@ rust_helper_folio_memcg_data(const struct folio *folio)
 #endif
 }
 
-/*
- * folio_evictable() without the check of PG_mlocked. For folios on LRU lists
- * only, in an RCU read-side critical section. Folios in the swap cache need no
- * check of their own: the swap cache is evictable, and so is a folio without a
- * mapping.
- */
 __rust_helper bool
 rust_helper_folio_mapping_evictable(const struct folio *folio)
 {
-	struct address_space *mapping = READ_ONCE(folio->mapping);
-
-	return (unsigned long)mapping & FOLIO_MAPPING_FLAGS ||
-	       !mapping_unevictable(mapping);
+	return folio_mapping_evictable(folio);
 }
 
 __rust_helper bool rust_helper_folio_within_range(struct folio *folio,
@@ -277,20 +281,18 @@ __rust_helper bool rust_helper_pte_present(pte_t pte)
 }
 
 /*
- * vm_normal_folio() of a present entry, without the vma, on architectures where
- * a bit in the entry marks it special. Returns false, and leaves @folio
- * unchanged, if only vm_normal_folio() can tell.
+ * vm_normal_folio() of a present entry, if that needs no check of the vma.
+ * Otherwise returns false, and leaves @folio unchanged.
  */
 __rust_helper bool rust_helper_pte_plain_folio(pte_t pte, struct folio **folio)
 {
-	if (!IS_ENABLED(CONFIG_ARCH_HAS_PTE_SPECIAL) || pte_special(pte) ||
-	    pte_pfn(pte) > highest_memmap_pfn)
+	if (!pte_is_normal(pte))
 		return false;
 	*folio = page_folio(pte_page(pte));
 	return true;
 }
 
-/* vm_normal_folio_pmd() of an entry, which may not be present */
+/* vm_normal_folio_pmd(), NULL for an entry that is not present */
 __rust_helper struct folio *
 rust_helper_pmd_normal_folio(struct vm_area_struct *vma, unsigned long addr,
 			     pmd_t *pmdp)
@@ -300,8 +302,7 @@ rust_helper_pmd_normal_folio(struct vm_area_struct *vma, unsigned long addr,
 
 	if (!pmd_present(pmd))
 		return NULL;
-	if (IS_ENABLED(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP) && !pmd_special(pmd) &&
-	    pmd_pfn(pmd) <= highest_memmap_pfn)
+	if (pmd_is_normal(pmd))
 		return pmd_folio(pmd);
 	return vm_normal_folio_pmd(vma, addr, pmd);
 #else
@@ -312,38 +313,157 @@ rust_helper_pmd_normal_folio(struct vm_area_struct *vma, unsigned long addr,
 /* Whether populate_vma_page_range() would have nothing to do for a write */
 __rust_helper bool rust_helper_pte_written(pte_t pte, struct folio *folio)
 {
-	return pte_write(pte) && (pte_dirty(pte) || folio_test_dirty(folio));
+	return pte_write(pte) && pte_or_folio_dirty(pte, folio);
 }
 
-/* The same for a huge entry, which populating also makes young */
+/* Whether populate_vma_page_range() would have nothing to do */
 __rust_helper bool rust_helper_pmd_touched(pmd_t *pmd, bool write)
 {
-	return pmd_young(*pmd) && (!write || (pmd_write(*pmd) && pmd_dirty(*pmd)));
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+	return pmd_same(*pmd, pmd_mktouched(*pmd, write)) &&
+	       (!write || pmd_write(*pmd));
+#else
+	return false;
+#endif
 }
 
-/*
- * folio_mark_accessed() for an unevictable folio. Returns false, and does
- * nothing, if the folio is evictable or folio_mark_accessed() would do more.
- */
 __rust_helper bool
 rust_helper_folio_mark_accessed_unevictable(struct folio *folio)
 {
-	const unsigned long done = BIT(PG_unevictable) | BIT(PG_referenced);
-	const unsigned long other = BIT(PG_dropbehind);
-
-	/* The likely case, with one read of the flags */
-	if (!IS_ENABLED(CONFIG_PAGE_IDLE_FLAG) &&
-	    (READ_ONCE(folio->flags.f) & (done | other)) == done)
-		return true;
-	if (!folio_test_unevictable(folio) || folio_test_idle(folio) ||
-	    folio_test_dropbehind(folio))
-		return false;
-	if (!folio_test_referenced(folio) && !lru_gen_enabled())
-		folio_set_referenced(folio);
-	return true;
+	return folio_mark_accessed_unevictable(folio);
 }
 
 __rust_helper bool rust_helper_cpu_online(unsigned int cpu)
 {
 	return cpu_online(cpu);
+}
+
+/* Inside an anonymous struct and an anonymous union */
+__rust_helper vma_flags_t *rust_helper_mm_def_vma_flags(struct mm_struct *mm)
+{
+	return &mm->def_vma_flags;
+}
+
+__rust_helper void rust_helper_vma_iter_init(struct vma_iterator *vmi,
+					     struct mm_struct *mm,
+					     unsigned long addr)
+{
+	vma_iter_init(vmi, mm, addr);
+}
+
+__rust_helper struct vm_area_struct *
+rust_helper_vma_iter_load(struct vma_iterator *vmi)
+{
+	return vma_iter_load(vmi);
+}
+
+__rust_helper struct vm_area_struct *
+rust_helper_vma_prev(struct vma_iterator *vmi)
+{
+	return vma_prev(vmi);
+}
+
+__rust_helper struct vm_area_struct *
+rust_helper_vma_next(struct vma_iterator *vmi)
+{
+	return vma_next(vmi);
+}
+
+__rust_helper struct vm_area_struct *
+rust_helper_vma_find(struct vma_iterator *vmi, unsigned long max)
+{
+	return vma_find(vmi, max);
+}
+
+__rust_helper void rust_helper_vma_start_write(struct vm_area_struct *vma)
+{
+	vma_start_write(vma);
+}
+
+__rust_helper void
+rust_helper_vma_flags_reset_once(struct vm_area_struct *vma,
+				 vma_flags_t *flags)
+{
+	vma_flags_reset_once(vma, flags);
+}
+
+__rust_helper bool
+rust_helper_vma_supports_mlock(const struct vm_area_struct *vma)
+{
+	return vma_supports_mlock(vma);
+}
+
+__rust_helper bool rust_helper_vma_is_anonymous(struct vm_area_struct *vma)
+{
+	return vma_is_anonymous(vma);
+}
+
+#ifndef CONFIG_SECRETMEM
+__rust_helper bool rust_helper_vma_is_secretmem(struct vm_area_struct *vma)
+{
+	return vma_is_secretmem(vma);
+}
+#endif
+
+__rust_helper bool rust_helper_vma_populate_write(const struct vm_area_struct *vma)
+{
+	return vma_populate_write(vma);
+}
+
+__rust_helper bool rust_helper_vma_populate_allowed(struct vm_area_struct *vma)
+{
+	return vma_populate_allowed(vma);
+}
+
+/* Whether the page is a guard page (MADV_GUARD_INSTALL) */
+static inline bool is_guarded(struct vm_area_struct *vma, unsigned long addr)
+{
+	pmd_t *pmd = mm_find_pmd(vma->vm_mm, addr);
+	pte_t *pte = pmd ? pte_offset_map(pmd, addr) : NULL;
+	bool guarded;
+
+	if (!pte)
+		return false;
+	guarded = softleaf_is_guard_marker(softleaf_from_pte(ptep_get_lockless(pte)));
+	pte_unmap(pte);
+	return guarded;
+}
+
+static inline bool is_past_eof(struct vm_area_struct *vma, unsigned long addr)
+{
+	struct inode *inode = vma->vm_file ? file_inode(vma->vm_file) : NULL;
+
+	return inode && S_ISREG(inode->i_mode) &&
+	       linear_page_index(vma, addr) >= DIV_ROUND_UP(i_size_read(inode), PAGE_SIZE);
+}
+
+/*
+ * Why populate_vma_page_range() failed with -EFAULT for the page, judged by the
+ * state under the mmap lock
+ */
+__rust_helper enum mlock_cause
+rust_helper_vma_unpopulated_cause(struct vm_area_struct *vma, unsigned long addr)
+{
+	if (!vma_is_accessible(vma) ||
+	    !arch_vma_access_permitted(vma, vma_populate_write(vma), false,
+				       false))
+		return MLOCK_CAUSE_NO_ACCESS;
+	if (vma_is_secretmem(vma))
+		return MLOCK_CAUSE_SECRETMEM;
+	if (is_guarded(vma, addr))
+		return MLOCK_CAUSE_GUARD;
+	if (is_past_eof(vma, addr))
+		return MLOCK_CAUSE_PAST_EOF;
+	return MLOCK_CAUSE_SIGBUS;
+}
+
+/* Whether split_vma() fails because of the number of vmas */
+__rust_helper bool rust_helper_mm_at_max_map_count(struct mm_struct *mm)
+{
+	return mm->map_count >= get_sysctl_max_map_count();
+}
+
+__rust_helper unsigned long rust_helper_untagged_addr(unsigned long addr)
+{
+	return untagged_addr(addr);
 }

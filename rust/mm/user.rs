@@ -6,6 +6,10 @@
 
 use crate::{
     bindings,
+    mlock_trace::Cause, //
+};
+use core::mem;
+use kernel::{
     error::{
         code::{
             EINVAL,
@@ -16,11 +20,11 @@ use crate::{
     },
     ffi::c_int,
     mm::{
-        mlock_trace::Cause,
         virt::{
             flags,
             VmaRef, //
         },
+        MmWithUser,
         MmapReadGuard, //
     },
     page::{
@@ -29,7 +33,6 @@ use crate::{
     },
     task::CurrentTask, //
 };
-use core::mem;
 
 /// Removes the bits of a user address that the hardware ignores, as `untagged_addr()`.
 ///
@@ -49,52 +52,54 @@ pub struct Unpopulated {
     pub addr: usize,
 }
 
-impl<'a> MmapReadGuard<'a> {
-    /// Faults in the pages of the first vma that intersects `start..end` (bytes, page aligned), as
-    /// one iteration of the loop in `__mm_populate()`.
-    ///
-    /// Returns the guard, unless the fault dropped the lock, and the address to continue from,
-    /// which is `end` if there is no such vma. Sleeps.
-    fn populate_first_vma(
-        self,
-        start: usize,
-        end: usize,
-    ) -> (Option<Self>, Result<usize, Unpopulated>) {
-        // SAFETY: By the type invariants, the read lock is held.
-        let vma = unsafe { bindings::find_vma_intersection(self.mm.as_raw(), start, end) };
-        if vma.is_null() {
-            return (Some(self), Ok(end));
-        }
-        // SAFETY: The vma was found under the read lock, which is still held.
-        let found = unsafe { VmaRef::from_raw(vma) };
-
-        let (start, end) = (start.max(found.start()), end.min(found.end()));
-        if found.flags() & (flags::IO | flags::PFNMAP) != 0 {
-            return (Some(self), Ok(end));
-        }
-
-        let mut locked = 1;
-        // SAFETY: The read lock is held, and the range, which is page aligned as vmas are, is in
-        // the vma. The call may drop the lock, which it tells in `locked`; the vma is not used
-        // afterwards.
-        let pages = unsafe { bindings::populate_vma_page_range(vma, start, end, &mut locked) };
-        let guard = if locked != 0 {
-            Some(self)
-        } else {
-            // The call has dropped the lock.
-            mem::forget(self);
-            None
-        };
-        let next = match usize::try_from(pages) {
-            Ok(pages) => Ok(start.wrapping_add(pages.wrapping_mul(PAGE_SIZE))),
-            // C returns an errno, which fits.
-            Err(_) => Err(Unpopulated {
-                error: Error::from_errno(pages as c_int),
-                addr: start,
-            }),
-        };
-        (guard, next)
+/// Faults in the pages of the first vma of `mm` that intersects `start..end` (bytes, page aligned),
+/// as one iteration of the loop in `__mm_populate()`.
+///
+/// Returns the guard, unless the fault dropped the lock, and the address to continue from, which is
+/// `end` if there is no such vma. Sleeps.
+///
+/// # Safety
+///
+/// `guard` must hold the mmap lock of `mm`.
+unsafe fn populate_first_vma<'a>(
+    mm: &MmWithUser,
+    guard: MmapReadGuard<'a>,
+    start: usize,
+    end: usize,
+) -> (Option<MmapReadGuard<'a>>, Result<usize, Unpopulated>) {
+    // SAFETY: The caller promises that the read lock is held.
+    let vma = unsafe { bindings::find_vma_intersection(mm.as_raw(), start, end) };
+    if vma.is_null() {
+        return (Some(guard), Ok(end));
     }
+    // SAFETY: The vma was found under the read lock, which is still held.
+    let found = unsafe { VmaRef::from_raw(vma) };
+
+    let (start, end) = (start.max(found.start()), end.min(found.end()));
+    if found.flags() & (flags::IO | flags::PFNMAP) != 0 {
+        return (Some(guard), Ok(end));
+    }
+
+    let mut locked = 1;
+    // SAFETY: The read lock is held, and the range, which is page aligned as vmas are, is in the
+    // vma. The call may drop the lock, which it tells in `locked`; the vma is not used afterwards.
+    let pages = unsafe { bindings::populate_vma_page_range(vma, start, end, &mut locked) };
+    let guard = if locked != 0 {
+        Some(guard)
+    } else {
+        // The call has dropped the lock.
+        mem::forget(guard);
+        None
+    };
+    let next = match usize::try_from(pages) {
+        Ok(pages) => Ok(start.wrapping_add(pages.wrapping_mul(PAGE_SIZE))),
+        // C returns an errno, which fits.
+        Err(_) => Err(Unpopulated {
+            error: Error::from_errno(pages as c_int),
+            addr: start,
+        }),
+    };
+    (guard, next)
 }
 
 /// Faults in the pages of `start..start + len` (bytes) in the address space of `current`, as
@@ -158,8 +163,9 @@ pub fn populate_again(current: &CurrentTask, start: usize, len: usize) -> Result
             Some(guard) => guard,
             None => mm.mmap_read_lock(),
         };
-        let populated;
-        (lock, populated) = guard.populate_first_vma(next, end);
+        // SAFETY: The guard is that of `mm`.
+        let (left, populated) = unsafe { populate_first_vma(mm, guard, next, end) };
+        lock = left;
         next = populated?;
     }
     Ok(())

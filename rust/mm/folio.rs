@@ -26,14 +26,7 @@
 //! [`include/linux/mm_inline.h`](srctree/include/linux/mm_inline.h),
 //! [`include/linux/memcontrol.h`](srctree/include/linux/memcontrol.h)
 
-use crate::{
-    bindings,
-    ffi::{
-        c_long,
-        c_ulong, //
-    },
-    types::NotThreadSafe, //
-};
+use crate::bindings;
 use core::{
     marker::PhantomData,
     mem,
@@ -41,6 +34,13 @@ use core::{
         self,
         NonNull, //
     },
+};
+use kernel::{
+    ffi::{
+        c_long,
+        c_ulong, //
+    },
+    types::NotThreadSafe, //
 };
 
 /// A `struct folio` that is valid for 'f.
@@ -472,6 +472,39 @@ impl Drop for NewFolio<'_> {
     }
 }
 
+/// What is done to the `PG_mlocked` of a folio that is on a list. Then the folio goes to the list
+/// that all of its flags and its mapping want.
+#[derive(Clone, Copy)]
+struct Change {
+    clear: c_ulong,
+    set: c_ulong,
+}
+
+impl Change {
+    /// Moves the folio to the list where it belongs.
+    const SETTLE: Self = Self { clear: 0, set: 0 };
+    /// Mlocks the folio.
+    const MLOCK: Self = Self {
+        clear: 0,
+        set: MLOCKED,
+    };
+    /// Munlocks the folio, and does not cull it: as in the C, `SHM_LOCK` leaves that to reclaim.
+    const MUNLOCK: Self = Self {
+        clear: MLOCKED,
+        set: 0,
+    };
+
+    #[inline(always)]
+    fn apply(self, flags: c_ulong) -> c_ulong {
+        flags & !self.clear | self.set
+    }
+
+    #[inline(always)]
+    fn is_munlock(self) -> bool {
+        self.clear != 0
+    }
+}
+
 /// Whether a munlock clears `PG_mlocked`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Mlocked {
@@ -765,11 +798,11 @@ impl LruvecGuard<'_> {
             work(&mut LruFolio { folio, flags });
             return true;
         }
-        let mut flags = self.change(folio, old, 0, MLOCKED);
+        let mut flags = self.change(folio, old, Change::MLOCK);
         if flags.is_none() {
             folio.set_mlocked();
             // It may have been put on a list before that.
-            flags = self.change(folio, folio.flags(), 0, 0);
+            flags = self.change(folio, folio.flags(), Change::SETTLE);
         }
         let Some(flags) = flags else {
             return false;
@@ -798,7 +831,7 @@ impl LruvecGuard<'_> {
             old & MLOCKED != 0 && self.cull_like_last(folio, old)
         };
         if !done {
-            let Some(flags) = self.change(folio, folio.flags(), 0, 0) else {
+            let Some(flags) = self.change(folio, folio.flags(), Change::SETTLE) else {
                 return;
             };
             new = flags;
@@ -866,9 +899,9 @@ impl LruvecGuard<'_> {
             // INVARIANT: As above.
             mlocked = work(&mut LruFolio { folio, flags: old });
         }
-        let clear = match mlocked {
-            Mlocked::Kept => 0,
-            Mlocked::Cleared => MLOCKED,
+        let change = match mlocked {
+            Mlocked::Kept => Change::SETTLE,
+            Mlocked::Cleared => Change::MUNLOCK,
         };
         // A folio that stays mlocked is unevictable, so nothing is culled here.
         //
@@ -877,33 +910,26 @@ impl LruvecGuard<'_> {
         //
         // SAFETY: `old` has `PG_lru`, and was read with the lruvec locked, or the folio is like the
         // last one, whose lruvec is locked.
-        let changed = unsafe { self.change_locked(folio, old, clear, 0) };
+        let changed = unsafe { self.change_locked(folio, old, change) };
         if changed.is_none() && mlocked == Mlocked::Cleared {
             folio.munlock_unlisted();
         }
     }
 
-    /// Locks the lruvec of a folio, unless it is locked already, clears or sets `PG_mlocked`, and
-    /// moves the folio to the list that its flags and its mapping require; a munlock leaves an
-    /// evictable folio where it is. A folio that moves to the unevictable list starts with an
-    /// `mlock_count` of 0.
+    /// Locks the lruvec of a folio, unless it is locked already, and applies `change` to the folio.
+    /// A munlock leaves an evictable folio where it is. A folio that moves to the unevictable list
+    /// starts with an `mlock_count` of 0.
     ///
     /// `flags` are as for [`Self::relock()`]. Returns the new flags, or `None`, with nothing done,
     /// if the folio is on no list.
     #[inline(always)]
-    fn change(
-        &mut self,
-        folio: Folio<'_>,
-        flags: c_ulong,
-        clear: c_ulong,
-        set: c_ulong,
-    ) -> Option<c_ulong> {
+    fn change(&mut self, folio: Folio<'_>, flags: c_ulong, change: Change) -> Option<c_ulong> {
         if flags & LRU == 0 {
             return None;
         }
         let old = self.relock(folio, flags);
         // SAFETY: We have just locked it, and read the flags since.
-        unsafe { self.change_locked(folio, old, clear, set) }
+        unsafe { self.change_locked(folio, old, change) }
     }
 
     /// As [`Self::change()`], with the lruvec locked.
@@ -919,23 +945,21 @@ impl LruvecGuard<'_> {
         &mut self,
         folio: Folio<'_>,
         mut old: c_ulong,
-        clear: c_ulong,
-        set: c_ulong,
+        change: Change,
     ) -> Option<c_ulong> {
         let new = loop {
             if old & LRU == 0 {
                 return None;
             }
-            let mut new = old & !clear | set;
-            // As in the C, a munlock culls nothing: `SHM_LOCK` leaves that to reclaim.
-            if clear == 0 || old & UNEVICTABLE != 0 {
+            let mut new = change.apply(old);
+            if !change.is_munlock() || old & UNEVICTABLE != 0 {
                 // SAFETY: `PG_lru` was set, with the lruvec locked: so the folio is no slab.
                 new = unsafe { folio.settled(new) };
             }
             if old & GEN != 0 && new & UNEVICTABLE != 0 {
-                // Never with `clear`: a folio in a generation is not unevictable.
+                // This is no munlock: a folio in a generation is not unevictable.
                 // SAFETY: We have the lock.
-                return unsafe { self.cull_from_generation(folio, set) };
+                return unsafe { self.cull_from_generation(folio, change) };
             }
             // SAFETY: `PG_lru` is set and the lruvec locked; the folio is moved below.
             if new == old || unsafe { folio.try_change_flags(&mut old, new) } {
@@ -967,7 +991,7 @@ impl LruvecGuard<'_> {
     ///
     /// The lruvec of the folio must be locked.
     #[inline(never)]
-    unsafe fn cull_from_generation(&mut self, folio: Folio<'_>, set: c_ulong) -> Option<c_ulong> {
+    unsafe fn cull_from_generation(&mut self, folio: Folio<'_>, change: Change) -> Option<c_ulong> {
         // SAFETY: The folio is valid by its type invariants; the bit is cleared atomically.
         if !unsafe { bindings::folio_test_clear_lru(folio.as_ptr()) } {
             return None;
@@ -975,24 +999,24 @@ impl LruvecGuard<'_> {
         // SAFETY: The folio was on a list of the lruvec, which is locked, and we have isolated it
         // now. When it has left its generation, it is on no list.
         unsafe {
-            bindings::lruvec_gen_del(self.lruvec, folio.as_ptr());
-            Some(self.add(folio, set))
+            bindings::lruvec_gen_del_folio(self.lruvec, folio.as_ptr());
+            Some(self.add(folio, change))
         }
     }
 
-    /// Sets the flags `set`, puts the folio on the list that its flags and its mapping require, and
-    /// returns the flags. On the unevictable list, it starts with an `mlock_count` of 0.
+    /// Applies `change` to a folio that is on no list, puts it on one, and returns the new flags.
+    /// On the unevictable list, it starts with an `mlock_count` of 0.
     ///
     /// # Safety
     ///
     /// The folio must be isolated by us, or new to us, and on no list. Its lruvec must be locked.
     #[inline(always)]
-    unsafe fn add(&mut self, folio: Folio<'_>, set: c_ulong) -> c_ulong {
+    unsafe fn add(&mut self, folio: Folio<'_>, change: Change) -> c_ulong {
         let mut old = folio.flags();
         let new = loop {
             // SAFETY: The caller promises that the lruvec is locked; the folio is put on a list
             // below.
-            let new = unsafe { folio.settled(old | set | LRU) };
+            let new = unsafe { folio.settled(change.apply(old) | LRU) };
             // SAFETY: The caller promises that the folio is isolated by us or new to us; it is put
             // on a list below.
             if unsafe { folio.try_change_flags(&mut old, new) } {
@@ -1023,7 +1047,7 @@ impl LruvecGuard<'_> {
     unsafe fn add_evictable(&mut self, folio: Folio<'_>, old: c_ulong, mut new: c_ulong) {
         // SAFETY: The caller promises it.
         unsafe {
-            if bindings::lruvec_gen_add(self.lruvec, folio.as_ptr()) {
+            if bindings::lruvec_gen_add_folio(self.lruvec, folio.as_ptr(), false) {
                 // `lru_gen_add_folio()` has counted the folio.
                 new &= !LRU;
             } else {
@@ -1060,7 +1084,7 @@ impl LruvecGuard<'_> {
         }
         self.relock(folio, old);
         // SAFETY: By its type invariants, the folio was new, and on no list; its lruvec is locked.
-        let flags = unsafe { self.add(folio, 0) };
+        let flags = unsafe { self.add(folio, Change::SETTLE) };
         // INVARIANT: As in `mlock()`.
         LruFolio { folio, flags }.inc_mlock_count();
     }

@@ -16,19 +16,21 @@
 
 use crate::{
     bindings,
-    cpu::CpuId,
-    mm::folio::{
+    folio::{
         Folio,
         FolioRef,
         LruvecGuard,
         NewFolio, //
     },
-    types::NotThreadSafe,
-    warn_on, //
 };
 use core::{
     marker::PhantomData,
     ops::Deref, //
+};
+use kernel::{
+    cpu::CpuId,
+    types::NotThreadSafe,
+    warn_on, //
 };
 
 /// Proof that the caller runs in task context with interrupts on, and has no batch locked.

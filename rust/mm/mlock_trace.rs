@@ -13,6 +13,10 @@
 
 use crate::{
     bindings,
+    folio::Folio, //
+};
+use core::ptr;
+use kernel::{
     error::Error,
     ffi::{
         c_int,
@@ -20,13 +24,9 @@ use crate::{
         c_uint,
         c_ulong, //
     },
-    mm::{
-        folio::Folio,
-        Mm, //
-    },
+    mm::Mm,
     tracepoint::declare_trace, //
 };
-use core::ptr;
 
 declare_trace! {
     /// # Safety
@@ -204,7 +204,7 @@ macro_rules! is_traced {
             {
                 // SAFETY: The tracepoint is a static of C, and its key is a static key.
                 unsafe {
-                    crate::jump_label::static_branch_unlikely!(
+                    kernel::jump_label::static_branch_unlikely!(
                         bindings::$tracepoint,
                         bindings::tracepoint,
                         key
