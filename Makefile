@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# The mlock family in Rust, laid over a stock Linux 7.3. 'make help' tells.
+# The mlock family in Rust, laid over a stock Linux 7.3. See 'make help'.
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 SHELL := /bin/bash
@@ -45,7 +45,7 @@ RUST_TARGET =
 RUST_LINKER =
 include tools/mlock2/arch/$(ARCH).mk
 
-# A kind of kernel is what a fragment of its own makes of the smallest one.
+# A kind of kernel is the smallest one plus a fragment.
 KINDS := $(sort $(patsubst mlock2-%.config,%,$(notdir $(wildcard $(addsuffix /configs/mlock2-*.config,kernel arch/$(KSRCARCH))))))
 KIND ?=
 # FAIR=1: the C twin with tools/mlock2/fair/ in place of the Rust kernel
@@ -78,14 +78,14 @@ endif
 define HELP
 make run          set up, build and boot the kernel; demonstration and selftests
 make test         the test suite: host, KUnit, selftests on this kernel and on the C one, debug kernel
-make selftest     KUnit and the selftests alone
+make selftest     only KUnit and the selftests
 
 Build
   kernel          the kernel with CONFIG_MLOCK2=y, in build/$(ARCH)
   kernel-c        the same with CONFIG_MLOCK2=n, in build/$(ARCH)-c
   kernel-fair     the C one with the best C of tools/mlock2/fair/, in build/$(ARCH)-fair
   linux           lay this repository over the stock source, in build/linux
-  changes         show what that changes in the stock source
+  changes         show the changes to the stock source
   deb             a Debian package with the kernel, configured as Debian's own
                   (deb-c: the C one; CONFIG=/path FLAVOUR=cloud|generic|rt LOCALMODCONFIG=1
                   LSMOD=file DEBUG_INFO=1 CC=clang)
@@ -96,40 +96,40 @@ Build
 More tests
   test-arch       make test for other architectures (TEST_ARCHS="$(TEST_ARCHS)")
   test-long       all goals of this list at full length, other kinds of kernels, and a report
-                  (many hours; STEPS="rt rt-diff" selects; continues where it was cut off)
-  test-long-status  how far that is
+                  (many hours; STEPS="rt rt-diff" selects; resumes where it was interrupted)
+  test-long-status  the progress of test-long
   test-configs    compile mm/ in other configurations (an hour; CONFIGS="up rt" selects)
   diff            random operations on this kernel and on the C one, compared (OPS=50000 SEED=1)
-  diff-seeds      diff for many seeds; continues where it stopped (OPS=50000 SEEDS=1-200)
+  diff-seeds      diff for many seeds; resumes where it was interrupted (OPS=50000 SEEDS=1-200)
   test-programs   programs of Debian 13 that lock memory, on both kernels (as root;
                   PROGRAM="gpg qemu" selects)
-  inject          fail each allocation of mlock and its relatives in turn, on both kernels
+  inject          fail each allocation of the mlock calls in turn, on both kernels
   stress          locked memory under load (STRESS_ARGS="--seconds 120")
-  stress-ng       those stressors of Debian's stress-ng that lock memory
-  interleave      every interleaving of the page part with the rest of mm, in Rust and in C, on the host
-  spin            the protocol of the batches on one page, checked by spin
+  stress-ng       the stressors of Debian's stress-ng that lock memory
+  interleave      every interleaving of the page code with the rest of mm, in Rust and in C, on the host
+  spin            check a model of the batch protocol, for one page, with spin
   mutants         mutation testing (1 to 2 hours; MUTANT="walk-* batch-*" selects)
-  test-exports    which symbols of the Rust modules get
-  test-apply      what tools/mlock2/apply does to kernel trees in all states
-  versions        to which versions of Linux this applies, and which compilers compile it
+  test-exports    check the symbols of the Rust that modules can use
+  test-apply      test tools/mlock2/apply on kernel trees in all states
+  versions        the Linux versions to which this applies, and the compilers that build it
                   (COMPILERS=...)
   coverage        the lines of the Rust that no test executes
-  check           checkpatch, rustfmt, clippy, rustdoc, sparse and more, on what goes into the kernel
+  check           checkpatch, rustfmt, clippy, rustdoc, sparse and more, on the kernel part
   ksft            run_vmtests.sh -t mlock in virtme-ng, as CI of mm runs it
 
 Patches
   series          write the patches to send to build/series/mail, build each, boot the last
-                  (QUICK=1: write and check them only; ONTO=/path/to/linux: what conflicts there)
+                  (QUICK=1: write and check them only; ONTO=/path/to/linux: report conflicts there)
 
 Benchmarks
   bench           instructions per operation in C and in Rust, how they grow, several CPUs
                   (bench-rows, bench-growth, bench-cpus: one of the three)
   bench-native    nanoseconds on this machine, with kernels that are programs (User-Mode Linux)
-  bench-sweep     each call of the family with each outcome, the dearest beside the C first
+  bench-sweep     each call of the family with each outcome, the most expensive relative to C first
   bench-large     partly locked large folios: instructions to split, lock and reclaim them
   bench-paper     the experiment of the 2015 cover letter; at SCALE=1/32 of its size (3 minutes)
   profile ROW=... the instructions of one row of bench-rows, function by function
-  results         write Documentation/mm/mlock2-results.rst from what the benchmarks left
+  results         write Documentation/mm/mlock2-results.rst from the benchmark results
 
 Variables
   ARCH=$(ARCH)         one of: $(ARCHS)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What mm/gup.c shares with the mlock family in Rust: when there is nothing to
- * populate.
+ * Shared by mm/gup.c and the mlock family in Rust: checks for pages that need
+ * no populating.
  */
 #ifndef _MM_GUP_H
 #define _MM_GUP_H
@@ -17,9 +17,9 @@ static inline bool vma_populate_write(const struct vm_area_struct *vma)
 }
 
 /*
- * Whether populate_vma_page_range() may look for all pages of a vma that can be
- * mlocked, and takes those that are present as they are: check_vma_flags()
- * does not fail, and gup_can_follow_protnone() is true.
+ * Whether populate_vma_page_range() may access all pages of a lockable vma, and
+ * accepts present pages as they are: check_vma_flags() does not fail, and
+ * gup_can_follow_protnone() is true.
  */
 static inline bool vma_populate_allowed(struct vm_area_struct *vma)
 {
@@ -29,7 +29,7 @@ static inline bool vma_populate_allowed(struct vm_area_struct *vma)
 					 false);
 }
 
-/* Whether follow_page_pte() with FOLL_TOUCH leaves the folio as dirty as it is */
+/* Whether follow_page_pte() with FOLL_TOUCH need not dirty the folio */
 static inline bool pte_or_folio_dirty(pte_t pte, const struct folio *folio)
 {
 	return pte_dirty(pte) || folio_test_dirty(folio);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What C and Rust call of each other in the mlock family (mm/mlock2/), where
- * no other header of the kernel declares it. #[export] checks the Rust
- * functions against this.
+ * Interface between C and Rust of the mlock family (mm/mlock2/), as far as no
+ * other header declares it. #[export] checks the Rust functions against these
+ * declarations.
  */
 #ifndef _LINUX_MLOCK2_H
 #define _LINUX_MLOCK2_H
@@ -16,9 +16,10 @@ struct task_struct;
 struct ucounts;
 
 /*
- * Who asked to lock memory, why that was refused, and why a page could not be
- * faulted in: for the events in trace/events/mlock.h. User space sees the
- * names; see Documentation/admin-guide/mm/mlock.rst.
+ * The caller that wants to lock memory, the reason for a refusal, and the cause
+ * why a page could not be faulted in, for the events in trace/events/mlock.h.
+ * Documentation/admin-guide/mm/mlock.rst describes the names that user space
+ * sees.
  */
 enum mlock_caller {
 	MLOCK_CALLER_MLOCK,
@@ -62,7 +63,7 @@ enum mlock_cause {
 	MLOCK_CAUSE_UNMAPPED,
 };
 
-/* What became of a folio that was mlocked or munlocked */
+/* The effect of an mlock or munlock on a folio */
 enum mlock_fate {
 	MLOCK_FATE_CULLED,
 	MLOCK_FATE_RESCUED,
@@ -90,8 +91,8 @@ int mlock2_account_locked_vm(struct mm_struct *mm, unsigned long pages,
 			     bool bypass_rlim);
 
 /*
- * Rust, for callers in C of what mm has functions for already: these also take
- * what the event of a refusal tells of the caller.
+ * Rust, for C: variants of existing mm functions that also take the values for
+ * the event of a refusal.
  */
 #ifdef CONFIG_MLOCK2
 bool mlock2_can_do_mlock(enum mlock_caller caller, unsigned long bytes);
@@ -100,7 +101,7 @@ bool mlock2_locked_future_ok(const struct mm_struct *mm, unsigned long bytes,
 int mlock2_shm_hugetlb(size_t size, struct ucounts *ucounts);
 void mlock2_shm_lock_refused(size_t size, bool is_owner);
 
-/* Most vmas are not locked: they need no call */
+/* Inline, since most vmas are not locked and need no call */
 static inline bool mlock2_future_ok(const struct mm_struct *mm, bool is_vma_locked,
 				    unsigned long bytes, enum mlock_caller caller)
 {

@@ -1,97 +1,108 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The folios of locked vmas: `PG_mlocked`, and the way to the unevictable LRU list.
+//! Mlocked folios: `PG_mlocked`, `mlock_count`, and moves to and from the unevictable LRU list.
 //!
 //! # The life of a locked folio
 //!
-//! Four things say that a folio is locked. They do not change at once, nor all in this file:
+//! Four pieces of state say that a folio is locked. They change at different times, and only some
+//! of them in this file:
 //!
-//! - `VMA_LOCKED_BIT` of a vma that maps it: set and cleared by `fixup.rs`, under the mmap lock and
-//!   the vma's lock. It is what keeps reclaim from unmapping the folio: `try_to_unmap_one()` and
-//!   `folio_referenced_one()` look at it under the page table lock.
-//! - `PG_mlocked`: set by [`mlock_folio`], [`mlock_new_folio`] and [`mlock_mapped_folio`], cleared
-//!   when a munlock takes effect, or when the folio dies, all atomically. `nr_mlock` follows at
-//!   once, or when the lruvec lock is dropped under which that was done. Splitting a folio copies
-//!   the flag. If it is still set when it is freed, then `free_pages_prepare()` clears it.
-//! - `PG_unevictable`, and being on no list that reclaim scans: changed here with the lruvec
-//!   locked, in the same step as `PG_mlocked`, and only while `PG_lru` is set; by `lru_add()` when
-//!   a folio is put on a list, whoever had taken it off; by `check_move_unevictable_folios()` for
-//!   `SHM_UNLOCK`; copied by migration and split.
-//! - `mlock_count`, which exists only while the folio is unevictable: changed here under the same
-//!   lock, set to 0 by `lru_add()` whenever the folio is put back.
+//! - `VMA_LOCKED_BIT` of a vma that maps it: `fixup.rs` sets and clears it under the mmap lock and
+//!   the vma lock. It keeps reclaim from unmapping the folio: `try_to_unmap_one()` and
+//!   `folio_referenced_one()` check it under the page table lock.
+//! - `PG_mlocked`: [`mlock_folio`], [`mlock_new_folio`] and [`mlock_mapped_folio`] set it. A
+//!   munlock that takes effect clears it, and so does freeing the folio. All of these are atomic.
+//!   `nr_mlock` changes at once, or when the lruvec lock under which the flag changed is dropped.
+//!   Splitting a folio copies the flag. If it is still set when the folio is freed,
+//!   `free_pages_prepare()` clears it.
+//! - `PG_unevictable`, which keeps the folio off the lists that reclaim scans: this file changes it
+//!   under the lruvec lock, in the same step as `PG_mlocked`, and only while `PG_lru` is set.
+//!   `lru_add()` changes it when it puts a folio on a list, whoever isolated the folio.
+//!   `check_move_unevictable_folios()` clears it for `SHM_UNLOCK`. Migration and split copy it.
+//! - `mlock_count`, which exists only while the folio is unevictable: this file changes it under
+//!   the lruvec lock. `lru_add()` sets it to 0 whenever it puts the folio back.
 //!
 //! A folio is mlocked when it is faulted into a locked vma: by `mlock_new_folio()` if it is new and
-//! goes to the LRU lists for the first time, else by `mlock_folio()` at the end of adding the rmap;
-//! and when `walk.rs` finds it in a vma that is being locked. `PG_mlocked` is set at once, so that
-//! reclaim passes it by. The rest is pending in this CPU's batch, which has a reference. It is done
-//! at once for a large folio, which the batch would keep too much memory for, and by the walk,
-//! which comes by many folios of one lruvec; the batch is drained first. When it is done, the folio
-//! becomes unevictable with an `mlock_count` of 1; another mlock adds 1. Unmapping it from a locked
-//! vma queues a munlock, if it is small; unlocking the vma munlocks it at once: it takes 1 off. At
-//! 0, or if there is no count, `PG_mlocked` is cleared, and in the same step the folio becomes
-//! evictable, unless something else (`SHM_LOCK`, ramfs) makes it unevictable. A folio that is freed
-//! with its last mapping is not moved any more: see `Folio::munlock_dying()`.
+//! goes to the LRU lists for the first time, otherwise by `mlock_folio()` at the end of adding the
+//! rmap. It is also mlocked when `walk.rs` finds it in a vma that is being locked. `PG_mlocked` is
+//! set at once, so that reclaim skips the folio. The rest is pending in this CPU's batch, which
+//! holds a reference, until the batch is drained. Two cases drain the batch first and then do the
+//! rest at once: a large folio, because the batch would pin too much memory, and the walk, which
+//! moves many folios of one lruvec. Draining makes the folio unevictable with an `mlock_count` of
+//! 1; another mlock adds 1.
 //!
-//! `mlock_count` errs on the low side: a folio that somebody else has isolated when its mlock is
-//! drained is not counted, being put back sets the count to 0, and a large folio that is mapped in
-//! part is munlocked but never mlocked. So a folio may become evictable while a locked vma maps it.
-//! Reclaim then meets `VMA_LOCKED_BIT`, keeps it mapped, and mlocks it again if it is mapped as a
-//! whole. The other way is to be avoided, since it would keep a folio unevictable until it is
-//! freed. It is possible in two cases, as in C: who unmaps a folio between munlock's clearing of
-//! `VMA_LOCKED_BIT` and its walk leaves `PG_mlocked` set, which matters if the folio lives on, as
-//! with truncation or with a migration that fails and maps it again; and an mlock that is pending
-//! in the batch of one CPU, while another CPU drains the munlock that belongs to it, counts after
-//! all if the folio is mlocked again before its turn comes. What was counted too often is put right
-//! when the last vma unmaps the folio: a munlock of a folio that is mapped nowhere clears
-//! `PG_mlocked` whatever the count is.
+//! Unmapping a folio from a locked vma queues a munlock if the folio is small, and munlocks it at
+//! once if it is large. Unlocking a vma munlocks its folios at once. A munlock subtracts 1. When
+//! the count reaches 0, or if there is no count, the munlock clears `PG_mlocked`, and in the same
+//! step makes the folio evictable, unless something else (`SHM_LOCK`, ramfs) keeps it unevictable.
+//! A folio that is freed with its last mapping is not moved any more: see `Folio::munlock_dying()`.
 //!
-//! # Who may come in between
+//! `mlock_count` errs on the low side. Draining the mlock of an isolated folio does not count it,
+//! putting a folio back sets its count to 0, and a partially mapped large folio is munlocked but
+//! never mlocked. So a folio may become evictable while a locked vma maps it. Reclaim then meets
+//! `VMA_LOCKED_BIT`, keeps the folio mapped, and mlocks it again if it is fully mapped.
 //!
-//! - *Reclaim, migration, compaction, split and others that take folios off their list*: they
-//!   isolate the folio by clearing `PG_lru`. If they do so before us, then an mlock leaves the
-//!   folio alone: `lru_add()` looks at `PG_mlocked` when the folio is put back. A munlock clears
-//!   `PG_mlocked` all the same. If the folio was put back as unevictable just before, it stays so
-//!   without need: it is counted in `unevictable_pgs_stranded`, and rescued when somebody takes and
-//!   puts it back again. If they isolate it after us, they wait for the lock.
-//! - *The same folio in the batch of another CPU, or twice in one*: its lruvec's lock puts the
-//!   moves in an order. An mlock and a munlock cancel out in either order, if no other vma has it
-//!   locked; if one has, then the munlock may come first and take off what was that vma's: the
-//!   count is too low then.
+//! A count that is too high is worse, since it would keep the folio unevictable until it is freed.
+//! As in C, there are two such cases:
+//!
+//! - A CPU unmaps a folio after munlock() has cleared `VMA_LOCKED_BIT` and before the walk of
+//!   munlock() gets there. Nobody munlocks the folio, so `PG_mlocked` stays set. This matters if
+//!   the folio lives on, as it may with truncation, or with a migration that fails and maps it
+//!   again.
+//! - An mlock is pending in the batch of one CPU while another CPU drains the matching munlock. If
+//!   the folio is mlocked again before the first CPU drains, the pending mlock counts after all.
+//!
+//! The munlock of the last vma that unmaps the folio corrects a count that is too high: a munlock
+//! of a folio that is mapped nowhere clears `PG_mlocked` whatever the count.
+//!
+//! # Races
+//!
+//! - *Reclaim, migration, compaction, split and others that isolate folios*: they clear `PG_lru`.
+//!   If they do so before us, an mlock leaves the folio alone: `lru_add()` checks `PG_mlocked` when
+//!   it puts the folio back. A munlock clears `PG_mlocked` all the same. If `lru_add()` checked
+//!   just before the munlock, it puts the folio on the unevictable list without need. Such a folio
+//!   counts in `unevictable_pgs_stranded`, and is rescued when somebody isolates it and puts it
+//!   back again. If they clear `PG_lru` after us, they wait for the lruvec lock.
+//! - *The same folio in the batch of another CPU, or twice in one*: the lruvec lock orders the
+//!   moves. An mlock and a munlock cancel out in either order if no other vma locks the folio. If
+//!   another vma does, the munlock may come first and subtract the 1 of that vma: the count is then
+//!   too low.
 //! - *Setting `PG_mlocked` while a munlock takes effect*: the munlock clears the flag and makes the
-//!   folio evictable in one step. What was set before is lost, as the mlock's entry in the batch
-//!   finds out. What is set after that belongs to an mlock that moves the folio in the same step,
-//!   has its entry in a batch yet, or is, for a large folio, about to settle it: it finds the folio
-//!   evictable and moves it. So does the walk, which leaves an entry in the batch if the folio is
-//!   on no list.
-//! - *A walk, and what is pending in this CPU's batch*: the walk drains the batch when it locks it,
-//!   and keeps the lock while it moves folios. Otherwise a munlock by the walk could come before an
-//!   mlock that another task of this CPU has queued, and take off the count of a third: on
-//!   PREEMPT_RT, such a task may run in the middle of the walk. A task of another CPU may queue one
-//!   at any time; the count is too low then.
-//! - *Migration or reclaim while a vma is being locked*: both may mlock a folio because of the
-//!   vma's new flag, before the walk gets there and does so too. `VMA_IO_BIT` beside
-//!   `VMA_LOCKED_BIT` tells them to leave it to the walk (see `ModifiedVma::publish_lock_flags()`),
-//!   until what the walk has left in the batch is drained, too.
-//! - *munmap, exit and truncation*: the munlock is the last thing that removing the rmap does; the
-//!   reference of the mapping is put after it, so the folio is there for the batch to take its own,
-//!   unless it dies with that. A large folio is munlocked with that reference.
-//! - *Another process that maps the folio*: its vma adds and takes off its own 1.
-//! - *Who counts references* (migration, split, `MADV_FREE`): the batch's own make the count too
-//!   high. They call `mlock_drain_local()` first; and `lru_cache_disabled()` keeps the batches
-//!   empty.
-//! - *CPU hotplug*: when a CPU is gone, [`mlock_drain_remote`] drains its batch from another one;
-//!   nobody else can reach it then.
+//!   folio evictable in one step. An mlock that set the flag earlier loses it: draining its batch
+//!   entry finds the flag clear and does nothing, and reclaim mlocks the folio again when it meets
+//!   the locked vma. An mlock that sets the flag later finds the folio evictable and moves it: a
+//!   walk in the same step, the mlock of a large folio right after, and any other when its batch
+//!   entry is drained, as does a walk that met the folio isolated.
+//! - *A walk, and folios pending in this CPU's batch*: the walk drains the batch after locking it,
+//!   and keeps it locked while it moves folios. Otherwise a munlock by the walk could overtake an
+//!   mlock that another task on this CPU has queued, and subtract the 1 of a third vma: on
+//!   PREEMPT_RT, such a task may run in the middle of the walk. A task on another CPU may queue an
+//!   mlock at any time; the count is then too low.
+//! - *Migration or reclaim while a vma is being locked*: both may mlock a folio because the new
+//!   flag of the vma is set, before the walk reaches the folio and mlocks it as well. `VMA_IO_BIT`
+//!   beside `VMA_LOCKED_BIT` tells them to leave the folio to the walk (see
+//!   `ModifiedVma::publish_lock_flags()`), until the entries that the walk left in the batch are
+//!   drained as well.
+//! - *munmap, exit and truncation*: removing the rmap munlocks the folio last, and the reference of
+//!   the mapping is put after that. So the folio is still alive when the batch takes its own
+//!   reference. Munlocking a large or a dying folio relies on the reference of the mapping.
+//! - *Another process that maps the folio*: its vma adds and subtracts its own 1.
+//! - *Code that checks the reference count* (migration, split, `MADV_FREE`): the references of the
+//!   batch make the count too high. Such code calls `mlock_drain_local()` first, and
+//!   `lru_cache_disabled()` keeps the batches empty.
+//! - *CPU hotplug*: once a CPU is dead, [`mlock_drain_remote`] drains its batch from another CPU;
+//!   nobody else can reach that batch then.
 //!
 //! # Specification
 //!
-//! `tools/testing/mlock2/interleave/mlock.pml` is all of this, and what the C does, as a model of
-//! one folio that `make spin` checks. `make interleave` tries this file itself, and `walk.rs`, in
+//! `tools/testing/mlock2/interleave/mlock.pml` models all of this, and the C as well, for one
+//! folio; `make spin` checks the model. `make interleave` runs this file itself, and `walk.rs`, in
 //! every interleaving with the rest of mm.
 //!
 //! # Lock order
 //!
-//! Page table lock, the local lock of the batch, the lruvec lock (interrupts off; on PREEMPT_RT the
-//! last two are sleeping locks, and interrupts stay on). Everything here may be called in task
+//! Page table lock, local lock of the batch, lruvec lock (interrupts off; on PREEMPT_RT the last
+//! two are sleeping locks, and interrupts stay on). All functions here may be called in task
 //! context with spinlocks held and interrupts on.
 
 use kernel::cpu::CpuId;
@@ -121,32 +132,34 @@ use mm::{
     },
 };
 
-/// Counts an mlock. If another CPU has cleared `PG_mlocked` since, then there is nothing to count.
-/// The C is `__mlock_folio()`.
+/// Counts an mlock, unless another CPU has cleared `PG_mlocked` since. Counterpart of
+/// `__mlock_folio()`.
 #[inline(always)]
 fn mlock(folio: &mut LruFolio<'_>) {
     folio.inc_mlock_count();
 }
 
-/// Counts a munlock, and says what becomes of `PG_mlocked`. The C is `__munlock_folio()`.
+/// Counts a munlock, and returns whether to clear `PG_mlocked`. Counterpart of `__munlock_folio()`.
 #[inline(always)]
 fn munlock(folio: &mut LruFolio<'_>) -> Mlocked {
     if folio.dec_mlock_count() {
         Mlocked::Kept
     } else {
-        // That was the last one, or there is no telling: reclaim mends it if it was not.
+        // The count is 0, or there is none. If a locked vma still maps the folio, reclaim mlocks it
+        // again.
         Mlocked::Cleared
     }
 }
 
-/// Mlocks a folio that is mapped, and does at once what is to be done about it: for a walk, which
-/// comes by many folios and has a lock for them already.
+/// Mlocks a mapped folio at once instead of queueing it: for a walk, which moves many folios under
+/// one hold of the lruvec lock.
 ///
-/// The batch must have been drained since it was locked. Returns whether the folio was left in it:
-/// somebody else has taken it off its list, and is given time to put it back. In C that is until
-/// the batch is full or the vma done, here until the page table is. A batch that is full, but for
-/// one place, cannot be drained here: `PG_mlocked` is set, at which `lru_add()` looks when the
-/// folio is put back. If it looked right before that, then reclaim finds the vma locked.
+/// The caller must have drained the batch since locking it. If somebody else has isolated the
+/// folio, queues it in the batch and returns `true`, which gives them time to put it back. The C
+/// drains that entry when the batch is full or the vma is done, a walk here when the page table is
+/// done. A batch with a single free place cannot take it, since this function cannot drain: then
+/// only `PG_mlocked` is set, which `lru_add()` checks when it puts the folio back. If `lru_add()`
+/// checked just before, reclaim finds the vma locked.
 #[inline(always)]
 pub(crate) fn mlock_mapped_folio(
     folio: Folio<'_>,
@@ -160,15 +173,15 @@ pub(crate) fn mlock_mapped_folio(
     true
 }
 
-/// Munlocks a folio, and does at once what is to be done about it: for a walk, and for what was
-/// pending in a batch, which may not be mapped any more.
+/// Munlocks a folio at once instead of queueing it: for a walk, and for draining a batch, whose
+/// folios may no longer be mapped.
 #[inline(always)]
 pub(crate) fn munlock_now(folio: Folio<'_>, lruvec: &mut LruvecGuard<'_>) {
     lruvec.munlock(folio, munlock);
 }
 
-/// Mlocks or munlocks folios that are mapped, each with an event: for a walk, while that is on. If
-/// one is left in the batch ([`mlock_mapped_folio`]), drains that.
+/// Mlocks or munlocks mapped folios with an event for each: for a walk, while the event is enabled.
+/// Drains the batch if [`mlock_mapped_folio`] left a folio in it.
 #[cold]
 #[inline(never)]
 pub(crate) fn mark_traced<const LOCK: bool>(folios: &[Folio<'_>], context: &mut TaskContext<'_>) {
@@ -192,8 +205,8 @@ pub(crate) fn mark_traced<const LOCK: bool>(folios: &[Folio<'_>], context: &mut 
     }
 }
 
-/// Does what is to be done with the folios of a batch, and empties it. The C function of the same
-/// name.
+/// Mlocks or munlocks the folios pending in a batch, and empties it. Counterpart of the C function
+/// of the same name.
 fn mlock_folio_batch(batch: &FolioBatch<'_>) {
     if is_mlock_traced() || is_munlock_traced() {
         drain_traced(batch);
@@ -208,7 +221,7 @@ fn drain_traced(batch: &FolioBatch<'_>) {
     drain::<true>(batch);
 }
 
-// `TRACED`: each folio has an event. A constant, since folios are many.
+// `TRACED`: emit an event for each folio. A constant, so that the loop does not test it.
 #[inline(always)]
 fn drain<const TRACED: bool>(batch: &FolioBatch<'_>) {
     batch.drain(|lruvec, entry| match entry {
@@ -220,7 +233,8 @@ fn drain<const TRACED: bool>(batch: &FolioBatch<'_>) {
         Entry::Mlock(folio) => {
             let was_unevictable = TRACED && lruvec.is_unevictable(folio);
 
-            // If somebody else has isolated it, there is nothing more that we can do.
+            // Does nothing if somebody else has isolated the folio: `lru_add()` checks
+            // `PG_mlocked`.
             lruvec.settle(folio, mlock);
             if TRACED {
                 folio_mlocked(folio, was_unevictable);
@@ -245,7 +259,7 @@ fn drain_if_due(batch: &FolioBatch<'_>, space: u8) {
     }
 }
 
-// Drains the batch, unless that is empty.
+// Drains the batch unless it is empty.
 #[inline(always)]
 fn drain_if_any(batch: &FolioBatch<'_>) {
     if !batch.is_empty() {
@@ -253,15 +267,15 @@ fn drain_if_any(batch: &FolioBatch<'_>) {
     }
 }
 
-// Does for a large folio what pushing it and draining the batch would come to: a large folio is not
-// to be pending in a batch. The caller's reference keeps it.
+// Does for a large folio what pushing it and draining the batch would do, since a large folio must
+// not be pending in a batch. The caller's reference keeps the folio alive.
 #[inline(always)]
 fn at_once(mut batch: LocalBatch<'_>, work: impl FnOnce(&mut LruvecGuard<'_>)) {
     drain_if_any(&batch);
     batch.with_lruvec(|_, lruvec| work(lruvec));
 }
 
-/// Mlocks a folio that is on an LRU list, or for the moment off it. The C function of the same
+/// Mlocks a folio that is on an LRU list or isolated. Counterpart of the C function of the same
 /// name.
 pub(crate) fn mlock_folio(folio: Folio<'_>, context: &mut TaskContext<'_>) {
     let batch = LocalBatch::lock(context);
@@ -274,8 +288,8 @@ pub(crate) fn mlock_folio(folio: Folio<'_>, context: &mut TaskContext<'_>) {
     drain_if_due(&batch, space);
 }
 
-// Apart, as the two below, so that a small folio saves no registers for it. With an event, all
-// folios go by way of the batch.
+// Not inlined, like the two functions below, so that a small folio saves no registers for them.
+// While the event is enabled, large folios go through the batch as well.
 #[inline(never)]
 fn mlock_large(folio: Folio<'_>, batch: LocalBatch<'_>) {
     if is_mlock_traced() {
@@ -286,11 +300,12 @@ fn mlock_large(folio: Folio<'_>, batch: LocalBatch<'_>) {
     }
 }
 
-/// Mlocks a folio that has just been allocated and is not on an LRU list yet. The C function of the
-/// same name.
+/// Mlocks a folio that has just been allocated and is not on an LRU list yet. Counterpart of the C
+/// function of the same name.
 pub(crate) fn mlock_new_folio(new: NewFolio<'_>, context: &mut TaskContext<'_>) {
     let batch = LocalBatch::lock(context);
-    // To the LRU lists it goes by way of the batch; for all else it is a folio like others.
+    // Putting the folio on an LRU list takes `new`. For everything else, it is a folio like any
+    // other.
     let folio = new.folio();
 
     folio.set_mlocked();
@@ -312,15 +327,16 @@ fn mlock_new_large(new: NewFolio<'_>, mut batch: LocalBatch<'_>) {
     }
 }
 
-/// Munlocks a folio. The C function of the same name.
+/// Munlocks a folio. Counterpart of the C function of the same name.
 ///
-/// A folio that is about to be freed, as most are that munmap and exit unmap, is munlocked at once.
-/// Of another one, `PG_mlocked` stays set until the batch is drained: others may have it locked.
+/// A folio that is about to be freed is munlocked at once; most folios that munmap and exit unmap
+/// are. For any other folio, `PG_mlocked` stays set until the munlock is drained, since other vmas
+/// may lock it.
 pub(crate) fn munlock_folio(folio: Folio<'_>, context: &mut TaskContext<'_>) {
     let batch = LocalBatch::lock(context);
 
     if folio.munlock_dying() {
-        // While batches are disabled, this one is always empty here.
+        // While batches are disabled, this batch is always empty here.
         let was_empty = batch.is_empty();
 
         if batch.skip() == 0 || (was_empty && lru_cache_disabled()) {
@@ -345,7 +361,7 @@ fn munlock_large(folio: Folio<'_>, batch: LocalBatch<'_>) {
     }
 }
 
-/// Locks the batch of this CPU, and drains it: for a walk, and for `mlock_drain_local()`.
+/// Locks this CPU's batch and drains it: for a walk, and for `mlock_drain_local()`.
 #[inline]
 pub(crate) fn lock_drained<'c>(context: &'c mut TaskContext<'_>) -> LocalBatch<'c> {
     let batch = LocalBatch::lock(context);
@@ -354,18 +370,19 @@ pub(crate) fn lock_drained<'c>(context: &'c mut TaskContext<'_>) -> LocalBatch<'
     batch
 }
 
-/// Drains the batch of this CPU. The C function of the same name.
+/// Drains the batch of this CPU. Counterpart of the C function of the same name.
 #[inline]
 pub(crate) fn mlock_drain_local(context: &mut TaskContext<'_>) {
     lock_drained(context);
 }
 
-/// Drains the batch of a CPU that is gone. The C function of the same name.
+/// Drains the batch of a dead CPU. Counterpart of the C function of the same name.
 pub(crate) fn mlock_drain_remote(batch: FolioBatch<'_>) {
     drain_if_any(&batch);
 }
 
-/// Whether folios are pending in the batch of a CPU. The C function of the same name.
+/// Returns whether folios are pending in the batch of a CPU. Counterpart of the C function of the
+/// same name.
 pub(crate) fn need_mlock_drain(cpu: CpuId) -> bool {
     is_batch_in_use(cpu)
 }

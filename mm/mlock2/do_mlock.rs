@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The five system calls, as the steps that they take one after the other.
+//! The five system calls, each as a sequence of steps.
 //!
-//! Everything here runs in task context, without any lock held on entry, and may sleep. The order
-//! of the steps is the order of precedence of their errors.
+//! Everything here runs in task context, without locks held on entry, and may sleep. The order of
+//! the steps determines which error takes precedence.
 
 use super::{
     fixup,
@@ -43,12 +43,12 @@ use mm::{
     },
 };
 
-// A system call comes from user space, so there is an address space.
+// Never fails: a system call comes from a user task, which has an address space.
 fn mm_of(current: &CurrentTask) -> Result<&MmWithUser> {
     current.mm().ok_or(EINVAL)
 }
 
-/// Locks the mmap lock for a request that is about a range.
+/// Takes the mmap lock for a request that concerns a range.
 ///
 /// # Errors
 ///
@@ -71,7 +71,7 @@ fn lock_mm_for(
     }
 }
 
-// The event of a request of which only the arguments are known yet.
+// Emits the event that a request is refused, given only its arguments.
 #[cold]
 #[inline(never)]
 fn trace_range(addr: usize, len: usize, mode: LockMode, error: Error, why: Refusal) {
@@ -80,7 +80,7 @@ fn trace_range(addr: usize, len: usize, mode: LockMode, error: Error, why: Refus
     memlock::trace_range_refused(range, mode, error, why);
 }
 
-/// The same for a request that is about all.
+/// Takes the mmap lock for a request that concerns all of the address space.
 #[inline(always)]
 fn lock_mm_for_all(current: &CurrentTask, caller: Caller) -> Result<MmapWriteGuard<'_>> {
     match mm_of(current)?.mmap_write_lock_killable() {
@@ -89,7 +89,7 @@ fn lock_mm_for_all(current: &CurrentTask, caller: Caller) -> Result<MmapWriteGua
     }
 }
 
-// What an event tells of mlockall(2) and munlockall(2).
+// Describes mlockall(2) and munlockall(2) in an event.
 #[inline(always)]
 fn of_all(caller: Caller) -> Request<'static> {
     Request {
@@ -100,8 +100,8 @@ fn of_all(caller: Caller) -> Request<'static> {
     }
 }
 
-/// What POSIX wants mlock() to return where populating failed: `ENOMEM` for a part that cannot be
-/// accessed, `EAGAIN` for want of memory. `__mlock_posix_error_return()` in C.
+/// Translates an error of populating to what POSIX requires of mlock(): `ENOMEM` for a part that
+/// cannot be accessed, `EAGAIN` for lack of memory. Counterpart of `__mlock_posix_error_return()`.
 fn posix_error(error: Error) -> Error {
     if error == EFAULT {
         ENOMEM
@@ -116,9 +116,9 @@ fn posix_error(error: Error) -> Error {
 ///
 /// # Errors
 ///
-/// `EPERM` if nothing may be locked, `EINTR` on a fatal signal, `ENOMEM` over the limit, what
-/// [`fixup::apply_vma_lock_flags`] returns, and `ENOMEM` or `EAGAIN` if pages could not be faulted
-/// in, in which case the range is locked all the same.
+/// `EPERM` if nothing may be locked, `EINTR` on a fatal signal, `ENOMEM` over the limit, those of
+/// [`fixup::apply_vma_lock_flags`], and `ENOMEM` or `EAGAIN` if pages could not be faulted in; in
+/// that case, the range is locked all the same.
 #[inline(never)]
 pub(crate) fn do_mlock(addr: usize, len: usize, mode: LockMode) -> Result {
     let limit = memlock::current_limit();
@@ -130,7 +130,8 @@ pub(crate) fn do_mlock(addr: usize, len: usize, mode: LockMode) -> Result {
     }
 }
 
-// Apart, so that who has a limit does not save the registers that this needs.
+// For a limit of 0. Not inlined, so that a call with a limit does not save the registers that this
+// needs.
 #[inline(never)]
 fn do_mlock_without_limit(addr: usize, len: usize, mode: LockMode, limit: Limit) -> Result {
     if memlock::can_do_mlock(limit) {
@@ -142,7 +143,7 @@ fn do_mlock_without_limit(addr: usize, len: usize, mode: LockMode, limit: Limit)
     }
 }
 
-// Returns what its caller does, so that this saves no registers for it.
+// Returns the result of its caller, so that the caller saves no registers for it.
 #[cold]
 #[inline(never)]
 fn trace_limit_zero(addr: usize, len: usize, mode: LockMode) -> Result {
@@ -150,7 +151,7 @@ fn trace_limit_zero(addr: usize, len: usize, mode: LockMode) -> Result {
     Err(EPERM)
 }
 
-// Apart, so that a call that is refused above does not save the registers that this needs.
+// Not inlined, so that a call refused above does not save the registers that this needs.
 #[inline(never)]
 fn lock_range(addr: usize, len: usize, mode: LockMode, limit: Limit) -> Result {
     let current = current!();
@@ -162,7 +163,7 @@ fn lock_range(addr: usize, len: usize, mode: LockMode, limit: Limit) -> Result {
     drop(mm);
 
     if unpopulated.is_empty() {
-        // C populates the whole range in any case, and finds nothing to do.
+        // The C populates the whole range in any case, and finds nothing to do.
         return Ok(());
     }
     match populate(current, unpopulated.start(), unpopulated.len()) {
@@ -171,7 +172,7 @@ fn lock_range(addr: usize, len: usize, mode: LockMode, limit: Limit) -> Result {
     }
 }
 
-// `part` of the range could not be populated.
+// Handles an error of populating `part` of the range.
 #[inline(always)]
 fn populate_failed(range: &PageRange, part: ToPopulate, mode: LockMode, error: Error) -> Error {
     let posix = posix_error(error);
@@ -187,7 +188,7 @@ fn populate_failed(range: &PageRange, part: ToPopulate, mode: LockMode, error: E
     posix
 }
 
-// Populating `start..start + len` (bytes) has failed with `error`: where, and why.
+// Finds where and why populating `start..start + len` (bytes) failed with `error`.
 #[cold]
 #[inline(never)]
 fn why_unpopulated(start: usize, len: usize, error: Error) -> Refusal {
@@ -199,7 +200,7 @@ fn why_unpopulated(start: usize, len: usize, error: Error) -> Refusal {
             at: why.addr,
             cause: unpopulated_cause(current, why),
         },
-        // There is no telling any more.
+        // Populating succeeds by now, so the address is lost.
         Ok(()) => Refusal::PopulateFailed {
             at: 0,
             cause: if error == ENOMEM {
@@ -215,7 +216,7 @@ fn why_unpopulated(start: usize, len: usize, error: Error) -> Refusal {
 ///
 /// # Errors
 ///
-/// `EINVAL` for an unknown flag, then those of [`do_mlock`].
+/// `EINVAL` for an unknown flag, and those of [`do_mlock`].
 pub(crate) fn mlock2(addr: usize, len: usize, flags: i32) -> Result {
     match LockMode::from_mlock2_flags(flags) {
         Some(mode) => do_mlock(addr, len, mode),
@@ -250,7 +251,7 @@ fn trace_bad_flags(start: usize, len: usize, caller: Caller) -> Result {
 ///
 /// # Errors
 ///
-/// `EINTR` on a fatal signal, and what [`fixup::apply_vma_lock_flags`] returns.
+/// `EINTR` on a fatal signal, and those of [`fixup::apply_vma_lock_flags`].
 #[inline]
 pub(crate) fn munlock(addr: usize, len: usize) -> Result {
     let range = PageRange::new(untagged_addr(addr), len);
@@ -264,8 +265,8 @@ pub(crate) fn munlock(addr: usize, len: usize) -> Result {
 ///
 /// # Errors
 ///
-/// `EINVAL` for flags that make no sense, `EPERM` if nothing may be locked, `EINTR` on a fatal
-/// signal, `ENOMEM` over the limit.
+/// `EINVAL` for unknown flags and combinations without a meaning, `EPERM` if nothing may be locked,
+/// `EINTR` on a fatal signal, `ENOMEM` over the limit.
 pub(crate) fn mlockall(flags: i32) -> Result {
     let Some(request) = LockAll::from_mlockall_flags(flags) else {
         return bad_flags(0, 0, Caller::MLOCKALL);
@@ -279,7 +280,7 @@ pub(crate) fn mlockall(flags: i32) -> Result {
     }
 }
 
-// Apart, as `do_mlock_without_limit()`.
+// Not inlined, as `do_mlock_without_limit()`.
 #[inline(never)]
 fn mlockall_without_limit(request: LockAll, limit: Limit) -> Result {
     if memlock::can_do_mlock(limit) {
@@ -290,7 +291,7 @@ fn mlockall_without_limit(request: LockAll, limit: Limit) -> Result {
     }
 }
 
-// Apart, as `lock_range()`.
+// Not inlined, as `lock_range()`.
 #[inline(never)]
 fn lock_all(request: LockAll, limit: Limit) -> Result {
     let current = current!();
@@ -303,7 +304,7 @@ fn lock_all(request: LockAll, limit: Limit) -> Result {
     drop(mm);
 
     if !unpopulated.is_empty() {
-        // The vmas are locked, whether or not all of their pages can be had now.
+        // The vmas are locked, whether or not all of their pages can be faulted in now.
         populate_ignoring_errors(current, unpopulated.start(), unpopulated.len());
     }
     Ok(())
@@ -323,7 +324,7 @@ pub(crate) fn munlockall() -> Result {
     Ok(())
 }
 
-// With the event of mlockall(2) and munlockall(2).
+// Applies `request`, with the event of mlockall(2) and munlockall(2).
 #[inline(always)]
 fn apply_to_all(mm: &mut MmapWriteGuard<'_>, request: LockAll) -> ToPopulate {
     if mlock_trace::is_all_traced() {
@@ -333,7 +334,7 @@ fn apply_to_all(mm: &mut MmapWriteGuard<'_>, request: LockAll) -> ToPopulate {
     }
 }
 
-// Apart, since it remembers what was charged before.
+// Not inlined, since it keeps the previous count in a register.
 #[cold]
 #[inline(never)]
 fn apply_to_all_traced(mm: &mut MmapWriteGuard<'_>, request: LockAll) -> ToPopulate {

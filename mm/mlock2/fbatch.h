@@ -6,12 +6,12 @@
 #include <linux/percpu.h>
 #include <linux/local_lock.h>
 
-/* Folios that wait to be mlocked or munlocked by this CPU */
+/* Folios with an mlock or munlock pending on this CPU */
 struct mlock_fbatch {
 	local_lock_t lock;
-	/* Its nr counts the folios in it, and nr_dead. */
+	/* fbatch.nr counts the pending folios and nr_dead. */
 	struct folio_batch fbatch;
-	/* Folios that were munlocked as they died, in place of waiting here */
+	/* Folios that were munlocked when they died, and used up a place */
 	unsigned char nr_dead;
 };
 DECLARE_PER_CPU(struct mlock_fbatch, mlock_fbatch);

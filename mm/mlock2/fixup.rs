@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which vmas change, and the count of locked pages with them.
+//! Changes the lock flags of vmas, and with them the count of locked pages.
 //!
-//! Everything here runs in task context with the mmap lock held for writing, which the guard in
-//! each signature stands for, and may sleep. Lock order: see `rust/kernel/mm/mmap_write.rs`.
+//! Everything here runs in task context with the mmap lock held for writing, and may sleep. The
+//! guard in each signature represents that lock. Lock order: see `rust/kernel/mm/mmap_write.rs`.
 
 use super::{
     memlock::{
@@ -42,7 +42,7 @@ use mm::{
     },
 };
 
-/// The vma flags that stand for a mode.
+/// Returns the vma flags of a mode.
 fn lock_flags(mode: LockMode) -> VmaFlags {
     match mode {
         LockMode::Unlocked => VmaFlags::NONE,
@@ -51,7 +51,7 @@ fn lock_flags(mode: LockMode) -> VmaFlags {
     }
 }
 
-/// What flags of a vma stand for, in an event.
+/// Returns the mode that vma flags mean, for an event.
 #[inline(always)]
 fn mode_of(flags: VmaFlags) -> Mode {
     if flags.contains(VmaFlags::LOCKED_ONFAULT) {
@@ -63,19 +63,20 @@ fn mode_of(flags: VmaFlags) -> Mode {
     }
 }
 
-/// What vmas are changed to, one after the other.
+/// The change to make to each vma in turn, and its result for the last one.
 struct Change {
     lock: VmaFlags,
-    /// Whether pages are missing is only looked for in a vma that begins here or above (bytes).
+    /// Check for present pages only in vmas that start at this address (bytes) or above.
     check_from: usize,
-    /// Of the last vma: the address (bytes) from which on it is to be populated. All before that is
-    /// there. `usize::MAX` if it is to be locked on fault, or unlocked.
+    /// The address (bytes) from which to populate the last vma; everything below is present.
+    /// `usize::MAX` if the vma was locked on fault, or unlocked.
     populate_from: usize,
     walk: PageWalk,
 }
 
 impl Change {
-    // Checks all vmas: where populating starts at the range, it reaches every one.
+    // Checks all vmas by default: populating that starts at the start of the range reaches every
+    // vma.
     #[inline(always)]
     fn new(mode: LockMode) -> Self {
         Self {
@@ -87,16 +88,14 @@ impl Change {
     }
 }
 
-/// Locks or unlocks the part of a vma that is in the range. The C function of the same name.
+/// Locks or unlocks the part of a vma in the range. Counterpart of the C function of the same name.
 ///
-/// Vmas that cannot be locked are passed over: `VMA_LOCKED_BIT` never gets set for them, and
-/// nothing is counted. So are vmas that have the flags already, and secret memory, which is locked
-/// for good.
+/// Skips vmas that cannot be locked: they never get `VMA_LOCKED_BIT`, and are not charged. Also
+/// skips vmas that have the flags already, and secret memory, which is always locked.
 ///
 /// # Errors
 ///
-/// `ENOMEM` if the vma would have to be split or merged and cannot be. Its flags and the count are
-/// as before.
+/// `ENOMEM` if the vma could not be split or merged. Its flags and the count are as before.
 #[inline(always)]
 fn mlock_fixup(vma: VmaMut<'_>, change: &mut Change) -> Result {
     let old = vma.vma_flags();
@@ -108,7 +107,8 @@ fn mlock_fixup(vma: VmaMut<'_>, change: &mut Change) -> Result {
     change_lock_flags(vma, change)
 }
 
-// From where on a part of a vma is to be populated for its flags, if that is `start` for one mode.
+// Returns the address from which to populate a vma with the flags `lock`, if populating would start
+// at `start`.
 #[inline(always)]
 fn populate_from(start: usize, lock: VmaFlags) -> usize {
     if lock == VmaFlags::LOCKED {
@@ -118,10 +118,11 @@ fn populate_from(start: usize, lock: VmaFlags) -> usize {
     }
 }
 
-/// How many pages are charged if `start..end` (bytes) of a vma is locked, or not any more.
+/// Returns how many pages to charge when `start..end` (bytes) of a vma is locked, or, as a negative
+/// number, unlocked.
 #[inline(always)]
 fn charge(start: usize, end: usize, is_locked: bool) -> isize {
-    // A vma is a part of the address space, so its pages fit in an isize.
+    // A vma is part of the address space, so its pages fit in an isize.
     let pages = PageCount::of_bytes(end.wrapping_sub(start)).get() as isize;
 
     if is_locked {
@@ -131,7 +132,7 @@ fn charge(start: usize, end: usize, is_locked: bool) -> isize {
     }
 }
 
-// The event of a vma that changes. Before the change: what the event tells is still at hand then.
+// Emits the event that a vma changes. Called before the change, while the old state is known.
 #[cold]
 #[inline(never)]
 fn trace_vma(start: usize, end: usize, old: VmaFlags, lock: VmaFlags) {
@@ -146,14 +147,14 @@ fn trace_vma(start: usize, end: usize, old: VmaFlags, lock: VmaFlags) {
     mlock_trace::vma_changed(start, end, from, to, pages);
 }
 
-// Apart, so that a vma that stays as it is costs no call.
+// Not inlined, so that a vma that stays as it is costs no call.
 #[inline(never)]
 fn change_lock_flags(vma: VmaMut<'_>, change: &mut Change) -> Result {
     let (start, end) = (vma.part_start(), vma.part_end());
     let lock = change.lock;
 
     let Some(vma) = vma.lockable() else {
-        // It is populated all the same, be it to be locked on fault.
+        // Populate the vma all the same, even if the request is to lock on fault.
         change.populate_from = start;
         return Ok(());
     };
@@ -169,12 +170,12 @@ fn change_lock_flags(vma: VmaMut<'_>, change: &mut Change) -> Result {
     if was_locked != is_locked {
         vma.add_locked_vm(charge(start, end, is_locked));
     }
-    // Where only the mode changes, what is present is marked already, and marking a folio twice
-    // would keep it unevictable after the vma is unlocked.
+    // If only the mode changes, the present folios are mlocked already. Mlocking them twice would
+    // keep them unevictable after the vma is unlocked.
     let from = match vma.set_lock_flags() {
         Ok(mut context) => {
-            // There is nothing to move, but what is pending in a batch, such as the order to free a
-            // page lazily, would otherwise take effect later than in C, which smaps shows.
+            // There is nothing to move. But without a drain, a folio pending in a batch, say to be
+            // freed lazily, would take effect later than in C, which smaps shows.
             if was_locked != is_locked {
                 change.walk.lru_add_drain_once(&mut context);
             }
@@ -182,8 +183,8 @@ fn change_lock_flags(vma: VmaMut<'_>, change: &mut Change) -> Result {
         }
         Err(vma) => {
             let check = vma.start() >= change.check_from;
-            // It is all right if reclaim unmaps a page right after the flags are set: populating
-            // brings it back.
+            // Reclaim that has read the old flags may still unmap a page: populating faults it in
+            // again.
             vma.publish_lock_flags(|vma| change.walk.mlock_vma_pages_range(vma, check))
         }
     };
@@ -191,8 +192,8 @@ fn change_lock_flags(vma: VmaMut<'_>, change: &mut Change) -> Result {
     Ok(())
 }
 
-// Why no vma could be made of `start..end` (bytes), which is in one. What is left shows at which
-// end that could not be cut.
+// Returns why `start..end` (bytes) of a vma could not become a vma of its own, and at which end. If
+// the vma starts at `start` by now, the split there has succeeded, or was not needed.
 #[inline(always)]
 fn not_split(mm: &MmapWriteGuard<'_>, start: usize, end: usize) -> Refusal {
     let at = match mm.vmas_in(start, end).next() {
@@ -207,21 +208,20 @@ fn not_split(mm: &MmapWriteGuard<'_>, start: usize, end: usize) -> Refusal {
     }
 }
 
-// Nothing is mapped at `at`, which is in the range.
+// Reports a hole in the range at `at`, where nothing is mapped.
 #[inline(always)]
 fn hole(start: usize, end: usize, mode: LockMode, at: usize) -> Error {
     range_refused(start, end, mode, ENOMEM, at, |at| Refusal::Hole { at })
 }
 
-/// Locks or unlocks a range that may span vmas. The C function of the same name.
+/// Locks or unlocks a range that may span vmas. Counterpart of the C function of the same name.
 ///
-/// Returns the part of the range that is to be populated.
+/// Returns the part of the range to populate.
 ///
 /// # Errors
 ///
 /// `EINVAL` if the range reaches past the end of the address space. `ENOMEM` if a part of it is not
-/// mapped, or a vma could not be split; what comes before that is locked or unlocked then, and
-/// stays so.
+/// mapped, or a vma could not be split; the part before that is locked or unlocked all the same.
 #[inline(always)]
 pub(crate) fn apply_vma_lock_flags(
     mm: &mut MmapWriteGuard<'_>,
@@ -251,8 +251,8 @@ pub(crate) fn apply_vma_lock_flags(
     loop {
         let (start, part_end) = (vma.part_start(), vma.part_end());
         if part_end < end {
-            // Look only if there is one vma: a later one may fail the call, which then populates
-            // nothing.
+            // Check only if there is a single vma: a later one may fail the call, which then
+            // populates nothing.
             change.check_from = usize::MAX;
         }
         if let Err(error) = mlock_fixup(vma, &mut change) {
@@ -262,8 +262,8 @@ pub(crate) fn apply_vma_lock_flags(
             return Err(error);
         }
         from = from.min(change.populate_from);
-        // Not `part_end`: the vma may have been merged with one that reaches further, which had its
-        // flags before, so that nobody looked at it.
+        // Not `part_end`: the vma may have been merged with a following one, which had the new
+        // flags before, so that it needs no change.
         let next = vmas.end();
         if next >= end {
             return Ok(ToPopulate::new(from, end));
@@ -275,9 +275,9 @@ pub(crate) fn apply_vma_lock_flags(
     }
 }
 
-/// Counts the pages of a range that are in locked vmas, whether they are present or not. The C
-/// function of the same name. Wraps where that does: at the first locked vma, for a range that ends
-/// at 0.
+/// Counts the pages of a range that are in locked vmas, whether they are present or not.
+/// Counterpart of the C function of the same name. Wraps where the C does: at the first locked vma,
+/// for a range that ends at 0.
 pub(crate) fn count_mm_mlocked_page_nr(mm: &MmapWriteGuard<'_>, range: &PageRange) -> PageCount {
     let start = range.start();
     let end = range.saturating_end();
@@ -300,7 +300,7 @@ pub(crate) fn count_mm_mlocked_page_nr(mm: &MmapWriteGuard<'_>, range: &PageRang
     PageCount::of_bytes(bytes)
 }
 
-/// Counts the vmas that [`apply_mlockall_flags`] is about to change, for an event.
+/// Counts the vmas that [`apply_mlockall_flags`] will change, for an event.
 pub(crate) fn count_vmas_to_change(mm: &MmapWriteGuard<'_>, request: LockAll) -> usize {
     let Some(mode) = request.current() else {
         return 0;
@@ -312,10 +312,11 @@ pub(crate) fn count_vmas_to_change(mm: &MmapWriteGuard<'_>, request: LockAll) ->
         .count()
 }
 
-/// Locks or unlocks every vma, and says how later ones start out. The C function of the same name.
+/// Locks or unlocks every vma, and sets the flags that later vmas start with. Counterpart of the C
+/// function of the same name.
 ///
-/// A vma that cannot be changed stays as it is: mlockall(2) does not fail for it. Returns what is
-/// to be populated.
+/// Skips vmas that cannot be changed: mlockall(2) does not fail for them. Returns the range to
+/// populate.
 #[inline(always)]
 pub(crate) fn apply_mlockall_flags(mm: &mut MmapWriteGuard<'_>, request: LockAll) -> ToPopulate {
     mm.set_def_lock_flags(lock_flags(request.future()));
@@ -326,7 +327,7 @@ pub(crate) fn apply_mlockall_flags(mm: &mut MmapWriteGuard<'_>, request: LockAll
     }
 }
 
-// Apart, so that what only looks to the future does not save the registers that this needs.
+// Not inlined, so that a call with only `MCL_FUTURE` does not save the registers that this needs.
 #[inline(never)]
 fn apply_to_vmas(mm: &mut MmapWriteGuard<'_>, mode: LockMode) -> ToPopulate {
     let mut unpopulated = ToPopulate::NOTHING;
@@ -334,8 +335,8 @@ fn apply_to_vmas(mm: &mut MmapWriteGuard<'_>, mode: LockMode) -> ToPopulate {
     let mut vmas = mm.vmas_mut(0, usize::MAX);
     while let Some(vma) = vmas.next() {
         let (start, end) = (vma.part_start(), vma.part_end());
-        // After an error, populating goes on with the next vma: so it reaches every vma, but not
-        // surely what was merged with one in which something before it is to be populated.
+        // After an error, populating skips to the next vma. So it reaches the start of every vma,
+        // but may not reach a part that was merged into a vma with earlier pages to populate.
         change.check_from = unpopulated.end();
         let from = match mlock_fixup(vma, &mut change) {
             Ok(()) => change.populate_from,

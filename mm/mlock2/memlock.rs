@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Every decision on `RLIMIT_MEMLOCK` that mm takes.
+//! All of mm's decisions on `RLIMIT_MEMLOCK`.
 //!
-//! Two things are counted against the limit: what a process locks (`mm->locked_vm`, under the mmap
-//! lock) and what a user locks in shared memory that outlives the process (`struct ucounts`, under
-//! a lock of its own, since it has no mm).
+//! Two counts are checked against the limit: the pages that a process has locked (`mm->locked_vm`,
+//! under the mmap lock), and the shared memory that a user has locked, which outlives the process
+//! (`struct ucounts`, under a lock of its own).
 
 use super::{
     fixup,
@@ -48,15 +48,15 @@ use mm::mlock_trace::{
     Request, //
 };
 
-/// The limit of the current task. It may change at any time: what is decided by it is decided by
-/// one reading. May be called in task context.
+/// Returns the limit of the current task. The limit may change at any time, so read it once per
+/// decision. May be called in task context.
 #[inline]
 pub(crate) fn current_limit() -> Limit {
     Limit::new(rlimit(Resource::MEMLOCK))
 }
 
-// What the event of a refusal tells of mlock(2) and its relatives. mlock2(2) without flags is the
-// same as mlock(2).
+// Describes mlock(2), mlock2(2) or munlock(2) in the event of a refusal. mlock2(2) without flags
+// shows as mlock(2).
 fn request(start: usize, len: usize, mode: LockMode) -> Request<'static> {
     Request {
         caller: match mode {
@@ -70,7 +70,7 @@ fn request(start: usize, len: usize, mode: LockMode) -> Request<'static> {
     }
 }
 
-// The same of those who do not say where.
+// Describes a request without an address.
 fn sized(caller: Caller, len: usize) -> Request<'static> {
     Request {
         caller,
@@ -80,10 +80,10 @@ fn sized(caller: Caller, len: usize) -> Request<'static> {
     }
 }
 
-/// `start..end` (bytes) is not locked or unlocked, but refused with `error`, for what `why` makes
-/// of the address `at`, which decided it. Returns the error.
-// Inlined, and with what is in registers already, so that nothing is set up for the event while it
-// is off.
+/// Emits the event that a request to lock or unlock `start..end` (bytes) is refused with `error`.
+/// `why` makes the reason from the address `at` where the request failed. Returns the error.
+// Inlined, and takes values that are in registers already, so that nothing is set up while the
+// event is disabled.
 #[inline(always)]
 pub(crate) fn range_refused(
     start: usize,
@@ -114,15 +114,16 @@ fn trace_range(
     mlock_trace::refused(request(start, len, mode), error, why(at));
 }
 
-/// The event of a request to lock or unlock `range`, while it is on.
+/// Emits the event that a request to lock or unlock `range` is refused. Call it only while the
+/// event is enabled.
 #[cold]
 #[inline(never)]
 pub(crate) fn trace_range_refused(range: PageRange, mode: LockMode, error: Error, why: Refusal) {
     mlock_trace::refused(request(range.start(), range.len(), mode), error, why);
 }
 
-/// Whether the current task, whose limit that is, may lock memory at all. The C function of the
-/// same name.
+/// Returns whether the current task, whose limit is `limit`, may lock memory at all. Counterpart of
+/// the C function of the same name.
 ///
 /// May be called in task context.
 #[inline]
@@ -130,15 +131,16 @@ pub(crate) fn can_do_mlock(limit: Limit) -> bool {
     !limit.is_zero() || capable(Capability::IPC_LOCK)
 }
 
-/// The same for callers elsewhere, for whom it decides; they fail with `EPERM` then.
+/// As [`can_do_mlock`], for callers outside these modules, with the event: they fail with `EPERM`
+/// if this returns `false`.
 ///
-/// `bytes` is how much is to be locked, or 0. May be called in task context.
+/// `bytes` is how much the caller wants to lock, or 0 if not known. May be called in task context.
 #[inline]
 pub(crate) fn can_do_mlock_for(caller: Caller, bytes: usize) -> bool {
     !current_limit().is_zero() || may_exceed_zero(caller, bytes)
 }
 
-// Apart, so that the usual answer saves no registers.
+// Not inlined, so that the usual answer saves no registers.
 #[inline(never)]
 fn may_exceed_zero(caller: Caller, bytes: usize) -> bool {
     if capable(Capability::IPC_LOCK) {
@@ -150,7 +152,7 @@ fn may_exceed_zero(caller: Caller, bytes: usize) -> bool {
     false
 }
 
-// Returns what its caller does, so that this saves no registers for it.
+// Returns the result of its caller, so that the caller saves no registers for it.
 #[cold]
 #[inline(never)]
 fn trace_limit_zero(caller: Caller, bytes: usize) -> bool {
@@ -158,7 +160,7 @@ fn trace_limit_zero(caller: Caller, bytes: usize) -> bool {
     false
 }
 
-/// Whether the current task may lock `range`, on top of what it has locked.
+/// Checks whether the current task may lock `range`, in addition to what it has locked.
 ///
 /// # Errors
 ///
@@ -174,8 +176,8 @@ pub(crate) fn check_range(
     if limit.allows(locked) || capable(Capability::IPC_LOCK) {
         return Ok(());
     }
-    // What is locked already in the range is in `locked_vm`, and must not count twice. C asks for
-    // the capability a second time after this; the answer does not change in between.
+    // `locked_vm` includes the part of the range that is locked already, which must not count
+    // twice. The C checks the capability again after this, which cannot change the result.
     let total = locked.wrapping_sub(fixup::count_mm_mlocked_page_nr(mm, range));
     if limit.allows(total) {
         Ok(())
@@ -192,7 +194,7 @@ pub(crate) fn check_range(
     }
 }
 
-/// Whether the current task may lock all that it has mapped.
+/// Checks whether the current task may lock all that it has mapped.
 ///
 /// # Errors
 ///
@@ -214,9 +216,9 @@ pub(crate) fn check_all(mm: &MmapWriteGuard<'_>, limit: Limit) -> Result {
     }
 }
 
-/// Whether a locked vma of `mm` may grow by, or start out with, `bytes`. The C is
-/// `mlock_future_ok()`, for mmap, brk, mremap and stack growth, of which this is told `caller`. The
-/// caller fails with `EAGAIN` or `ENOMEM` if not.
+/// Returns whether a locked vma of `mm` may start with, or grow by, `bytes`. Counterpart of
+/// `mlock_future_ok()`. `caller` is one of mmap, brk, mremap and stack growth, which fail with
+/// `EAGAIN` or `ENOMEM` if this returns `false`.
 ///
 /// May be called in task context.
 #[inline(always)]
@@ -231,8 +233,8 @@ fn future_total(mm: &Mm, bytes: usize) -> PageCount {
     PageCount::of_bytes(bytes).wrapping_add(PageCount::new(mm.locked_vm()))
 }
 
-// The limit comes first, so that little has to be kept while the capability is asked for. C asks
-// for that first, and so it is asked for in any case.
+// Compares with the limit first, so that few values must be kept across `capable()`. Always calls
+// `capable()`, since the C calls it first.
 #[inline(always)]
 fn future_ok(total: PageCount, limit: Limit) -> bool {
     let allowed = limit.allows(total);
@@ -240,7 +242,7 @@ fn future_ok(total: PageCount, limit: Limit) -> bool {
     capable(Capability::IPC_LOCK) || allowed
 }
 
-// Apart, so that nothing is kept for the event while it is off.
+// Not inlined, so that no values are kept for a disabled event.
 #[cold]
 #[inline(never)]
 fn traced_future_ok(mm: &Mm, bytes: usize, caller: Caller) -> bool {
@@ -250,7 +252,7 @@ fn traced_future_ok(mm: &Mm, bytes: usize, caller: Caller) -> bool {
     if future_ok(total, limit) {
         return true;
     }
-    // brk(2) returns the old break, of which the C library makes ENOMEM.
+    // brk(2) returns the old break, which the C library turns into ENOMEM.
     let error = if caller == Caller::STACK || caller == Caller::BRK {
         ENOMEM
     } else {
@@ -270,11 +272,11 @@ fn traced_future_ok(mm: &Mm, bytes: usize, caller: Caller) -> bool {
     false
 }
 
-/// Adds `pages` to what `mm` has locked, or subtracts them unless `inc`; returns the new number.
-/// The limit is `task`'s, and does not count if `bypass_rlim`. For memory that drivers pin; the C
-/// function is `__account_locked_vm()`.
+/// Adds `pages` to the locked pages of `mm`, or subtracts them unless `inc`, and returns the new
+/// count. The limit is that of `task`, and is ignored if `bypass_rlim`. For memory that drivers
+/// pin; counterpart of `__account_locked_vm()`.
 ///
-/// Called with the mmap write lock held, which keeps the number.
+/// Called with the mmap write lock held, which protects the count.
 ///
 /// # Errors
 ///
@@ -303,7 +305,7 @@ pub(crate) fn account_locked_vm(
             let why = Refusal::OverLimit {
                 locked: locked.get(),
                 total: locked.wrapping_add(pages).get(),
-                // Without a limit it is not refused.
+                // A refusal implies a limit; the default is never used.
                 limit: limit.map_or(usize::MAX, Limit::bytes),
             };
             mlock_trace::refused(request, ENOMEM, why);
@@ -312,11 +314,11 @@ pub(crate) fn account_locked_vm(
     })
 }
 
-/// Counts `size` bytes of shared memory as locked by a user, and takes a reference to the count.
-/// The C function of the same name, for `SHM_LOCK` and `SHM_HUGETLB`.
+/// Charges `size` bytes of shared memory to a user, and takes a reference to the count. Counterpart
+/// of `user_shm_lock()`, for `SHM_LOCK` and `SHM_HUGETLB`.
 ///
-/// `None` if the user may not lock that much; nothing is counted then. May be called in task
-/// context with spinlocks held; does not sleep. Takes `lock`, inside of which only the locks of
+/// Returns `None`, and charges nothing, if the user may not lock that much. May be called in task
+/// context with spinlocks held; does not sleep. Takes `lock`, inside which only the locks of
 /// `capable()` nest.
 #[inline(always)]
 fn count_user_shm(
@@ -341,7 +343,7 @@ fn count_user_shm(
     counted
 }
 
-/// As [`count_user_shm`], for `SHM_LOCK`, which fails with `ENOMEM` if not.
+/// As [`count_user_shm`], for `SHM_LOCK`, which fails with `ENOMEM` on `None`.
 pub(crate) fn user_shm_lock(
     lock: &SpinLock<()>,
     size: usize,
@@ -362,9 +364,9 @@ pub(crate) fn user_shm_lock(
     counted
 }
 
-/// As [`count_user_shm`], for a `SHM_HUGETLB` that is refused with `EPERM` in any case, since it
-/// may only be done with `CAP_IPC_LOCK` or by a group. The caller warns of programs for which the
-/// limit was enough, once.
+/// As [`count_user_shm`], for a `SHM_HUGETLB` that its caller refuses with `EPERM` in any case,
+/// since only `CAP_IPC_LOCK` or a certain group permits it. The caller warns once about a program
+/// that relied on the limit.
 pub(crate) fn user_shm_hugetlb(
     lock: &SpinLock<()>,
     size: usize,
@@ -376,8 +378,8 @@ pub(crate) fn user_shm_hugetlb(
     count_user_shm(lock, size, ucounts, current_limit())
 }
 
-/// `SHM_LOCK` is refused with `EPERM`, as was decided in C: by the limit, which is 0, or to who is
-/// not the owner.
+/// Emits the event that C has refused `SHM_LOCK` with `EPERM`: because the limit is 0, or because
+/// the caller is not the owner.
 pub(crate) fn shm_lock_refused(size: usize, is_owner: bool) {
     let why = if is_owner {
         Refusal::LimitZero
@@ -388,8 +390,8 @@ pub(crate) fn shm_lock_refused(size: usize, is_owner: bool) {
     mlock_trace::refused(sized(Caller::SHM_LOCK, size), EPERM, why);
 }
 
-/// Takes `size` bytes off again what a user has locked, and puts the reference. The C function of
-/// the same name.
+/// Uncharges `size` bytes of shared memory from a user, and puts the reference. Counterpart of the
+/// C function of the same name.
 ///
 /// May be called in task context with spinlocks held; does not sleep. Takes `lock`.
 pub(crate) fn user_shm_unlock(lock: &SpinLock<()>, size: usize, ucounts: UcountsRef) {

@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The mlock family: mlock(2), mlock2(2), munlock(2), mlockall(2), munlockall(2), and what is
-//! counted against `RLIMIT_MEMLOCK`.
+//! The mlock family of system calls: mlock(2), mlock2(2), munlock(2), mlockall(2) and
+//! munlockall(2), and mm's accounting against `RLIMIT_MEMLOCK`.
 //!
-//! Locked memory is not paged out. A vma is locked by its flags: `VMA_LOCKED_BIT` locks all of its
-//! pages and has them faulted in at once; `VMA_LOCKONFAULT_BIT` beside it leaves that to the first
-//! use of each page. The system calls set these flags, count the pages against the limit, move what
-//! is present to the unevictable LRU list, and fault in the rest.
+//! Locked memory is not paged out. The flags of a vma say whether it is locked: `VMA_LOCKED_BIT`
+//! locks all of its pages and has them faulted in at once; `VMA_LOCKONFAULT_BIT` beside it leaves
+//! each page to its first use. The system calls set these flags, charge the pages against the
+//! limit, move the pages that are present to the unevictable LRU list, and fault in the rest.
 //!
-//! This file holds the entry points from C and the numbers that come from there. A call goes down
+//! This file holds the entry points from C and the constants that come from C. A call goes down
 //! this list of modules, and a module uses only those below it:
 //!
-//! | module | what it does | where that is in the C |
+//! | module | what it does | counterpart in C |
 //! |---|---|---|
 //! | `do_mlock` | the steps of each call, in the order of errors | `do_mlock` |
 //! | `memlock` | `RLIMIT_MEMLOCK` | `can_do_mlock`, `mlock_future_ok`, ... |
-//! | `fixup` | which vmas change | `mlock_fixup`, `apply_vma_lock_flags`, ... |
+//! | `fixup` | splits, merges and flags of vmas | `mlock_fixup`, `apply_vma_lock_flags`, ... |
 //! | `walk` | the pages that are present | `mlock_pte_range` |
 //! | `batch` | `PG_mlocked` and the unevictable LRU list | `mlock_folio`, ... |
 //! | `request` | the flag words | `SYSCALL_DEFINE` |
 //! | `limit` | the arithmetic of limits | |
 //! | `range` | page arithmetic | |
 //!
-//! The modules have no unsafe code: what they stand on is in the `mm` crate, `rust/mm/`.
+//! The modules have no unsafe code: they use the abstractions in the `mm` crate, `rust/mm/`.
 //! `request`, `range` and `limit` know no kernel types, and are tested on the host as well.
 //!
 //! Man pages: mlock(2), mlockall(2), getrlimit(2), shmctl(2).
@@ -70,8 +70,8 @@ use mm::{
 use range::PageCount;
 use request::LockMode;
 
-/// What user space and the machine agree on: the numbers that the modules without kernel types
-/// need. On the host, the tests bring their own.
+/// Constants of the ABI and the machine, for the modules without kernel types. The tests on the
+/// host define their own.
 mod abi {
     use mm::bindings;
 
@@ -79,7 +79,7 @@ mod abi {
     pub(crate) const MCL_CURRENT: i32 = bindings::MCL_CURRENT as i32;
     pub(crate) const MCL_FUTURE: i32 = bindings::MCL_FUTURE as i32;
     pub(crate) const MCL_ONFAULT: i32 = bindings::MCL_ONFAULT as i32;
-    // bindgen makes ~0UL an i32 of -1; extending it gives back what it was.
+    // bindgen turns ~0UL into an i32 of -1; sign extension restores it.
     pub(crate) const RLIM_INFINITY: usize = bindings::RLIM_INFINITY as usize;
     pub(crate) const PAGE_SHIFT: usize = kernel::page::PAGE_SHIFT;
 }
@@ -92,7 +92,7 @@ fn errno(result: Result) -> c_long {
 }
 
 //
-// System calls. All of them run in task context, without locks, and sleep.
+// System calls. All run in task context without locks held, and sleep.
 //
 
 /// mlock(2).
@@ -159,7 +159,7 @@ unsafe extern "C" fn can_do_mlock() -> bool {
     memlock::can_do_mlock_for(Caller::DRIVER, 0)
 }
 
-/// The same for a caller in mm, that wants to lock `bytes`. Task context.
+/// As `can_do_mlock()`, for a caller in mm that wants to lock `bytes`. Task context.
 ///
 /// # Safety
 ///
@@ -169,8 +169,8 @@ unsafe extern "C" fn mlock2_can_do_mlock(caller: bindings::mlock_caller, bytes: 
     memlock::can_do_mlock_for(Caller::from_raw(caller), bytes)
 }
 
-/// Whether the stack of `mm`, given whether it is locked, may grow by `bytes`. Task context;
-/// callers hold the mmap write lock.
+/// Whether the stack of `mm`, which is locked if `is_vma_locked`, may grow by `bytes`. Task
+/// context; callers hold the mmap write lock.
 ///
 /// # Safety
 ///
@@ -187,8 +187,8 @@ unsafe extern "C" fn mlock_future_ok(
     !is_vma_locked || memlock::locked_future_ok(mm, bytes, Caller::STACK)
 }
 
-/// Whether a locked vma of `mm` may grow by, or start out with, `bytes`, for the other callers.
-/// Task context; they hold the mmap write lock.
+/// Whether a locked vma of `mm` may start with, or grow by, `bytes`, for callers other than stack
+/// growth. Task context; callers hold the mmap write lock.
 ///
 /// # Safety
 ///
@@ -205,7 +205,7 @@ unsafe extern "C" fn mlock2_locked_future_ok(
     memlock::locked_future_ok(mm, bytes, Caller::from_raw(caller))
 }
 
-/// The decision of `__account_locked_vm()`. Task context, with the mmap write lock held.
+/// Decides and counts for `__account_locked_vm()`. Task context, with the mmap write lock held.
 ///
 /// # Safety
 ///
@@ -226,8 +226,8 @@ unsafe extern "C" fn mlock2_account_locked_vm(
 
     match memlock::account_locked_vm(mm_ref, PageCount::new(pages), inc, task, bypass_rlim) {
         Ok(total) => {
-            // SAFETY: The mm is valid, and the lock excludes other writers. Readers without it see
-            // the old number or the new one.
+            // SAFETY: The mm is valid, and the mmap lock excludes other writers. Readers without it
+            // see the old count or the new one.
             unsafe { (&raw mut (*mm).__bindgen_anon_1.locked_vm).write_volatile(total.get()) };
             0
         }
@@ -240,7 +240,8 @@ fn shm_lock() -> &'static SpinLock<()> {
     unsafe { SpinLock::from_raw(&raw mut bindings::shmlock_user_lock) }
 }
 
-/// Counts `size` bytes of shared memory as locked by a user; 1 if that is allowed. Task context.
+/// Charges `size` bytes of locked shared memory to a user, and returns 1; returns 0 if that is not
+/// allowed. Task context.
 ///
 /// # Safety
 ///
@@ -252,7 +253,7 @@ unsafe extern "C" fn user_shm_lock(size: usize, ucounts: *mut bindings::ucounts)
 
     match memlock::user_shm_lock(shm_lock(), size, ucounts) {
         Some(counted) => {
-            // The caller remembers the pointer, and gives it to `user_shm_unlock()` in the end.
+            // The caller keeps the pointer, and passes it to `user_shm_unlock()` later.
             counted.into_raw();
             1
         }
@@ -260,7 +261,7 @@ unsafe extern "C" fn user_shm_lock(size: usize, ucounts: *mut bindings::ucounts)
     }
 }
 
-/// As `user_shm_lock()`, for a `SHM_HUGETLB` that is refused whatever the answer. Task context.
+/// As `user_shm_lock()`, for a `SHM_HUGETLB` that its caller refuses in any case. Task context.
 ///
 /// # Safety
 ///
@@ -291,15 +292,15 @@ unsafe extern "C" fn mlock2_shm_lock_refused(size: usize, is_owner: bool) {
     memlock::shm_lock_refused(size, is_owner);
 }
 
-/// Takes `size` bytes off again what a user has locked. Task context.
+/// Uncharges `size` bytes of locked shared memory from a user. Task context.
 ///
 /// # Safety
 ///
 /// `user_shm_lock()` must have returned 1 for `ucounts`, once for each call of this.
 #[export(mm::bindings)]
 unsafe extern "C" fn user_shm_unlock(size: usize, ucounts: *mut bindings::ucounts) {
-    // SAFETY: `user_shm_lock()` left a reference to the caller, who gives it up now; so it is not
-    // null either.
+    // SAFETY: `user_shm_lock()` passed a reference to the caller, who now passes it back; so the
+    // pointer is not null either.
     let ucounts = unsafe { UcountsRef::from_raw(core::ptr::NonNull::new_unchecked(ucounts)) };
 
     memlock::user_shm_unlock(shm_lock(), size, ucounts);
@@ -307,15 +308,15 @@ unsafe extern "C" fn user_shm_unlock(size: usize, ucounts: *mut bindings::ucount
 
 //
 // Folios, for the fault path, rmap, the LRU code and CPU hotplug. Task context with interrupts on;
-// spinlocks may be held; none of these sleeps.
+// spinlocks may be held. None of these functions sleeps.
 //
 
 /// Mlocks a folio that is mapped into a locked vma.
 ///
 /// # Safety
 ///
-/// Must be called in task context with interrupts on, and with neither a batch of this file's nor
-/// an lruvec locked. The caller must hold a reference to `folio`, or keep it mapped.
+/// Must be called in task context with interrupts on, and with no batch of `batch.rs` and no lruvec
+/// locked. The caller must hold a reference to `folio`, or keep it mapped.
 #[export(mm::bindings)]
 unsafe extern "C" fn mlock_folio(folio: *mut bindings::folio) {
     // SAFETY: The caller promises both.
@@ -326,24 +327,24 @@ unsafe extern "C" fn mlock_folio(folio: *mut bindings::folio) {
 ///
 /// # Safety
 ///
-/// Must be called in task context with interrupts on, and with neither a batch of this file's nor
-/// an lruvec locked. The caller must hold a reference to `folio`, which is on no LRU list; nobody
-/// else may put it on one.
+/// Must be called in task context with interrupts on, and with no batch of `batch.rs` and no lruvec
+/// locked. The caller must hold a reference to `folio`, which is on no LRU list; nobody else may
+/// put it on one.
 #[export(mm::bindings)]
 unsafe extern "C" fn mlock_new_folio(folio: *mut bindings::folio) {
     // SAFETY: The caller promises that the pointer is valid for the call.
     let folio = unsafe { Folio::from_raw(folio) };
 
-    // SAFETY: The caller promises that the folio is new, and what the context is to be.
+    // SAFETY: The caller promises that the folio is new, and that the context is right.
     unsafe { batch::mlock_new_folio(NewFolio::new(folio), &mut TaskContext::new()) };
 }
 
-/// Munlocks a folio that a locked vma maps no longer.
+/// Munlocks a folio that was unmapped from a locked vma.
 ///
 /// # Safety
 ///
-/// Must be called in task context with interrupts on, and with neither a batch of this file's nor
-/// an lruvec locked. The caller must hold a reference to `folio`.
+/// Must be called in task context with interrupts on, and with no batch of `batch.rs` and no lruvec
+/// locked. The caller must hold a reference to `folio`.
 #[export(mm::bindings)]
 unsafe extern "C" fn munlock_folio(folio: *mut bindings::folio) {
     // SAFETY: The caller promises both.
@@ -354,21 +355,21 @@ unsafe extern "C" fn munlock_folio(folio: *mut bindings::folio) {
 ///
 /// # Safety
 ///
-/// Must be called in task context with interrupts on, and with neither a batch of this file's nor
-/// an lruvec locked.
+/// Must be called in task context with interrupts on, and with no batch of `batch.rs` and no lruvec
+/// locked.
 #[export(mm::bindings)]
 unsafe extern "C" fn mlock_drain_local() {
     // SAFETY: The caller promises it.
     batch::mlock_drain_local(&mut unsafe { TaskContext::new() });
 }
 
-/// Drains the batch of a CPU that is gone.
+/// Drains the batch of a dead CPU.
 ///
 /// # Safety
 ///
-/// Must be called in task context with interrupts on, and with neither a batch of this file's nor
-/// an lruvec locked. If the CPU is off line, then it must stay so, and nobody else may look at its
-/// batch: called by `page_alloc_cpu_dead()` only.
+/// Must be called in task context with interrupts on, and with no batch of `batch.rs` and no lruvec
+/// locked. If the CPU is offline, it must stay so, and nobody else may access its batch: only
+/// `page_alloc_cpu_dead()` calls this.
 #[export(mm::bindings)]
 unsafe extern "C" fn mlock_drain_remote(cpu: c_int) {
     let Some(cpu) = CpuId::from_i32(cpu) else {
@@ -376,7 +377,7 @@ unsafe extern "C" fn mlock_drain_remote(cpu: c_int) {
     };
     // SAFETY: The CPU exists.
     if unsafe { bindings::cpu_online(cpu.as_u32()) } {
-        // The C goes on after warning, and races with the CPU.
+        // The C warns and then drains all the same, racing with the CPU.
         do_once_lite! {
             warn_on!(true);
         }
@@ -384,7 +385,8 @@ unsafe extern "C" fn mlock_drain_remote(cpu: c_int) {
     }
     // SAFETY: The caller promises it.
     let mut context = unsafe { TaskContext::new() };
-    // SAFETY: The CPU is off line, and hotplug, which calls us, keeps it so and calls nobody else.
+    // SAFETY: The CPU is offline; CPU hotplug, which calls us, keeps it offline and calls nobody
+    // else meanwhile.
     batch::mlock_drain_remote(unsafe { FolioBatch::of_dead_cpu(cpu, &mut context) });
 }
 

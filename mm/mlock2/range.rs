@@ -2,9 +2,9 @@
 
 //! Page arithmetic: from `addr` and `len` of a system call to whole pages.
 //!
-//! Bytes and pages are types of their own. Nothing here overflows by accident: where the C code
-//! wraps, so does this, and says so. No kernel types: this is compiled and tested on the host too.
-//! All functions are pure and may be called in any context.
+//! Bytes and pages have distinct types. Nothing here overflows by accident: a function that wraps
+//! where the C wraps says so. This module uses no kernel types, so that it can be tested on the
+//! host as well. All functions are pure and may be called in any context.
 
 use super::abi::PAGE_SHIFT;
 
@@ -30,8 +30,8 @@ impl PageCount {
         Self(bytes >> PAGE_SHIFT)
     }
 
-    /// The pages that a number of bytes takes up. Wraps to zero for a number within a page of
-    /// `usize::MAX`, as `(size + PAGE_SIZE - 1) >> PAGE_SHIFT` does.
+    /// The pages that a number of bytes occupies, rounded up. Wraps to zero for a number within a
+    /// page of `usize::MAX`, as `(size + PAGE_SIZE - 1) >> PAGE_SHIFT` does.
     #[inline]
     pub(crate) const fn covering_bytes(bytes: usize) -> Self {
         Self::of_bytes(bytes.wrapping_add(OFFSET_MASK))
@@ -60,8 +60,8 @@ impl PageCount {
 ///
 /// # Invariants
 ///
-/// `start` and `len` are multiples of the page size. `start + len` may be past the end of what a
-/// `usize` holds: see [`PageRange::end`].
+/// `start` and `len` are multiples of the page size. `start + len` may overflow: see
+/// [`PageRange::end`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PageRange {
     start: usize,
@@ -71,8 +71,8 @@ pub(crate) struct PageRange {
 impl PageRange {
     /// Rounds `addr` down and `addr + len` up to whole pages; both in bytes.
     ///
-    /// The length wraps as it does in C. That is why `mlock(addr, ULONG_MAX)` at the start of a
-    /// page locks nothing and succeeds, and two bytes further on locks that page.
+    /// The length wraps as in C. Therefore `mlock(addr, ULONG_MAX)` locks nothing and succeeds if
+    /// `addr` is the start of a page, and locks one page if `addr` is two bytes further on.
     #[inline]
     pub(crate) const fn new(addr: usize, len: usize) -> Self {
         let offset = addr & OFFSET_MASK;
@@ -104,25 +104,24 @@ impl PageRange {
 
     /// The first address after the range, in bytes.
     ///
-    /// `None`, which is `EINVAL`, if the range reaches the end of what an address can be, or past
-    /// it.
+    /// `None`, which stands for `EINVAL`, if the sum overflows.
     #[inline]
     pub(crate) const fn end(&self) -> Option<usize> {
         self.start.checked_add(self.len)
     }
 
-    /// The first address after the range in bytes, or the last one that there is.
+    /// The first address after the range, in bytes, or `usize::MAX` if the sum overflows.
     #[inline]
     pub(crate) const fn saturating_end(&self) -> usize {
         self.start.saturating_add(self.len)
     }
 }
 
-/// What is to be populated: `start..end` (bytes), which may be empty.
+/// The range to populate: `start..end` (bytes), which may be empty.
 ///
 /// # Invariants
 ///
-/// Both are multiples of the page size, if what it is made of is.
+/// Both are multiples of the page size, provided that callers pass such.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ToPopulate {
     start: usize,
@@ -138,7 +137,7 @@ impl ToPopulate {
         Self { start, end }
     }
 
-    /// Whether nothing is.
+    /// Whether there is nothing to populate.
     #[inline(always)]
     pub(crate) fn is_empty(self) -> bool {
         self.start >= self.end
@@ -150,7 +149,7 @@ impl ToPopulate {
         self.start
     }
 
-    /// The first address after it, in bytes; 0 if nothing was added to [`Self::NOTHING`].
+    /// The first address after the range, in bytes; 0 if nothing was added to [`Self::NOTHING`].
     #[inline(always)]
     pub(crate) fn end(self) -> usize {
         self.end
@@ -162,7 +161,8 @@ impl ToPopulate {
         self.end.wrapping_sub(self.start)
     }
 
-    /// Adds `start..end`, which is above what there is, if that is not empty.
+    /// Extends the range to include `start..end`, which must be above it, unless `start..end` is
+    /// empty.
     #[inline(always)]
     pub(crate) fn add(&mut self, start: usize, end: usize) {
         if start < end {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a caller asks for: the flag words of mlock2(2) and mlockall(2).
+//! The flags of mlock2(2) and mlockall(2).
 //!
-//! Parsing is the only way from a flag word to a [`LockMode`], so code below this module never
-//! sees flags that the ABI does not know. No kernel types here: this is compiled and tested on the
-//! host too. All functions are pure and may be called in any context.
+//! Parsing is the only way from a flag word to a [`LockMode`], so code below this module never sees
+//! unknown flags. This module uses no kernel types, so that it can be tested on the host as well.
+//! All functions are pure and may be called in any context.
 
 use super::abi::{
     MCL_CURRENT,
@@ -15,22 +15,22 @@ use super::abi::{
 
 /// How the pages of a vma are locked.
 ///
-/// This is all that `VMA_LOCKED_BIT` and `VMA_LOCKONFAULT_BIT` can mean: the second is never set
-/// without the first.
+/// These are the valid combinations of `VMA_LOCKED_BIT` and `VMA_LOCKONFAULT_BIT`: the second is
+/// never set without the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LockMode {
     /// Not locked.
     Unlocked,
     /// Locked, and faulted in by the call.
     Locked,
-    /// Locked when they are first used.
+    /// Each page is locked at its first use.
     OnFault,
 }
 
 impl LockMode {
     /// Parses the `flags` of mlock2(2).
     ///
-    /// `None`, which is `EINVAL`, for any flag but `MLOCK_ONFAULT`.
+    /// Returns `None`, which stands for `EINVAL`, for any flag but `MLOCK_ONFAULT`.
     pub(crate) fn from_mlock2_flags(flags: i32) -> Option<Self> {
         match flags {
             0 => Some(Self::Locked),
@@ -40,24 +40,24 @@ impl LockMode {
     }
 }
 
-/// What mlockall(2) or munlockall(2) is to do.
+/// A request of mlockall(2) or munlockall(2).
 ///
 /// # Invariants
 ///
-/// These are flags that mlockall(2) takes, or 0, which stands for munlockall(2), as in
+/// The flags are valid for mlockall(2), or 0, which stands for munlockall(2), as in
 /// `apply_mlockall_flags()` of the C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LockAll(i32);
 
 impl LockAll {
-    /// What munlockall(2) asks for.
-    // INVARIANT: It is 0.
+    /// The request of munlockall(2).
+    // INVARIANT: The flags are 0.
     pub(crate) const UNLOCK: Self = Self(0);
 
-    /// Takes the `flags` of mlockall(2).
+    /// Parses the `flags` of mlockall(2).
     ///
-    /// `None`, which is `EINVAL`, for an unknown flag, and unless `MCL_CURRENT`, `MCL_FUTURE` or
-    /// both are given.
+    /// Returns `None`, which stands for `EINVAL`, for an unknown flag, and if neither `MCL_CURRENT`
+    /// nor `MCL_FUTURE` is set.
     #[inline]
     pub(crate) fn from_mlockall_flags(flags: i32) -> Option<Self> {
         if flags & !(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0
@@ -65,11 +65,11 @@ impl LockAll {
         {
             return None;
         }
-        // INVARIANT: We just looked.
+        // INVARIANT: Just checked.
         Some(Self(flags))
     }
 
-    /// The flags.
+    /// The flags, 0 for munlockall(2).
     #[inline]
     pub(crate) fn flags(self) -> i32 {
         self.0
@@ -84,7 +84,7 @@ impl LockAll {
         }
     }
 
-    /// What becomes of the vmas that there are; `None` leaves them alone.
+    /// The mode of the existing vmas; `None` leaves them alone.
     #[inline]
     pub(crate) fn current(self) -> Option<LockMode> {
         if self.0 & MCL_CURRENT != 0 {
@@ -96,10 +96,10 @@ impl LockAll {
         }
     }
 
-    /// How the vmas to come start out.
+    /// The mode of new vmas.
     ///
-    /// A call without `MCL_FUTURE` makes later vmas start unlocked, whatever an earlier call said:
-    /// the calls do not add up.
+    /// A call without `MCL_FUTURE` makes later vmas start unlocked, whatever an earlier call set:
+    /// the calls do not accumulate.
     #[inline]
     pub(crate) fn future(self) -> LockMode {
         if self.0 & MCL_FUTURE != 0 {

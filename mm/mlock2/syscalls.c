@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What only C can say of the mlock family: how its system calls are entered
- * and which of its symbols are exported. All decisions are in Rust, beside
- * this file; start reading at mlock2.rs.
+ * The parts of the mlock family that need C: system call definitions, an
+ * exported symbol, a per-CPU variable and tracepoints. All decisions are in
+ * Rust; start reading at mlock2.rs.
  */
 
 #include <linux/export.h>
@@ -18,12 +18,12 @@
 #define CREATE_RUST_TRACE_POINTS
 #include <trace/events/mlock.h>
 
-/* Not static, or each object that Rust helpers are inlined into has its own */
+/* Not static: each object that inlines Rust helpers would have its own */
 DEFINE_PER_CPU(struct mlock_fbatch, mlock_fbatch) = {
 	.lock = INIT_LOCAL_LOCK(lock),
 };
 
-/* Serializes the counts of locked shared memory: shmlock_user_lock of the C */
+/* Protects the counts of locked shared memory, as in the C */
 DEFINE_SPINLOCK(shmlock_user_lock);
 
 SYSCALL_DEFINE2(mlock, unsigned long, start, size_t, len)
@@ -51,5 +51,5 @@ SYSCALL_DEFINE0(munlockall)
 	return mlock2_munlockall();
 }
 
-/* Defined in mlock2.rs, where there is no EXPORT_SYMBOL for single symbols */
+/* Defined in mlock2.rs; Rust has no EXPORT_SYMBOL for single symbols */
 EXPORT_SYMBOL(can_do_mlock);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! KUnit tests of what needs an address space. What needs none is tested on the host.
+//! KUnit tests that need an address space. Code that needs none is tested on the host.
 
 use kernel::prelude::*;
 
@@ -57,7 +57,7 @@ mod cases {
         result
     }
 
-    // How many vmas a range has, and how many of its pages are in locked ones.
+    // Returns how many vmas a range has, and how many of its pages are in locked ones.
     fn count(mm: &MmWithUser, addr: usize) -> Result<(usize, usize)> {
         let guard = mm.mmap_write_lock_killable()?;
         let (mut number, mut locked) = (0, 0);
@@ -157,7 +157,7 @@ mod cases {
         })
     }
 
-    // No system call leads there: it is for drivers.
+    // No system call reaches this function: it is for drivers.
     #[test]
     fn account_locked_vm() -> Result {
         with_mapping(|mm, addr| {
@@ -178,19 +178,19 @@ mod cases {
         })
     }
 
-    // Whether any folio is pending in a batch. Tests that ask want nobody else to lock memory, as
-    // when the kernel boots.
+    // Returns whether any folio is pending in a batch. Tests that call this require that nobody
+    // else locks memory, as during boot.
     fn pending() -> bool {
         (0..kernel::cpu::nr_cpu_ids())
             .filter_map(CpuId::from_u32)
             .any(batch::need_mlock_drain)
     }
 
-    // Who takes folios away counts on it that none is pending in a batch.
+    // Code that isolates folios for good relies on no folio being pending in a batch.
     #[test]
     fn batches_can_be_disabled() -> Result {
         with_mapping(|_, addr| {
-            // A test that fails in there would leave them disabled.
+            // A test that fails in the closure would leave the batches disabled.
             let left = with_lru_cache_disabled(|| {
                 do_mlock::do_mlock(addr, LEN, LockMode::Locked)?;
                 let locked = pending();
@@ -202,14 +202,14 @@ mod cases {
         })
     }
 
-    // As long as folios of a vma that is being locked wait to be counted, rmap walks are to leave
-    // them alone, or they would count them as well.
+    // While the mlocks of a vma's folios are pending, rmap walks must leave the folios alone, or
+    // they would count them as well.
     #[test]
     fn marked_until_folios_are_counted() -> Result {
         with_mapping(|mm, addr| {
             let mut walk = PageWalk::new();
-            // Returns whether folios are pending when it is done, and whether the vma has a marker
-            // then. It must not fail the test, since the mmap lock is held.
+            // Returns whether folios are still pending after the walk, and whether the vma has the
+            // marker. Must not fail the test, since the mmap lock is held.
             let mut publish = |lock| -> Result<(bool, bool)> {
                 let mut guard = mm.mmap_write_lock_killable()?;
                 let mut vmas = guard.vmas_mut(addr, addr + LEN);
@@ -223,10 +223,10 @@ mod cases {
                 }))
             };
 
-            // That drains what other tests have left to other CPUs.
+            // Drain the folios that other tests have left pending on other CPUs.
             with_lru_cache_disabled(|| ());
-            // The first walk drains what is yet to be put on the LRU lists, the second one does
-            // not: it finds these folios off them.
+            // The first walk drains the batches of new folios, the second one does not: it finds
+            // the folios below on no LRU list.
             assert_eq!(publish(VmaFlags::NONE)?, (false, false));
             for page in 0..PAGES {
                 let at = UserPtr::from_addr(addr + page * PAGE_SIZE);
@@ -241,7 +241,7 @@ mod cases {
         })
     }
 
-    // The abstraction must not let a range reach C that is not in the vma.
+    // The abstraction must not pass C a range outside the vma.
     #[test]
     fn parts_are_pages_of_vma_and_range() -> Result {
         with_mapping(|mm, addr| {

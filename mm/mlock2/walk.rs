@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The pages that are present when a vma is locked or unlocked.
+//! Mlocks or munlocks the pages that are present when a vma is locked or unlocked.
 //!
 //! Everything here runs in task context with the mmap lock held for writing.
 //!
 //! # Lock order
 //!
-//! Page table lock, local lock of this CPU's batch, lruvec lock, as when a folio is faulted in. All
-//! but the last are taken before a folio is moved; what is slow is done before the lruvec lock,
-//! which turns off interrupts.
+//! Page table lock, local lock of this CPU's batch, lruvec lock, as in the fault path. The lruvec
+//! lock disables interrupts, so the walk does what is slow before taking it.
 
 use super::batch;
 use kernel::mm::vma_flags::VmaFlags;
@@ -38,15 +37,15 @@ use mm::{
     },
 };
 
-/// For how many folios the lruvec lock is kept: interrupts are off meanwhile, and others wait. The
-/// C keeps it for the 31 folios of a batch, each of which costs some ten times as much there.
+/// How many folios to move per lruvec lock hold: interrupts are off meanwhile, and other CPUs wait.
+/// The C moves the 31 folios of a batch, at some ten times the cost for each.
 const HOLD: usize = 128;
 
 /// The walks of one system call.
 pub(crate) struct PageWalk {
     drained: bool,
     walked: bool,
-    // How the vma that is walked would be populated, and up to which address it is.
+    // How populating would access the vma, and the address up to which it is populated already.
     populate: Populate,
     populated: usize,
 }
@@ -61,8 +60,8 @@ impl PageWalk {
         }
     }
 
-    /// Moves what is pending in this CPU's batches to the LRU lists, unless the call has done so.
-    /// The C does it before and after each vma.
+    /// Drains this CPU's batches to the LRU lists, unless this system call has done so. The C
+    /// drains before and after each vma.
     ///
     /// Sleeps.
     #[inline(always)]
@@ -73,19 +72,19 @@ impl PageWalk {
         }
     }
 
-    /// Locks the pages that are present in the part of a vma that was modified, or unlocks them, as
-    /// its `VMA_LOCKED_BIT` says. The C function of the same name.
+    /// Mlocks or munlocks the pages present in the modified part of a vma, as its `VMA_LOCKED_BIT`
+    /// says. Counterpart of the C function of the same name.
     ///
-    /// Returns up to which address (bytes) there is nothing to populate: all pages before that are
-    /// present, locked, and in the state in which populating would leave them. It stays so: the
-    /// page table's lock was held, so reclaim had unmapped a page before we came by, or sees the
-    /// vma's new flags and leaves it alone. What another thread does to the vma once the mmap lock
-    /// is dropped, it could as well do after populating.
+    /// Returns the address (bytes) below which there is nothing to populate: all pages below it are
+    /// present, locked, and in the state in which populating would leave them. They stay so. The
+    /// walk held the page table lock, so reclaim unmapped a page before the walk got there, or sees
+    /// the new flags of the vma and leaves the page alone. Whatever another thread does to the vma
+    /// once the mmap lock is dropped, it could do after populating as well.
     ///
-    /// Checks that only if told to, and then marks folios as accessed, as populating
-    /// does. So populating must be certain to reach the start. From the first page on that is not
-    /// populated nothing is marked, since populating that one may fail. If it does not check, or
-    /// unlocks, that is the start.
+    /// Checks this only if `check`, and then marks the folios accessed, as populating does. So pass
+    /// `check` only if populating is certain to reach the start of the vma. From the first page
+    /// that is not populated, no folio is marked, since populating that page may fail. Without
+    /// `check`, and when unlocking, returns the start.
     ///
     /// Sleeps.
     #[inline(always)]
@@ -94,10 +93,11 @@ impl PageWalk {
         vma: &mut PublishedVma<'_>,
         check: bool,
     ) -> usize {
-        // Folios that are pending in this CPU's batches have to be on the LRU lists to be moved:
-        // once, for the first vma that has any, and with that vma locked. What is faulted in
-        // between two vmas of one call is like what is pending on other CPUs: it comes to the list
-        // that PG_mlocked says when it leaves its batch, with an mlock_count that may be too low.
+        // Folios pending in this CPU's batches must be on the LRU lists to be moved. Drain once,
+        // for the first vma that is walked, with that vma locked. A folio that is faulted in
+        // between two vmas of one call is like one pending on another CPU: when it leaves its
+        // batch, it goes to the list that PG_mlocked selects, with an mlock_count that may be too
+        // low.
         if !self.walked {
             lru_add_drain(&mut vma.task_context());
             self.drained = true;
@@ -118,10 +118,10 @@ impl PageWalk {
         self.populated
     }
 
-    /// Locks or unlocks what one page table maps. The C function of the same name.
+    /// Mlocks or munlocks what one page table maps. Counterpart of the C function of the same name.
     ///
-    /// Called with the table's lock held; must not sleep. No references are needed: what is mapped
-    /// stays while the table is locked.
+    /// Called with the table's lock held; must not sleep. Takes no references: mapped folios stay
+    /// while the table is locked.
     #[inline(always)]
     fn mlock_pte_range<const LOCK: bool>(
         &mut self,
@@ -151,8 +151,8 @@ impl PageWalk {
             },
             Table::Pages(mut table) => {
                 let mut found = ArrayVec::<_, HOLD>::new();
-                // How the pages have to be populated from here on, if it is still to be seen
-                // whether they are.
+                // How populating would access the next pages; `Unchecked` after a page that is not
+                // populated.
                 let mut check = if LOCK && table.addr() == self.populated {
                     self.populate
                 } else {
@@ -160,8 +160,8 @@ impl PageWalk {
                 };
 
                 loop {
-                    // How many of those that are collected, from the first on, are populated; and
-                    // up to where.
+                    // How many of the collected folios, counted from the first, are populated, and
+                    // up to which address.
                     let mut populated = (0, self.populated);
                     found.clear();
                     loop {
@@ -197,13 +197,13 @@ impl PageWalk {
                     }
                     if is_traced::<LOCK>() {
                         batch::mark_traced::<LOCK>(found.iter().as_slice(), context);
-                        // Populating looks at them.
+                        // Populating checks them.
                         check = Populate::Unchecked;
                         continue;
                     }
-                    // What other tasks have left in this CPU's batch came before us: an mlock that
-                    // is pending there must not find that we have taken off its mlock_count. Nor
-                    // may one come in between, which is why the batch stays locked.
+                    // First drain what other tasks have queued in this CPU's batch: an mlock
+                    // pending there must count before we subtract from mlock_count. The batch stays
+                    // locked, so that no task queues another one in between.
                     batch::lock_drained(context).with_lruvec(|batch, lruvec| {
                         for (i, &folio) in found.iter().enumerate() {
                             if mark::<LOCK>(folio, lruvec, batch) {
@@ -225,9 +225,9 @@ impl PageWalk {
             }
         }
 
-        // What was left in the batch must be drained while the vma still tells others to leave
-        // its folios to us, and before we may go to another CPU. If reclaim mlocked one of them too
-        // and put it back on a list before that, then both would count.
+        // Drain what was left in the batch before this task may move to another CPU, and while the
+        // vma still tells others to leave its folios to us. Otherwise reclaim could mlock such a
+        // folio and put it back before the drain, and both would count.
         if queued {
             lru_add_drain(context);
         }
@@ -243,8 +243,8 @@ impl<const LOCK: bool> VisitTable for Walk<'_, LOCK> {
     }
 }
 
-// Whether each folio has an event. Asked once for all that were collected: to ask for each would
-// cost more than an instruction, for what is in registers would be read anew.
+// Whether to emit an event for each folio. Tested once for all collected folios: a test for each
+// would also reload what is in registers.
 #[inline(always)]
 fn is_traced<const LOCK: bool>() -> bool {
     if LOCK {
@@ -254,7 +254,7 @@ fn is_traced<const LOCK: bool>() -> bool {
     }
 }
 
-// A function, since a closure that is called twice would not be inlined.
+// A function, not a closure: a closure that is called twice would not be inlined.
 #[inline(always)]
 fn mark<const LOCK: bool>(
     folio: Folio<'_>,
@@ -269,12 +269,12 @@ fn mark<const LOCK: bool>(
     }
 }
 
-/// Whether a large folio of which `step` pages are mapped in a row may be locked or unlocked. The C
-/// function of the same name.
+/// Returns whether to mlock or munlock a large folio with `step` consecutive pages mapped.
+/// Counterpart of the C function of the same name.
 ///
-/// A large folio is locked only if all of it is in the range: reclaim may split one that is not,
-/// and then take the pages that are outside. It is always unlocked, since it may have been locked
-/// as a whole, before its vma was split.
+/// A large folio is mlocked only if the range contains all of it: reclaim may split any other, and
+/// then take the pages outside the range. It is always munlocked, since it may have been mlocked as
+/// a whole before its vma was split.
 fn allow_mlock_munlock(page: &MappedPage<'_, '_>, step: usize, lock: bool) -> bool {
     !lock || (page.is_folio_within() && step == page.folio().nr_pages())
 }

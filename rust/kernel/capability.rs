@@ -13,25 +13,24 @@ use crate::{
 ///
 /// # Invariants
 ///
-/// The number is one that the kernel knows, for which `cap_valid()` is true: `capable()` crashes
-/// for any other.
+/// The number is a capability for which `cap_valid()` is true: `capable()` crashes for any other.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Capability(c_int);
 
 impl Capability {
-    /// `CAP_IPC_LOCK`: may lock memory beyond the limit.
-    // INVARIANT: It is one of the numbers.
+    /// `CAP_IPC_LOCK`: permits locking memory beyond the limit.
+    // INVARIANT: `CAP_IPC_LOCK` is valid.
     pub const IPC_LOCK: Self = Self(bindings::CAP_IPC_LOCK as c_int);
 }
 
 /// Returns whether the current task has a capability in the initial user namespace.
 ///
-/// Marks the task as having used the privilege if so, and may leave an audit record if not, as
-/// `capable()`: ask only where the answer counts. May be called with spinlocks held, in task
-/// context.
+/// As `capable()`, marks the task as having used the privilege if it has it, and may write an audit
+/// record if not: call this only where the result matters. May be called in task context with
+/// spinlocks held.
 #[inline]
 pub fn capable(cap: Capability) -> bool {
-    // SAFETY: By its type invariants, the capability is one that the kernel knows.
+    // SAFETY: By its type invariants, the capability is valid.
     unsafe { bindings::capable(cap.0) }
 }

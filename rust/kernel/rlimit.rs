@@ -20,18 +20,18 @@ use core::{
     ptr::NonNull, //
 };
 
-/// A resource that a process may use up to a limit, `RLIMIT_*`.
+/// A resource whose use is limited, `RLIMIT_*`.
 ///
 /// # Invariants
 ///
-/// The number is one that the kernel knows, so below `RLIM_NLIMITS`.
+/// The number is below `RLIM_NLIMITS`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Resource(c_uint);
 
 impl Resource {
     /// `RLIMIT_MEMLOCK`: address space that may be locked, in bytes.
-    // INVARIANT: It is one of the numbers.
+    // INVARIANT: `RLIMIT_MEMLOCK` is below `RLIM_NLIMITS`.
     pub const MEMLOCK: Self = Self(bindings::RLIMIT_MEMLOCK);
 }
 
@@ -40,8 +40,8 @@ impl Resource {
 /// May be called in task context. The limit may change at any time.
 #[inline]
 pub fn rlimit(resource: Resource) -> usize {
-    // SAFETY: By its type invariants, the resource is one that the kernel knows, and the current
-    // task has its signal structure.
+    // SAFETY: By its type invariants, the resource is valid; the current task has a signal
+    // structure.
     unsafe { bindings::rlimit(resource.0) }
 }
 
@@ -50,12 +50,12 @@ pub fn rlimit(resource: Resource) -> usize {
 /// May be called in any context. The limit may change at any time.
 #[inline]
 pub fn task_rlimit(task: &Task, resource: Resource) -> usize {
-    // SAFETY: By its type invariants, the resource is one that the kernel knows. A task keeps its
-    // signal structure for as long as it is referenced.
+    // SAFETY: By its type invariants, the resource is valid. A task keeps its signal structure
+    // while it is referenced.
     unsafe { bindings::task_rlimit(task.as_ptr(), resource.0) }
 }
 
-/// What a user uses, counted in each user namespace: the kernel's `struct ucounts`.
+/// The resource counts of a user in a user namespace: `struct ucounts`.
 ///
 /// # Invariants
 ///
@@ -76,11 +76,11 @@ impl Ucounts {
         unsafe { &*ptr.cast() }
     }
 
-    /// Counts `pages` more locked pages, and returns how many there are now.
+    /// Adds `pages` to the locked pages of the user, and returns the new count.
     ///
-    /// Returns `c_long::MAX` if a namespace that the user's is in has a lower limit of its own, or
-    /// if the count overflowed: the pages are counted nevertheless. May be called in any context.
-    /// As `inc_rlimit_ucounts()`.
+    /// As `inc_rlimit_ucounts()`, returns `c_long::MAX` if the count overflowed, or exceeds the
+    /// limit of an enclosing user namespace; the pages are added all the same. May be called in any
+    /// context.
     #[inline]
     pub fn inc_memlock(&self, pages: c_long) -> c_long {
         // SAFETY: The pointer is valid since self is a reference.
@@ -93,13 +93,13 @@ impl Ucounts {
         }
     }
 
-    /// Counts `pages` fewer locked pages, as `dec_rlimit_ucounts()`.
+    /// Subtracts `pages` from the locked pages of the user, as `dec_rlimit_ucounts()`.
     ///
     /// May be called in any context.
     #[inline]
     pub fn dec_memlock(&self, pages: c_long) {
-        // SAFETY: The pointer is valid since self is a reference. A count that fell below zero is
-        // warned of and does no other harm.
+        // SAFETY: The pointer is valid since self is a reference. For a count that falls below
+        // zero, the function only warns.
         unsafe {
             bindings::dec_rlimit_ucounts(
                 self.0.get(),
@@ -109,7 +109,7 @@ impl Ucounts {
         };
     }
 
-    /// Returns how many locked pages are counted, as `get_rlimit_value()`.
+    /// Returns the number of locked pages of the user, as `get_rlimit_value()`.
     ///
     /// May be called in any context. Others may change the number at any time.
     #[inline]
@@ -120,7 +120,7 @@ impl Ucounts {
         }
     }
 
-    /// Takes another reference, as `get_ucounts()`, unless there are too many already.
+    /// Takes another reference, as `get_ucounts()`; fails if there are too many already.
     ///
     /// May be called in any context.
     #[inline]
@@ -128,15 +128,15 @@ impl Ucounts {
         // SAFETY: The pointer is valid since self is a reference.
         let ptr = unsafe { bindings::get_ucounts(self.0.get()) };
 
-        // INVARIANT: If there is a pointer, then `get_ucounts()` took a reference for us.
+        // INVARIANT: If the pointer is not null, `get_ucounts()` took a reference for us.
         Some(UcountsRef(NonNull::new(ptr)?))
     }
 }
 
-/// A reference to [`Ucounts`] that is counted.
+/// A counted reference to [`Ucounts`].
 ///
-/// Not an `ARef`, since taking one more may fail. Dropping it puts the reference, which takes a
-/// spinlock: not in hard interrupts, nor with preemption off on PREEMPT_RT.
+/// Not an `ARef`, since taking another reference may fail. Dropping it puts the reference, which
+/// takes a spinlock: do not drop it in hard interrupts, nor with preemption disabled on PREEMPT_RT.
 ///
 /// # Invariants
 ///
@@ -144,7 +144,7 @@ impl Ucounts {
 pub struct UcountsRef(NonNull<bindings::ucounts>);
 
 impl UcountsRef {
-    /// Makes this the owner of a reference that C code took or [`UcountsRef::into_raw`] gave up.
+    /// Takes over a reference that C code took, or that [`UcountsRef::into_raw`] gave up.
     ///
     /// # Safety
     ///
@@ -155,7 +155,7 @@ impl UcountsRef {
         Self(ptr)
     }
 
-    /// Leaves the reference to C code, which has to call `put_ucounts()` in the end.
+    /// Passes the reference to C code, which must call `put_ucounts()` later.
     #[inline]
     pub fn into_raw(self) -> NonNull<bindings::ucounts> {
         let ptr = self.0;

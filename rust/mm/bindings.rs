@@ -2,7 +2,7 @@
 
 //! Bindings of the kernel crate, and those that only mm may use.
 //!
-//! The latter hide the former where both have a name.
+//! If both define a name, mm's binding takes precedence.
 
 #![allow(
     clippy::all,

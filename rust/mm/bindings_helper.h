@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What bindgen reads for the mm crate; bindgen_parameters says what of it the
- * crate has. mm's private headers are for this alone.
+ * Input of bindgen for the mm crate; bindgen_parameters selects the items. Only
+ * this crate sees mm's private headers.
  */
 
 #include <linux/mm.h>
@@ -12,7 +12,7 @@
 #include "../../mm/internal.h"
 #include "../../mm/mlock2/fbatch.h"
 
-/* Where the word of a folio's flags has what */
+/* The bit fields of folio->flags */
 const unsigned long RUST_CONST_HELPER_FOLIO_GEN_MASK = LRU_GEN_MASK;
 const unsigned long RUST_CONST_HELPER_FOLIO_ZONE_SHIFT = ZONES_PGSHIFT;
 const unsigned long RUST_CONST_HELPER_FOLIO_ZONE_MASK = ZONES_MASK;

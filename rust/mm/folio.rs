@@ -2,25 +2,25 @@
 
 //! Folios and the LRU lists that they are on.
 //!
-//! A folio is on at most one LRU list, of its lruvec, and only under the lruvec lock does it get
-//! there or leave. `PG_lru` says that it is on one. Who wants to take it off for longer than he has
-//! the lock, such as reclaim and migration, first isolates it by clearing that flag: one contender
-//! succeeds, and then waits for the lock.
+//! A folio is on at most one LRU list, which belongs to its lruvec. Adding and removing it requires
+//! the lruvec lock. `PG_lru` says that it is on a list. To take a folio off its list for longer
+//! than the lock is held, as reclaim and migration do, first isolate it by clearing `PG_lru`. Only
+//! one CPU can succeed, and then waits for the lock.
 //!
-//! So who has the lock need not isolate a folio with `PG_lru` set. [`LruvecGuard`] changes all
-//! flags of the folio in one atomic step, which fails if `PG_lru` is clear, and then moves the
-//! folio to the list that its flags say, as `sort_folio()` in mm/vmscan.c moves folios. Who
-//! isolates it in between waits for the lock. A folio is isolated only if it leaves a generation of
-//! the multi-gen LRU, whose functions have flags of their own to change.
+//! So the holder of the lock need not isolate a folio that has `PG_lru` set. [`LruvecGuard`]
+//! changes all flags of the folio in one atomic step, which fails if `PG_lru` is clear, and then
+//! moves the folio to the list that its flags select, as `sort_folio()` in mm/vmscan.c does. A CPU
+//! that isolates the folio in between waits for the lock. The exception is a folio that leaves a
+//! generation of the multi-gen LRU: it is isolated first, because the functions of the multi-gen
+//! LRU change flags themselves.
 //!
-//! Whether a folio is unevictable follows from its flags and its mapping, as in
-//! `folio_evictable()`; nobody else has a say in it.
+//! Only its flags and its mapping decide whether a folio is unevictable, as in `folio_evictable()`.
 //!
 //! # Lock order
 //!
-//! The lruvec lock is taken with interrupts off (a sleeping lock on PREEMPT_RT), inside of page
-//! table locks and of local locks. No other lock is taken inside of it. Closures that run with it
-//! must keep to that: they must not sleep, and not drop a [`FolioRef`].
+//! The lruvec lock disables interrupts (on PREEMPT_RT, it is a sleeping lock). It nests inside page
+//! table locks and local locks, and no other lock nests inside it. So closures that run under it
+//! must not sleep, and must not drop a [`FolioRef`].
 //!
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
 //! [`include/linux/mm_inline.h`](srctree/include/linux/mm_inline.h),
@@ -43,17 +43,16 @@ use kernel::{
     types::NotThreadSafe, //
 };
 
-/// The kernel's `struct folio`, for as long as 'f.
+/// A `struct folio` that is valid for 'f.
 ///
-/// A handle, and not a reference: `struct folio` is the size of several `struct page`s, and a folio
-/// of order 0 has one. At the end of the memory map, nothing need be behind that one, so a
-/// reference to `bindings::folio` would claim memory that does not exist. The C functions look
-/// beyond the first `struct page` for large folios only.
+/// A handle rather than a reference: `struct folio` spans several `struct page`s, but an order-0
+/// folio has only one. At the end of the memory map, nothing need follow that one, so a reference
+/// to `bindings::folio` could cover memory that does not exist. The C functions look beyond the
+/// first `struct page` for large folios only.
 ///
 /// # Invariants
 ///
-/// The pointer is that of a folio which is not freed, and the reference count of which is not 0,
-/// for 'f.
+/// The pointer is that of a folio that is not freed, and whose reference count is not 0, for 'f.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct Folio<'f>(NonNull<bindings::folio>, PhantomData<&'f ()>);
@@ -66,7 +65,7 @@ const UNEVICTABLE: c_ulong = 1 << bindings::pageflags_PG_unevictable;
 const SWAPBACKED: c_ulong = 1 << bindings::pageflags_PG_swapbacked;
 const HEAD: c_ulong = 1 << bindings::pageflags_PG_head;
 
-// What else the word of flags holds, so that it need be read once.
+// What else the flags word holds, so that it is read only once.
 
 /// `folio_lru_list()`.
 #[inline(always)]
@@ -101,7 +100,7 @@ fn munlocked(flags: c_ulong) -> c_ulong {
 /// The generation of the multi-gen LRU that the folio is in, if any.
 const GEN: c_ulong = bindings::FOLIO_GEN_MASK;
 
-/// The node, or what tells it: `folio_nid()`.
+/// The bits that identify the node, as in `folio_nid()`.
 const NODE: c_ulong = bindings::FOLIO_NODE_MASK << bindings::FOLIO_NODE_SHIFT;
 
 /// `folio_zonenum()`.
@@ -130,12 +129,12 @@ fn count_events(event: Event, pages: c_long) {
 
 // All methods may be called in task context, with spinlocks held and interrupts off.
 impl<'f> Folio<'f> {
-    /// Makes a handle of a raw pointer.
+    /// Creates a handle from a raw pointer.
     ///
     /// # Safety
     ///
-    /// `ptr` must point at a folio that is not freed during 'f, and the reference count of which
-    /// does not become 0.
+    /// `ptr` must point at a folio that is not freed, and whose reference count does not become 0,
+    /// during 'f.
     #[inline]
     pub unsafe fn from_raw(ptr: *mut bindings::folio) -> Self {
         // INVARIANT: The caller promises it.
@@ -163,7 +162,7 @@ impl<'f> Folio<'f> {
         unsafe { bindings::folio_test_large(self.as_ptr()) }
     }
 
-    /// Returns whether the folio is memory of a device, which is on no LRU list.
+    /// Returns whether the folio is device memory, which is on no LRU list.
     #[inline]
     pub fn is_zone_device(self) -> bool {
         // SAFETY: The folio is valid by the type invariants.
@@ -177,10 +176,11 @@ impl<'f> Folio<'f> {
         unsafe { bindings::folio_may_be_lru_cached(self.as_ptr()) }
     }
 
-    /// Sets `PG_mlocked`, and counts that unless it was set: in `nr_mlock`, and as an event. Fully
+    /// Sets `PG_mlocked`. If it was clear, counts that in `nr_mlock` and as an event. Fully
     /// ordered.
     ///
-    /// Who clears the flag, or frees the folio with it, takes the pages off `nr_mlock` again.
+    /// Whoever clears the flag, or frees the folio while it is set, subtracts the pages from
+    /// `nr_mlock`.
     #[inline]
     pub fn set_mlocked(self) {
         // SAFETY: The folio is valid by the type invariants; the bit is set atomically.
@@ -196,7 +196,8 @@ impl<'f> Folio<'f> {
         unsafe { bindings::folio_test_clear_mlocked(self.as_ptr()) }
     }
 
-    /// Returns whether reclaim may take the folio once it is not mlocked.
+    /// Returns whether the mapping of the folio leaves it evictable; `PG_mlocked` is not
+    /// considered.
     ///
     /// # Safety
     ///
@@ -204,49 +205,52 @@ impl<'f> Folio<'f> {
     /// or about to be put on one.
     #[inline(always)]
     unsafe fn has_evictable_mapping(self) -> bool {
-        // SAFETY: The folio is valid by the type invariants, and by the contract it is no slab, and
-        // its mapping is not freed.
+        // SAFETY: The folio is valid by the type invariants. By the contract, it is on an LRU list
+        // or about to be put on one, so it is no slab, and the RCU read lock keeps its mapping from
+        // being freed.
         unsafe { bindings::folio_mapping_evictable(self.as_ptr()) }
     }
 
     /// Marks an unevictable folio as accessed, as `folio_mark_accessed()`.
     ///
-    /// Returns `false`, and does nothing, if the folio is not unevictable or there would be more to
-    /// do about it.
+    /// Returns `false`, and does nothing, if the folio is evictable or `folio_mark_accessed()`
+    /// would do more.
     #[inline]
     pub fn mark_accessed_unevictable(self) -> bool {
         // SAFETY: The folio is valid by the type invariants; the bit is set atomically.
         unsafe { bindings::folio_mark_accessed_unevictable(self.as_ptr()) }
     }
 
-    /// Returns what the folio is charged to, as a number to be compared; 0 without memory cgroups.
+    /// Returns what the folio is charged to, as a number that is only good for comparing; 0 without
+    /// memory cgroups.
     #[inline]
     fn memcg_data(self) -> c_ulong {
         // SAFETY: The folio is valid by the type invariants.
         unsafe { bindings::folio_memcg_data(self.as_ptr()) }
     }
 
-    /// Returns the flags, which others may be changing.
+    /// Returns the flags, which others may change at any time.
     #[inline]
     fn flags(self) -> c_ulong {
         // SAFETY: The folio is valid by the type invariants.
         unsafe { bindings::folio_flags_read(self.as_ptr()) }
     }
 
-    /// Changes the flags in one step, fully ordered, if they are still `old`; else reads them anew
-    /// into that, and returns `false`.
+    /// Changes the flags from `old` to `new` in one fully ordered step. If they are no longer
+    /// `old`, stores the current ones there and returns `false`.
     ///
     /// # Safety
     ///
-    /// `PG_mlocked` may be changed by anybody. `PG_lru` may be cleared by anybody, which isolates
-    /// the folio if it was set. Only who has the lruvec locked may change others: `PG_active` and
-    /// `PG_unevictable` of a folio that has `PG_lru` set or is isolated by him, or new to him; and
-    /// `PG_lru` may be set if it is one of the latter two. If the folio is not on the list that its
-    /// flags say then, it must be put there before the lruvec is unlocked.
+    /// Anybody may change `PG_mlocked`. Anybody may clear `PG_lru`, which isolates the folio if the
+    /// flag was set. Other changes require that the caller holds the folio's lruvec lock:
+    /// `PG_active` and `PG_unevictable` may change if the folio has `PG_lru` set, or the caller has
+    /// isolated it, or it is new to the caller; in the latter two cases, `PG_lru` may be set. If
+    /// the folio is then not on the list that its flags select, the caller must put it there before
+    /// unlocking the lruvec.
     #[inline(always)]
     unsafe fn try_change_flags(self, old: &mut c_ulong, new: c_ulong) -> bool {
         // SAFETY: The folio is valid by the type invariants; the word is changed atomically. The
-        // caller keeps to the rules for each flag.
+        // caller promises to keep to the rules for each flag.
         unsafe { bindings::folio_flags_try_cmpxchg(self.as_ptr(), old, new) }
     }
 
@@ -258,7 +262,7 @@ impl<'f> Folio<'f> {
         }
     }
 
-    // Counts that we have set `PG_mlocked`, which was clear.
+    // Counts an mlock, after `PG_mlocked` was clear and we have set it.
     #[inline]
     fn count_mlocked(self) {
         let pages = self.nr_counted(self.flags());
@@ -267,7 +271,7 @@ impl<'f> Folio<'f> {
         count_events(Event::Mlocked, pages);
     }
 
-    /// Munlocks a folio that is on no list: clears `PG_mlocked`, and counts that.
+    /// Munlocks a folio that is on no list: clears `PG_mlocked` and counts that.
     ///
     /// If it is unevictable, it stays so for now, and is counted as stranded.
     fn munlock_unlisted(self) {
@@ -286,8 +290,8 @@ impl<'f> Folio<'f> {
         let pages = self.nr_counted(old);
 
         self.mod_nr_mlock(pages.wrapping_neg());
-        // Not by the flags as they are now: who has isolated the folio may put it back, mlocked
-        // anew and unevictable.
+        // Look at the old flags: whoever isolated the folio may have put it back since, mlocked
+        // again and unevictable.
         count_events(
             if old & UNEVICTABLE != 0 {
                 Event::Stranded
@@ -298,17 +302,17 @@ impl<'f> Folio<'f> {
         );
     }
 
-    /// Munlocks a folio that is about to be freed, and counts that as if it were rescued first. It
-    /// stays unevictable.
+    /// Munlocks a folio that is about to be freed, and counts it as munlocked and rescued. It stays
+    /// unevictable.
     ///
     /// Does nothing, and returns `false`, unless the folio is mlocked, unevictable, small,
-    /// anonymous and not KSM's, and has one reference: that of the mapping which just went away, to
-    /// be put by who removed it. So it is mapped nowhere and not in the swap cache, each of which
-    /// has a reference. GUP-fast, which may have read the entry before it was cleared, takes a
-    /// reference and then reads it again. Only PFN walkers (compaction, memory offlining,
-    /// memory_failure(), page_idle) can still find the folio, and none of them maps it. Who removes
-    /// a mapping and keeps the folio (copy on write, migration, reclaim, KSM, uprobes) has a
-    /// reference of his own.
+    /// anonymous and not KSM's, and has one reference: that of the mapping that was just removed,
+    /// which the code that removed it is about to put. So the folio is neither mapped nor in the
+    /// swap cache, since either would hold a reference. GUP-fast, which may have read the entry
+    /// before it was cleared, takes a reference and then reads the entry again. Only PFN walkers
+    /// (compaction, memory offlining, memory_failure(), page_idle) can still find the folio, and
+    /// none of them maps it. Code that removes a mapping and keeps the folio (copy on write,
+    /// migration, reclaim, KSM, uprobes) holds a reference of its own.
     #[inline]
     pub fn munlock_dying(self) -> bool {
         const BOTH: c_ulong = MLOCKED | UNEVICTABLE;
@@ -326,15 +330,15 @@ impl<'f> Folio<'f> {
         true
     }
 
-    /// Returns whether a page of the folio is mapped, as `folio_mapped()`. That may change at once.
+    /// Returns whether a page of the folio is mapped, as `folio_mapped()`. This may change at any
+    /// time.
     #[inline]
     fn is_mapped(self) -> bool {
         // SAFETY: The folio is valid by the type invariants.
         unsafe { bindings::folio_mapped(self.as_ptr()) }
     }
 
-    /// Returns how many pages the folio, which has these flags, has, in the type of the kernel's
-    /// counters.
+    /// Returns how many pages a folio with these flags has, in the type of the kernel's counters.
     #[inline(always)]
     fn nr_counted(self, flags: c_ulong) -> c_long {
         if flags & HEAD == 0 {
@@ -344,8 +348,9 @@ impl<'f> Folio<'f> {
         }
     }
 
-    /// Returns the flags with `PG_unevictable`, and without `PG_active`, if that is what the rest
-    /// of them and the mapping want, as `folio_evictable()`; else without the former.
+    /// Returns `flags` with `PG_unevictable` set and `PG_active` clear if the other flags and the
+    /// mapping make the folio unevictable, as in `folio_evictable()`; otherwise with
+    /// `PG_unevictable` clear.
     ///
     /// # Safety
     ///
@@ -360,12 +365,13 @@ impl<'f> Folio<'f> {
         }
     }
 
-    /// Takes a folio off its list, for the unevictable one. That has no links: in their place, the
-    /// folio has an `mlock_count`, which begins with 0.
+    /// Moves a folio from its list to the unevictable one. That list has no links; in their place,
+    /// the folio has an `mlock_count`, which starts at 0.
     ///
     /// # Safety
     ///
-    /// The lruvec must be locked. The folio must be on a list of it, and must be unevictable now.
+    /// The lruvec must be locked. The folio must be on one of its lists, and its flags must say by
+    /// now that it is unevictable.
     #[inline(always)]
     unsafe fn del_and_cull(self) {
         // SAFETY: The caller promises it.
@@ -385,8 +391,8 @@ impl<'f> Folio<'f> {
     }
 }
 
-/// A reference to a [`Folio`] that is counted. Dropping it puts the reference, which may free the
-/// folio and takes its lruvec's lock for that: not while an lruvec is locked.
+/// A counted reference to a [`Folio`]. Dropping it puts the reference, which may free the folio and
+/// so take its lruvec lock: do not drop it with an lruvec locked.
 ///
 /// # Invariants
 ///
@@ -394,7 +400,7 @@ impl<'f> Folio<'f> {
 pub struct FolioRef(NonNull<bindings::folio>);
 
 impl FolioRef {
-    /// Returns the folio, for as long as the reference is not put.
+    /// Returns the folio, which stays valid until the reference is put.
     #[inline]
     pub fn folio(&self) -> Folio<'_> {
         // INVARIANT: We own a reference by the type invariants.
@@ -418,13 +424,13 @@ impl Drop for FolioRef {
     }
 }
 
-/// A folio that has never been on an LRU list, and that it is up to us to put there.
+/// A folio that has never been on an LRU list, and that its owner has to put on one.
 ///
-/// Dropping it puts it on the list that its flags say, by way of the batch of `folio_add_lru()`.
+/// Dropping it passes the folio to `folio_add_lru()`.
 ///
 /// # Invariants
 ///
-/// The folio is on no list, its `PG_lru` is clear, and nobody else is going to change that.
+/// The folio is on no list, its `PG_lru` is clear, and nobody else changes either.
 pub struct NewFolio<'f>(Folio<'f>);
 
 impl<'f> NewFolio<'f> {
@@ -432,8 +438,8 @@ impl<'f> NewFolio<'f> {
     ///
     /// # Safety
     ///
-    /// The folio must be on no LRU list, with `PG_lru` clear, and nobody else may put it on one. If
-    /// the result is dropped, then no lruvec may be locked, and this must be task context.
+    /// The folio must be on no LRU list, with `PG_lru` clear, and nobody else may put it on one.
+    /// The result may only be dropped in task context with no lruvec locked.
     #[inline]
     pub unsafe fn new(folio: Folio<'f>) -> Self {
         // SAFETY: The folio is valid by its type invariants.
@@ -442,13 +448,13 @@ impl<'f> NewFolio<'f> {
         Self(folio)
     }
 
-    /// Returns the folio, for what does not concern the LRU lists.
+    /// Returns the folio, for everything but the LRU lists.
     #[inline]
     pub fn folio(&self) -> Folio<'f> {
         self.0
     }
 
-    /// Gives up the duty to put the folio on an LRU list.
+    /// Returns the folio, and passes the duty to put it on an LRU list to the caller.
     #[inline]
     pub(super) fn into_folio(self) -> Folio<'f> {
         let folio = self.0;
@@ -461,7 +467,7 @@ impl Drop for NewFolio<'_> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: By the type invariants, the folio is valid and on no list, and nobody else puts
-        // it on one. Who made this sees to the context.
+        // it on one. The caller of `new()` promised that the context is right.
         unsafe { bindings::folio_add_lru(self.0.as_ptr()) };
     }
 }
@@ -475,14 +481,14 @@ struct Change {
 }
 
 impl Change {
-    /// It goes where it belongs.
+    /// Moves the folio to the list where it belongs.
     const SETTLE: Self = Self { clear: 0, set: 0 };
-    /// It is mlocked.
+    /// Mlocks the folio.
     const MLOCK: Self = Self {
         clear: 0,
         set: MLOCKED,
     };
-    /// It is munlocked, and culled by nobody: `SHM_LOCK` leaves that to reclaim, as in the C.
+    /// Munlocks the folio, and does not cull it: as in the C, `SHM_LOCK` leaves that to reclaim.
     const MUNLOCK: Self = Self {
         clear: MLOCKED,
         set: 0,
@@ -499,65 +505,66 @@ impl Change {
     }
 }
 
-/// What is to become of `PG_mlocked`.
+/// Whether a munlock clears `PG_mlocked`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Mlocked {
-    /// It stays as it is.
+    /// The flag stays set.
     Kept,
-    /// It is cleared.
+    /// The flag is cleared.
     Cleared,
 }
 
 /// The lock of at most one lruvec. Dropping it unlocks.
 ///
-/// Spins, and does not sleep, save on PREEMPT_RT; may be used wherever the lruvec lock may be
-/// taken. Who may use one gets a reference, from a batch that is locked, which has one at a time:
-/// no other can be used while one has a lock, so that a second one cannot wait for the first. 'g is
-/// different for each and invariant, so that two cannot be swapped: each would turn on interrupts
+/// Spins, and sleeps only on PREEMPT_RT; may be used wherever the lruvec lock may be taken. A guard
+/// is borrowed from a locked batch, which has one at a time. No other guard can be used while one
+/// holds a lock, so nobody waits for a second lruvec lock while holding a first. 'g is different
+/// for each guard and invariant, so that two guards cannot be swapped: each would enable interrupts
 /// for the other.
 ///
 /// # Invariants
 ///
 /// `lruvec` is null, or we hold its lock, and with it the RCU read lock, and interrupts, which were
-/// on, are off. If it is null, then `last` is [`Last::NONE`]. Else that is about folios of this
-/// lruvec, to which all belong that are on a list and have this `memcg_data` and `node`; and so
-/// does the list `last.to`, unless `last.like` is [`NO_LIKE`].
+/// on, are off. If it is null, `last` is [`Last::NONE`]. Otherwise, `last` is about folios of this
+/// lruvec; every folio that is on a list and has this `memcg_data` and `node` belongs to this
+/// lruvec; and `last.to` is one of its lists, unless `last.like` is [`NO_LIKE`].
 pub struct LruvecGuard<'g> {
     lruvec: *mut bindings::lruvec,
     memcg_data: c_ulong,
     node: c_ulong,
     last: Last,
-    // Neither a longer nor a shorter lifetime will do.
+    // Makes 'g invariant.
     _brand: PhantomData<fn(&'g ()) -> &'g ()>,
-    // What task holds the lock is known to lockdep, and on PREEMPT_RT to the lock.
+    // The lock belongs to a task, for lockdep and on PREEMPT_RT.
     _nts: NotThreadSafe,
 }
 
-/// What was done last: to how many pages in a row, and is not counted yet.
+/// The last change of flags, and the number of consecutive pages with that change that are not
+/// counted yet.
 ///
-/// The counters are changed once for all of them, before the lruvec is unlocked:
+/// The counters change once for all of these pages, before the lruvec is unlocked:
 ///
-/// - The sizes of the lists are seen exact by all who have the lock. Who reads them without it
-///   gets them late by what was moved under this hold of the lock.
-/// - `nr_mlock` and the events of `/proc/vmstat` have no lock, and are late by as much. Who
-///   munlocks a folio that is isolated counts that at once, so `nr_mlock` may be too low meanwhile.
+/// - Other holders of the lock see exact list sizes. Readers without the lock see the sizes lag by
+///   what was moved under this hold of the lock.
+/// - `nr_mlock` and the events in `/proc/vmstat` have no lock, and lag by as much. A munlock of an
+///   isolated folio counts at once, so `nr_mlock` may be too low meanwhile.
 struct Last {
-    // The flags of the folios before that, and after it. Only those of `MASK` count. Here, `LRU` is
-    // clear if the folio was on no list, or is on none, or on one that others count.
+    // The flags of the folios before and after the change. Only the bits in `MASK` matter. Here,
+    // `LRU` is clear if the folio was or is on no list, or on a list that others count.
     old: c_ulong,
     new: c_ulong,
-    // What a small folio has to be like to go the same way as the last two, or `NO_LIKE`; and the
-    // list of the lruvec that it goes to.
+    // The flags that a small folio must have to change as the last two did, or `NO_LIKE`; and the
+    // list of the lruvec that it then moves to.
     like: c_ulong,
     to: *mut bindings::list_head,
     pages: c_long,
 }
 
-// No folio with `PG_lru` or `PG_mlocked` is like that.
+// No folio with `PG_lru` or `PG_mlocked` has these flags.
 const NO_LIKE: c_ulong = 0;
 
 impl Last {
-    /// What all pages that are counted together have in common.
+    /// The bits that all pages counted together have in common.
     const MASK: c_ulong = LRU
         | ACTIVE
         | MLOCKED
@@ -581,8 +588,9 @@ impl Last {
         (self.old ^ old | self.new ^ new) & Self::MASK == 0
     }
 
-    /// Another small folio has gone the same way: more may follow, if it came from a list or is new
-    /// and mlocked. Not inlined, since those that follow do not call it.
+    /// Called when a small folio repeats the last change. If the folios came from a list, or are
+    /// new and mlocked, remembers their flags, since more may follow. Not inlined: those that
+    /// follow do not call it.
     ///
     /// # Safety
     ///
@@ -611,10 +619,10 @@ impl Last {
 }
 
 impl LruvecGuard<'_> {
-    /// Calls `work` with a guard that starts out without a lock, and unlocks what it has locked.
+    /// Calls `work` with a guard that holds no lock yet, and unlocks what `work` has locked.
     ///
-    /// Only for who has a batch locked for himself: while `work` runs, nobody on this CPU is to
-    /// call this again.
+    /// The caller must hold the lock of a batch: nobody on this CPU may call this again while
+    /// `work` runs.
     #[inline(always)]
     pub(super) fn with<R>(work: impl FnOnce(&mut LruvecGuard<'_>) -> R) -> R {
         // INVARIANT: There is no lock, and nothing to count.
@@ -628,11 +636,11 @@ impl LruvecGuard<'_> {
         })
     }
 
-    /// Notes that the flags of a folio went from `old` to `new`.
+    /// Records that the flags of a folio changed from `old` to `new`.
     ///
     /// # Safety
     ///
-    /// There must be an lruvec that we have locked, and the folio must belong to it.
+    /// We must have an lruvec locked, and the folio must belong to it.
     #[inline(always)]
     unsafe fn note(&mut self, folio: Folio<'_>, old: c_ulong, new: c_ulong) {
         if self.last.is(old, new) {
@@ -661,8 +669,8 @@ impl LruvecGuard<'_> {
         let changed = old ^ new;
         self.last.pages = 0;
 
-        // SAFETY: Something is pending, so by the type invariants, the lruvec is locked; lists and
-        // zone are those of its folios.
+        // SAFETY: Some pages are not counted yet, so by the type invariants, the lruvec is locked;
+        // lists and zone are those of its folios.
         unsafe {
             if changed & (LRU | UNEVICTABLE) != 0 {
                 if old & LRU != 0 {
@@ -710,19 +718,19 @@ impl LruvecGuard<'_> {
         self.last = Last::NONE;
     }
 
-    /// Locks the lruvec of a folio, and unlocks another one that may be locked.
+    /// Locks the lruvec of a folio, unless it is locked already, and unlocks another one first.
     ///
-    /// It stays the folio's until it is unlocked if the folio is isolated by us, or new to us, or
-    /// if it has `PG_lru` now. What a folio is charged to changes in two ways.
-    /// `mem_cgroup_migrate()` takes the charge from a folio that migration has isolated, to one of
-    /// which nobody else knows yet. When its memory cgroup goes away, that is done under the lock
-    /// of its lruvec.
+    /// The lruvec remains the folio's until it is unlocked if we have isolated the folio, or it is
+    /// new to us, or it has `PG_lru` now. The charge of a folio changes in two ways.
+    /// `mem_cgroup_migrate()` moves the charge from a folio that migration has isolated to one that
+    /// nobody else knows yet. A memory cgroup that goes away moves the charges of its folios under
+    /// their lruvec lock.
     ///
-    /// `flags` are those of the folio, read since this guard last locked something. Returns them as
+    /// `flags` are the folio's, read since this guard last locked something. Returns the flags as
     /// read with the lock held.
     #[inline(always)]
     fn relock(&mut self, folio: Folio<'_>, flags: c_ulong) -> c_ulong {
-        // Charged to the same, and of the same node: then there is no pointer to be followed.
+        // The same charge and node mean the same lruvec: no need to follow pointers.
         if !self.lruvec.is_null()
             && folio.memcg_data() == self.memcg_data
             && flags & NODE == self.node
@@ -735,14 +743,14 @@ impl LruvecGuard<'_> {
     #[inline(never)]
     fn lock(&mut self, folio: Folio<'_>) -> c_ulong {
         if self.lruvec.is_null()
-            // SAFETY: Both are valid; with the lock we have the RCU read lock.
+            // SAFETY: Both are valid; the lruvec lock includes the RCU read lock.
             || !unsafe { bindings::folio_matches_lruvec(folio.as_ptr(), self.lruvec) }
         {
             self.unlock();
-            // SAFETY: The folio is valid. Which lruvec it has is looked at again under the lock.
-            // Interrupts are on: who has a guard is in task context, and it has no lock.
+            // SAFETY: The folio is valid, and the function checks its lruvec again under the lock.
+            // Interrupts are on: a guard exists in task context only, and this one holds no lock.
             //
-            // INVARIANT: This is the lock that we hold now, and nothing is pending.
+            // INVARIANT: This is the lock that we hold now, and all is counted.
             self.lruvec = unsafe { bindings::folio_lruvec_lock_irq(folio.as_ptr()) };
         }
         let flags = folio.flags();
@@ -753,8 +761,8 @@ impl LruvecGuard<'_> {
     }
 
     /// Returns whether the folio is unevictable. If it is on a list, locks its lruvec, unless that
-    /// is the one that is locked already: as long as it is, nobody else moves the folio there or
-    /// away.
+    /// is locked already. Until the lruvec is unlocked, nobody else moves the folio to or from the
+    /// unevictable list.
     #[inline(always)]
     pub fn is_unevictable(&mut self, folio: Folio<'_>) -> bool {
         let mut flags = folio.flags();
@@ -765,21 +773,20 @@ impl LruvecGuard<'_> {
         flags & UNEVICTABLE != 0
     }
 
-    /// Whether a folio with these flags belongs to the lruvec that is locked, is small, and is on
-    /// the list from which the last one was moved, or is new as that was; and moving it likewise
-    /// changes the flags in the same way. `flags` have `PG_lru`, or the folio is new to us and
-    /// mlocked.
+    /// Returns whether moving a folio with these flags repeats the last move: the folio belongs to
+    /// the locked lruvec, is small, is on the list from which the last one was moved or is new as
+    /// that was, and moving it changes its flags in the same way. `flags` must have `PG_lru`, or
+    /// the folio must be new to us and mlocked.
     #[inline(always)]
     fn is_like_last(&self, folio: Folio<'_>, flags: c_ulong) -> bool {
         (self.last.like ^ flags) & Last::MASK == 0 && folio.memcg_data() == self.memcg_data
     }
 
-    /// Mlocks a folio: locks its lruvec, unless that is the one that is locked already, sets
-    /// `PG_mlocked` and counts that, unless it was set, and moves the folio to the unevictable
-    /// list, unless it is there, and calls `work`.
+    /// Mlocks a folio: locks its lruvec, sets and counts `PG_mlocked`, and moves the folio to the
+    /// unevictable list, skipping what is done already. Then calls `work`.
     ///
-    /// If the folio is on no list, then `PG_mlocked` is all that is done, and this returns `false`.
-    /// Fully ordered unless nothing changes.
+    /// If the folio is on no list, only sets and counts `PG_mlocked`, and returns `false`. Fully
+    /// ordered unless nothing changes.
     #[inline(always)]
     pub fn mlock(&mut self, folio: Folio<'_>, work: impl FnOnce(&mut LruFolio<'_>)) -> bool {
         let old = folio.flags();
@@ -805,9 +812,8 @@ impl LruvecGuard<'_> {
         true
     }
 
-    /// Locks the lruvec of a folio, unless that is the one that is locked already, moves the folio
-    /// to the unevictable list, or away from it, as its flags and its mapping want, and calls
-    /// `work`.
+    /// Locks the lruvec of a folio, unless it is locked already, moves the folio to or from the
+    /// unevictable list as its flags and its mapping require, and calls `work`.
     ///
     /// Does nothing if the folio is on no list. Fully ordered unless nothing changes.
     #[inline(always)]
@@ -834,8 +840,7 @@ impl LruvecGuard<'_> {
         work(&mut LruFolio { folio, flags: new });
     }
 
-    /// Mlocks a folio and moves it to the unevictable list, if that is what was done to the last
-    /// one.
+    /// Mlocks a folio and moves it to the unevictable list if that repeats the last move.
     #[inline(always)]
     fn cull_like_last(&mut self, folio: Folio<'_>, mut old: c_ulong) -> bool {
         let new = mlocked(old);
@@ -853,13 +858,13 @@ impl LruvecGuard<'_> {
         true
     }
 
-    /// Munlocks a folio: locks its lruvec, unless that is the one that is locked already, and calls
-    /// `work`, which says what becomes of `PG_mlocked`. Then an unevictable folio becomes evictable
-    /// if its flags and its mapping want that. An evictable one stays where it is.
+    /// Munlocks a folio: locks its lruvec, unless it is locked already, and calls `work`, which
+    /// decides whether to clear `PG_mlocked`. Then an unevictable folio becomes evictable if its
+    /// flags and its mapping allow that. An evictable one stays where it is.
     ///
-    /// If it is on no list, then `PG_mlocked` is cleared whatever `work` would say, and that is
-    /// counted. If it is unevictable, it stays so for now, and is counted as stranded. Fully
-    /// ordered unless nothing changes.
+    /// If the folio is on no list, clears `PG_mlocked` whatever `work` would decide, and counts
+    /// that. If it is unevictable, it stays so for now, and is counted as stranded. Fully ordered
+    /// unless nothing changes.
     #[inline(always)]
     pub fn munlock(&mut self, folio: Folio<'_>, work: impl FnOnce(&mut LruFolio<'_>) -> Mlocked) {
         const BOTH: c_ulong = LRU | UNEVICTABLE;
@@ -878,7 +883,7 @@ impl LruvecGuard<'_> {
                 }
             {
                 // SAFETY: The folio was unevictable, and so linked to nothing; it is like the last
-                // one, so that there is a list, the lruvec of which is locked.
+                // one, so `last.to` is a list of the lruvec that is locked.
                 unsafe { bindings::folio_list_add(folio.as_ptr(), self.last.to) };
                 self.last.add(1);
                 return;
@@ -898,24 +903,25 @@ impl LruvecGuard<'_> {
             Mlocked::Kept => Change::SETTLE,
             Mlocked::Cleared => Change::MUNLOCK,
         };
-        // A folio that is kept is unevictable, so nothing is culled here.
+        // A folio that stays mlocked is unevictable, so nothing is culled here.
         //
-        // If somebody has isolated it since, then `work` is not asked again: it would count twice.
-        // What it has said holds, since the munlock may as well have come before that.
+        // If somebody has isolated the folio since, do not call `work` again, which would count
+        // twice. Its decision holds, since the munlock may as well have come before the isolation.
         //
-        // SAFETY: `old` has `PG_lru`, and was read with the lruvec locked, or is like the last one.
+        // SAFETY: `old` has `PG_lru`, and was read with the lruvec locked, or the folio is like the
+        // last one, whose lruvec is locked.
         let changed = unsafe { self.change_locked(folio, old, change) };
         if changed.is_none() && mlocked == Mlocked::Cleared {
             folio.munlock_unlisted();
         }
     }
 
-    /// Locks the lruvec of a folio, unless that is the one that is locked already, and does
-    /// `change` to the folio, but for one that is munlocked and evictable: that stays where it is.
-    /// On the unevictable one, it begins with an `mlock_count` of 0.
+    /// Locks the lruvec of a folio, unless it is locked already, and applies `change` to the folio.
+    /// A munlock leaves an evictable folio where it is. A folio that moves to the unevictable list
+    /// starts with an `mlock_count` of 0.
     ///
-    /// `flags` are as for [`Self::relock()`]. Returns the new ones; `None`, with nothing done, if
-    /// the folio is on no list.
+    /// `flags` are as for [`Self::relock()`]. Returns the new flags, or `None`, with nothing done,
+    /// if the folio is on no list.
     #[inline(always)]
     fn change(&mut self, folio: Folio<'_>, flags: c_ulong, change: Change) -> Option<c_ulong> {
         if flags & LRU == 0 {
@@ -926,12 +932,12 @@ impl LruvecGuard<'_> {
         unsafe { self.change_locked(folio, old, change) }
     }
 
-    /// The same with the lruvec locked.
+    /// As [`Self::change()`], with the lruvec locked.
     ///
     /// # Safety
     ///
-    /// The lruvec must be locked that the folio belongs to if it has `PG_lru`, and `old` be its
-    /// flags, as read since then.
+    /// If the folio has `PG_lru`, the lruvec that it belongs to must be locked. `old` must be its
+    /// flags, read since then.
     // GEN is 0 without CONFIG_LRU_GEN.
     #[allow(clippy::bad_bit_mask)]
     #[inline(always)]
@@ -951,7 +957,7 @@ impl LruvecGuard<'_> {
                 new = unsafe { folio.settled(new) };
             }
             if old & GEN != 0 && new & UNEVICTABLE != 0 {
-                // Never a munlock: a folio in a generation is not unevictable.
+                // This is no munlock: a folio in a generation is not unevictable.
                 // SAFETY: We have the lock.
                 return unsafe { self.cull_from_generation(folio, change) };
             }
@@ -961,9 +967,10 @@ impl LruvecGuard<'_> {
             }
         };
 
-        // SAFETY: `PG_lru` was set when the flags changed, so the folio is on the list that it was
-        // due for, of the lruvec that we have locked: who has isolated it since waits for the lock.
-        // It is on the unevictable list, which has no links, or in no generation.
+        // SAFETY: `PG_lru` was set when the flags changed, so the folio is still on the list that
+        // the old flags select, of the lruvec that we have locked: a CPU that has isolated it since
+        // waits for the lock. That list is the unevictable one, which has no links, or the folio is
+        // in no generation.
         unsafe {
             if new & !old & UNEVICTABLE != 0 {
                 folio.del_and_cull();
@@ -977,8 +984,8 @@ impl LruvecGuard<'_> {
         Some(new)
     }
 
-    /// The same for a folio in a generation of the multi-gen LRU: takes it out, which changes
-    /// flags, so that it has to be isolated.
+    /// As [`Self::change_locked()`], for a folio in a generation of the multi-gen LRU: isolates the
+    /// folio first, since leaving the generation changes flags.
     ///
     /// # Safety
     ///
@@ -989,16 +996,16 @@ impl LruvecGuard<'_> {
         if !unsafe { bindings::folio_test_clear_lru(folio.as_ptr()) } {
             return None;
         }
-        // SAFETY: The folio was on a list of the lruvec, which is locked, and is isolated by us
-        // now. It is on none when it has left its generation.
+        // SAFETY: The folio was on a list of the lruvec, which is locked, and we have isolated it
+        // now. When it has left its generation, it is on no list.
         unsafe {
             bindings::lruvec_gen_del_folio(self.lruvec, folio.as_ptr());
             Some(self.add(folio, change))
         }
     }
 
-    /// Does `change` to a folio that is on no list, and puts it on one. Returns the new flags. On
-    /// the unevictable one, it has an `mlock_count` of 0.
+    /// Applies `change` to a folio that is on no list, puts it on one, and returns the new flags.
+    /// On the unevictable list, it starts with an `mlock_count` of 0.
     ///
     /// # Safety
     ///
@@ -1010,13 +1017,15 @@ impl LruvecGuard<'_> {
             // SAFETY: The caller promises that the lruvec is locked; the folio is put on a list
             // below.
             let new = unsafe { folio.settled(change.apply(old) | LRU) };
-            // SAFETY: The caller promises that it is up to us; the folio is put on a list below.
+            // SAFETY: The caller promises that the folio is isolated by us or new to us; it is put
+            // on a list below.
             if unsafe { folio.try_change_flags(&mut old, new) } {
                 break new;
             }
         };
 
-        // SAFETY: The folio was on no list, and who has isolated it since waits for the lock.
+        // SAFETY: The folio was on no list, and a CPU that has isolated it since waits for the
+        // lock.
         unsafe {
             if new & UNEVICTABLE != 0 {
                 *bindings::folio_mlock_count(folio.as_ptr()) = 0;
@@ -1028,18 +1037,18 @@ impl LruvecGuard<'_> {
         new
     }
 
-    /// Puts a folio on the evictable list that its new flags say.
+    /// Puts a folio on the evictable list that its new flags select.
     ///
     /// # Safety
     ///
-    /// The folio must be linked to nothing, and its lruvec must be locked, since before the flags
-    /// changed from `old` to `new`.
+    /// The folio must be linked to nothing. Its lruvec must be locked, and must have been since
+    /// before the flags changed from `old` to `new`.
     #[inline]
     unsafe fn add_evictable(&mut self, folio: Folio<'_>, old: c_ulong, mut new: c_ulong) {
         // SAFETY: The caller promises it.
         unsafe {
             if bindings::lruvec_gen_add_folio(self.lruvec, folio.as_ptr(), false) {
-                // That has counted it.
+                // `lru_gen_add_folio()` has counted the folio.
                 new &= !LRU;
             } else {
                 let list = bindings::lruvec_list(self.lruvec, lru_of(new));
@@ -1050,10 +1059,10 @@ impl LruvecGuard<'_> {
         unsafe { self.note(folio, old, new) };
     }
 
-    /// Locks the lruvec that a new folio belongs to, unless it is the one that is locked already,
-    /// and puts the folio on a list: the unevictable one if it is unevictable then. The C function
-    /// is `__mlock_new_folio()`.
-    // Always: it is called twice, once by the drain that is traced.
+    /// Locks the lruvec of a new folio, unless it is locked already, and puts the folio on a list:
+    /// the unevictable one if the folio is unevictable by then. Counterpart of
+    /// `__mlock_new_folio()`.
+    // Always inlined: it has two callers, one of which is the traced drain.
     #[inline(always)]
     pub(super) fn add_new(&mut self, new: NewFolio<'_>) {
         let folio = new.into_folio();
@@ -1088,12 +1097,12 @@ impl Drop for LruvecGuard<'_> {
     }
 }
 
-/// A folio that is on a list of the lruvec that is locked.
+/// A folio on a list of the locked lruvec.
 ///
 /// # Invariants
 ///
-/// The folio was on the list that `flags` say when they were read or written with the lock of its
-/// lruvec held, which still is: who has isolated it since waits for that.
+/// The folio was on the list that `flags` select when they were read or written with the lock of
+/// its lruvec held. We still hold that lock: a CPU that has isolated the folio since waits for it.
 pub struct LruFolio<'l> {
     folio: Folio<'l>,
     flags: c_ulong,
@@ -1105,15 +1114,15 @@ impl LruFolio<'_> {
         self.flags & UNEVICTABLE != 0
     }
 
-    /// Adds 1 to the folio's `mlock_count`, if it has one and is mlocked.
+    /// Adds 1 to the folio's `mlock_count` if the folio is unevictable and mlocked.
     ///
-    /// It has one while it is unevictable: there is no unevictable list, so that the count can
-    /// stand where the links of the other lists are.
+    /// Only an unevictable folio has a count: the unevictable list has no links, and the count
+    /// takes their place.
     #[inline]
     pub fn inc_mlock_count(&mut self) {
         if self.is_unevictable() && self.flags & MLOCKED != 0 {
             // SAFETY: The folio is valid. It is unevictable, which nobody else changes without the
-            // lock, so the count is there.
+            // lock, so it has a count.
             unsafe {
                 let count = bindings::folio_mlock_count(self.folio.as_ptr());
                 *count = (*count).wrapping_add(1);
@@ -1121,10 +1130,10 @@ impl LruFolio<'_> {
         }
     }
 
-    /// Takes 1 off the folio's `mlock_count`, if it has one that is not 0, and returns whether
-    /// something is left, so that a vma may still have the folio locked.
+    /// Subtracts 1 from the folio's `mlock_count`, unless the count is 0 or absent, and returns
+    /// whether a vma may still have the folio locked.
     ///
-    /// A folio that is mapped nowhere is locked by nobody, whatever its count is.
+    /// No vma locks a folio that is mapped nowhere, whatever its count.
     #[inline]
     pub fn dec_mlock_count(&mut self) -> bool {
         if !self.is_unevictable() {
@@ -1140,7 +1149,7 @@ impl LruFolio<'_> {
     }
 }
 
-/// Returns whether per-CPU batches are to be emptied at once, as `lru_cache_disabled()`.
+/// Returns whether per-CPU batches must be drained at once, as `lru_cache_disabled()`.
 #[inline]
 pub fn lru_cache_disabled() -> bool {
     // SAFETY: No preconditions.

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The per-CPU batches of folios that are yet to be mlocked or munlocked.
+//! Per-CPU batches of folios with a pending mlock or munlock.
 //!
-//! Moving a folio to another LRU list takes its lruvec's lock, which all CPUs want. So folios are
-//! collected, and a batch of them is moved at once. Each CPU has one batch ([`LocalBatch`]), under
-//! a local lock: preemption is off while it is held, or on PREEMPT_RT, migration is, and other
-//! tasks of the CPU wait. Who has the batch may lock lruvecs, for its folios or for others.
+//! Moving a folio to another LRU list takes its lruvec lock, for which all CPUs contend. So each
+//! CPU collects folios in a batch and moves all of them under one hold of the lock. Each CPU has
+//! one batch ([`LocalBatch`]) under a local lock: while it is held, preemption is disabled, or, on
+//! PREEMPT_RT, migration is, and other tasks of this CPU wait. The holder may lock lruvecs, for
+//! folios of the batch or for others.
 //!
 //! # Lock order
 //!
-//! The local lock is taken inside of page table locks, and the lruvec lock inside of it.
+//! The local lock nests inside page table locks, and the lruvec lock nests inside the local lock.
 //!
 //! C header: [`include/linux/folio_batch.h`](srctree/include/linux/folio_batch.h)
 
@@ -34,8 +35,8 @@ use kernel::{
 
 /// Proof that the caller runs in task context with interrupts on, and has no batch locked.
 ///
-/// [`LocalBatch::lock`] borrows it for as long as the batch is locked, so that nobody locks the
-/// batch twice, or calls what does.
+/// [`LocalBatch::lock`] borrows the context while the batch is locked, so that nobody can lock the
+/// batch twice, or call a function that would.
 ///
 /// # Invariants
 ///
@@ -44,42 +45,42 @@ use kernel::{
 pub struct TaskContext<'c>(PhantomData<&'c mut ()>, NotThreadSafe);
 
 impl TaskContext<'_> {
-    /// Notes that this is task context, with interrupts on.
+    /// Creates the proof that this is task context, with interrupts on.
     ///
     /// # Safety
     ///
     /// Must be called in task context, with interrupts on. The task must not hold the local lock of
-    /// a batch or an lruvec lock, nor take one in another way for as long as the result is in use.
+    /// a batch or an lruvec lock, and must not take one except through the result while that is in
+    /// use.
     #[inline]
     pub unsafe fn new() -> Self {
-        // INVARIANT: The caller promises it; and an interrupt has no way to get at what a task has
-        // on its stack.
+        // INVARIANT: The caller promises it, and an interrupt handler cannot access a value on the
+        // task's stack.
         Self(PhantomData, NotThreadSafe)
     }
 }
 
-/// Moves the folios that are pending in this CPU's batches to their LRU lists, as
-/// `lru_add_drain()`.
+/// Drains this CPU's batches to the LRU lists, as `lru_add_drain()`.
 ///
-/// Does not sleep, save on PREEMPT_RT. May be called with page table locks held.
+/// Sleeps only on PREEMPT_RT. May be called with page table locks held.
 #[inline]
 pub fn lru_add_drain(_context: &mut TaskContext<'_>) {
-    // SAFETY: By the invariants of `TaskContext`, this is task context, and we hold none of the
-    // locks that are taken: it is not borrowed by anybody else.
+    // SAFETY: By the invariants of `TaskContext`, this is task context. Nobody else borrows the
+    // context, so we hold none of the locks that the function takes.
     unsafe { bindings::lru_add_drain() };
 }
 
-/// What is to be done with a folio of a batch.
+/// What to do with a folio of a batch.
 pub enum Entry<'b> {
-    /// Nothing more: it was new, has just been put on an LRU list, and is mlocked.
+    /// Nothing more: the folio was new, has just been put on an LRU list, and is mlocked.
     Added(Folio<'b>),
-    /// Mlock it: it is on an LRU list, or for the moment not.
+    /// Mlock the folio, which is on an LRU list or isolated.
     Mlock(Folio<'b>),
-    /// Munlock it.
+    /// Munlock the folio.
     Munlock(Folio<'b>),
 }
 
-// Kept in the low bits of the pointers of a batch.
+// Tags in the low bits of the pointers of a batch.
 const MUNLOCK: usize = 0;
 const MLOCK: usize = 1;
 const MLOCK_NEW: usize = 2;
@@ -91,18 +92,19 @@ const SIZE: u8 = bindings::FOLIO_BATCH_SIZE as u8;
 /// The count of a batch that is being drained.
 const DRAINING: u8 = u8::MAX;
 
-/// A batch of folios with something to be done about each.
+/// A batch of folios, each with a pending mlock or munlock.
 ///
-/// The batch belongs to a CPU; this is how to get at it for as long as nobody else does. No
-/// reference to its memory is kept. The context is borrowed for 'c: while the batch is drained, an
-/// lruvec may be locked, and no other is to be locked then.
+/// The batch belongs to a CPU; this handle gives exclusive access to it, without a Rust reference
+/// to its memory. It borrows the context for 'c: draining the batch locks lruvecs, and no other
+/// lruvec may be locked then.
 ///
 /// # Invariants
 ///
-/// `batch` points at a batch that no other thread and no interrupt looks at, save for its count. If
-/// that is not `DRAINING`, it is at most `SIZE`, and `nr_dead` at most that. For each of the rest
-/// there is an entry: a pointer to a folio, with a reference that belongs to the batch, and one of
-/// the tags above. If the tag is `MLOCK_NEW`, then the folio is as a [`NewFolio`] is.
+/// `batch` points at a batch that no other thread and no interrupt accesses, except to read its
+/// count. Unless the count is `DRAINING`, it is at most `SIZE`, and `nr_dead` is at most the count.
+/// The batch has as many entries as the count minus `nr_dead`. Each entry is a pointer to a folio,
+/// with a reference that the batch owns, and one of the tags above. If the tag is `MLOCK_NEW`, the
+/// folio satisfies the invariants of [`NewFolio`].
 pub struct FolioBatch<'c> {
     batch: *mut bindings::mlock_fbatch,
     _context: PhantomData<&'c mut ()>,
@@ -110,15 +112,15 @@ pub struct FolioBatch<'c> {
 }
 
 impl<'c> FolioBatch<'c> {
-    /// Returns the batch of a CPU that is gone.
+    /// Returns the batch of a dead CPU.
     ///
     /// # Safety
     ///
-    /// The CPU must have been on line, must be off line and stay so, and nobody else may look at
-    /// its batch, for as long as what this returns is used.
+    /// The CPU must have been online. While the result is in use, it must stay offline, and nobody
+    /// else may access its batch.
     #[inline]
     pub unsafe fn of_dead_cpu(cpu: CpuId, _context: &'c mut TaskContext<'_>) -> Self {
-        // INVARIANT: The caller promises that nobody else looks at it.
+        // INVARIANT: The caller promises that nobody else accesses the batch.
         Self {
             // SAFETY: The caller promises that there is such a CPU.
             batch: unsafe { bindings::mlock_fbatch_of(cpu.as_u32()) },
@@ -139,14 +141,14 @@ impl<'c> FolioBatch<'c> {
         unsafe { (*self.batch).nr_dead }
     }
 
-    // Callers see to what the count stands for. Other CPUs may read it.
+    // Callers keep the invariants. Other CPUs may read the count.
     #[inline]
     fn set_count(&self, nr: u8) {
         // SAFETY: By the type invariants, nobody else writes to the batch.
         unsafe { (&raw mut (*self.batch).fbatch.nr).write_volatile(nr) };
     }
 
-    // Callers see to what that stands for.
+    // Callers keep the invariants.
     #[inline]
     fn set_nr_dead(&self, nr: u8) {
         // SAFETY: By the type invariants, nobody else writes to the batch.
@@ -159,31 +161,30 @@ impl<'c> FolioBatch<'c> {
         self.count() == 0
     }
 
-    /// Adds a folio to be mlocked; returns how many more there is room for.
+    /// Queues the mlock of a folio. Returns how many places are left.
     #[inline]
     pub fn push_mlock(&self, folio: FolioRef) -> u8 {
         // INVARIANT: Any folio may be mlocked.
         self.push(folio, MLOCK)
     }
 
-    /// Adds a folio to be mlocked that is not on an LRU list yet; returns how many more there is
-    /// room for.
+    /// Queues the mlock of a folio that is not on an LRU list yet. Returns how many places are
+    /// left.
     #[inline]
     pub fn push_mlock_new(&self, new: NewFolio<'_>) -> u8 {
-        // INVARIANT: It is a `NewFolio`, and is given up here.
+        // INVARIANT: The folio is a `NewFolio`, and we pass on the duty to put it on a list.
         self.push(new.into_folio().get(), MLOCK_NEW)
     }
 
-    /// Adds a folio to be munlocked; returns how many more there is room for.
+    /// Queues the munlock of a folio. Returns how many places are left.
     #[inline]
     pub fn push_munlock(&self, folio: FolioRef) -> u8 {
         // INVARIANT: Any folio may be munlocked.
         self.push(folio, MUNLOCK)
     }
 
-    /// Takes up the place of a folio that was munlocked as it died; returns how many more there is
-    /// room for. What is pending in the batch would stay there for longer than in the C if it did
-    /// not.
+    /// Uses up a place for a folio that was munlocked as it died. Returns how many places are left.
+    /// Without this, other folios would be pending in the batch for longer than in the C.
     #[inline]
     pub fn skip(&self) -> u8 {
         let nr = self.count();
@@ -191,14 +192,14 @@ impl<'c> FolioBatch<'c> {
             warn_on!(true);
             return 0;
         }
-        // INVARIANT: Both grow by one.
+        // INVARIANT: Both grow by one, so the number of entries stays the same.
         self.set_nr_dead(self.nr_dead().wrapping_add(1));
         self.set_count(nr.wrapping_add(1));
         SIZE.wrapping_sub(nr).wrapping_sub(1)
     }
 
-    // Callers see to the tag. A batch that is full puts the folio again, and warns: it should have
-    // been drained by who filled it, and nothing is to be added while it is drained.
+    // Callers choose a tag that is right for the folio. Warns and puts the folio if the batch is
+    // full, since whoever filled it should have drained it, or if it is being drained.
     #[inline]
     fn push(&self, folio: FolioRef, tag: usize) -> u8 {
         let nr = self.count();
@@ -207,10 +208,10 @@ impl<'c> FolioBatch<'c> {
             return 0;
         }
         let entries = nr.wrapping_sub(self.nr_dead());
-        // SAFETY: By the type invariants, there are so many entries, of which `nr` and so the array
-        // has more; nobody else looks at the batch.
+        // SAFETY: By the type invariants, the batch has `entries` entries, which is at most `nr`
+        // and so less than `SIZE`, the length of the array; nobody else accesses the batch.
         //
-        // INVARIANT: The entry has a reference of its own, and a tag.
+        // INVARIANT: The entry owns a reference, and has a tag.
         unsafe {
             let slot = (&raw mut (*self.batch).fbatch.folios).cast::<*mut bindings::folio>();
             slot.add(entries.into())
@@ -224,11 +225,11 @@ impl<'c> FolioBatch<'c> {
     ///
     /// # Safety
     ///
-    /// There must be that many entries.
+    /// The batch must have more than `i` entries.
     #[inline]
     unsafe fn entry(&self, i: u8) -> (*mut bindings::folio, usize) {
-        // SAFETY: The caller promises that the entry is there; by the type invariants, nobody else
-        // looks at the batch.
+        // SAFETY: The caller promises that the entry exists; by the type invariants, nobody else
+        // accesses the batch.
         let entry = unsafe {
             let slot = (&raw const (*self.batch).fbatch.folios).cast::<*mut bindings::folio>();
             slot.add(i.into()).read()
@@ -237,10 +238,10 @@ impl<'c> FolioBatch<'c> {
         (entry.wrapping_byte_sub(tag), tag)
     }
 
-    /// Puts folios that are new on the LRU lists, calls `work` for each folio, with an lruvec lock
-    /// that stays from one to the next, unlocks, puts the folios, and empties the batch.
+    /// Puts new folios on the LRU lists and calls `work` for each folio, holding an lruvec lock
+    /// from one folio to the next. Then unlocks, puts the folios and empties the batch.
     ///
-    /// Until then others see that it is not empty, as they do in C: who wants its references to be
+    /// Until then, as in C, others see that the batch is not empty, so whoever needs its references
     /// gone waits for us.
     #[inline]
     pub fn drain(&self, mut work: impl FnMut(&mut LruvecGuard<'_>, Entry<'_>)) {
@@ -250,23 +251,24 @@ impl<'c> FolioBatch<'c> {
             return;
         }
         let entries = nr.wrapping_sub(self.nr_dead());
-        // INVARIANT: If `work` should add to the batch or drain it, then that is refused for this
-        // count, by `push()` and above. So the entries stay as they are.
+        // INVARIANT: With this count, `push()` and this function refuse to add to the batch or to
+        // drain it, should `work` try. So the entries stay as they are.
         self.set_count(DRAINING);
         self.set_nr_dead(0);
 
-        // Unlocks at its end: putting the last reference takes the lock of the folio's lruvec.
+        // Unlocks before the folios are put: putting the last reference takes the folio's lruvec
+        // lock.
         LruvecGuard::with(|lruvec| {
             for i in 0..entries {
-                // SAFETY: There are so many entries, which nobody changes while we drain.
+                // SAFETY: There are `entries` entries, which nobody changes while we drain.
                 let (folio, tag) = unsafe { self.entry(i) };
-                // SAFETY: By the type invariants, the entry has a reference, which is not put
-                // before all are done with.
+                // SAFETY: By the type invariants, the entry owns a reference, which is put only
+                // after this loop.
                 let folio = unsafe { Folio::from_raw(folio) };
                 let entry = match tag {
                     MLOCK_NEW => {
                         // SAFETY: By the type invariants, the folio is new, and this is the only
-                        // entry that says so. It is not dropped.
+                        // entry that says so. `add_new()` does not drop the result.
                         lruvec.add_new(unsafe { NewFolio::new(folio) });
                         Entry::Added(folio)
                     }
@@ -278,7 +280,7 @@ impl<'c> FolioBatch<'c> {
         });
 
         for i in 0..entries {
-            // SAFETY: As above. The reference is the batch's, which gives it up.
+            // SAFETY: The entry exists, as above, and the batch gives up its reference.
             unsafe { bindings::folio_put(self.entry(i).0) };
         }
         // INVARIANT: No entry is left.
@@ -286,14 +288,14 @@ impl<'c> FolioBatch<'c> {
     }
 }
 
-/// The space in a batch, for who must not drain it now.
+/// The free places of a batch, for code that must not drain it now.
 #[derive(Clone, Copy)]
 pub struct BatchSpace<'b>(&'b FolioBatch<'b>);
 
 impl BatchSpace<'_> {
-    /// Adds a folio to be mlocked, unless there is no more than one place left: that is for whoever
-    /// locks the batch next, and drains it then. On PREEMPT_RT, that may be another task of this
-    /// CPU, before we drain it.
+    /// Queues the mlock of a folio, unless only one place is left. That place is for whoever locks
+    /// the batch next, and then drains it. On PREEMPT_RT, another task on this CPU may do so before
+    /// us.
     #[inline]
     pub fn push_mlock(self, folio: Folio<'_>) {
         if self.0.count() < SIZE.wrapping_sub(1) {
@@ -314,16 +316,16 @@ pub struct LocalBatch<'c> {
 impl<'c> LocalBatch<'c> {
     /// Locks this CPU's batch.
     ///
-    /// May be called with spinlocks held. Must not sleep while it is held.
+    /// May be called with spinlocks held. The holder must not sleep.
     #[inline]
     pub fn lock(_context: &'c mut TaskContext<'_>) -> Self {
-        // INVARIANT: The helper takes the lock and returns the batch that is under it. With it,
-        // no other task runs on this CPU that looks at the batch; and interrupts do not, since only
-        // tasks get here.
+        // INVARIANT: The helper takes the lock and returns the batch that it protects. Other tasks
+        // on this CPU access the batch under the lock only, and interrupts never do, since a
+        // `TaskContext` exists in task context only.
         Self {
             batch: FolioBatch {
-                // SAFETY: This is task context, and the task does not hold the lock: there is a
-                // `TaskContext`, which is borrowed for as long as there is a `LocalBatch`.
+                // SAFETY: `TaskContext` proves that this is task context. The task does not hold
+                // the lock: a `LocalBatch` would still borrow the context.
                 batch: unsafe { bindings::mlock_fbatch_lock() },
                 _context: PhantomData,
                 _nts: NotThreadSafe,
@@ -331,16 +333,16 @@ impl<'c> LocalBatch<'c> {
         }
     }
 
-    /// Puts a new folio on an LRU list: the unevictable one if it is unevictable then. The C
-    /// function is `__mlock_new_folio()`.
+    /// Puts a new folio on an LRU list: the unevictable one if the folio is unevictable by then.
+    /// Counterpart of `__mlock_new_folio()`.
     #[inline(always)]
     pub fn add_new(&mut self, new: NewFolio<'_>) {
-        // `add_new()` does not drop the folio, which must not be done with an lruvec locked.
+        // `add_new()` does not drop the folio: that is forbidden with an lruvec locked.
         LruvecGuard::with(|lruvec| lruvec.add_new(new));
     }
 
-    /// Calls `work` with the guard of an lruvec lock, and with what adds folios to the batch;
-    /// unlocks the lruvec in the end. The batch cannot be drained meanwhile.
+    /// Calls `work` with the free places of the batch and a guard for lruvec locks, and then
+    /// unlocks the lruvec. `work` cannot drain the batch.
     #[inline(always)]
     pub fn with_lruvec<R>(
         &mut self,
@@ -367,10 +369,10 @@ impl Drop for LocalBatch<'_> {
     }
 }
 
-/// Returns whether folios are pending in the batch of a CPU, or being drained; that may change at
-/// any time. None do if there can be no such CPU.
+/// Returns whether folios of a CPU's batch are pending or being drained. This may change at any
+/// time. A CPU that cannot exist has none.
 #[inline]
 pub fn is_batch_in_use(cpu: CpuId) -> bool {
-    // SAFETY: The helper looks whether the CPU is possible.
+    // SAFETY: The helper checks whether the CPU is possible.
     unsafe { bindings::mlock_fbatch_count(cpu.as_u32()) != 0 }
 }

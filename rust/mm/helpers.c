@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the mm crate calls that C has as an inline or a macro. With
- * CONFIG_RUST_INLINE_HELPERS this is compiled into it; else it is an object of
- * the kernel, no symbol of which is exported.
+ * Inline functions and macros of C that the mm crate calls. With
+ * CONFIG_RUST_INLINE_HELPERS, this is compiled into the crate; otherwise it is
+ * an object of the kernel without exported symbols.
  */
 
 #include <linux/cpumask.h>
@@ -23,7 +23,7 @@
 #include "../../mm/internal.h"
 #include "../../mm/mlock2/fbatch.h"
 
-/* As in rust/helpers/helpers.c, which says why */
+/* As in rust/helpers/helpers.c, which explains this */
 #ifdef __BINDGEN__
 #define __rust_helper
 #else
@@ -88,8 +88,8 @@ __rust_helper bool rust_helper_folio_mapped(const struct folio *folio)
 }
 
 /*
- * Whether this small folio is anonymous and not KSM's, the stable tree of which
- * has no reference, and goes when its caller puts the one that there is.
+ * Whether a small folio is anonymous, not KSM's (whose stable tree holds no
+ * reference), and freed when the caller puts its last reference.
  */
 __rust_helper bool rust_helper_folio_dies_unmapped(const struct folio *folio)
 {
@@ -98,7 +98,7 @@ __rust_helper bool rust_helper_folio_dies_unmapped(const struct folio *folio)
 	       FOLIO_MAPPING_ANON;
 }
 
-/* Four unions without a name deep */
+/* Inside four nested anonymous unions and structs */
 __rust_helper unsigned int *rust_helper_folio_mlock_count(struct folio *folio)
 {
 	return &folio->mlock_count;
@@ -172,8 +172,8 @@ __rust_helper void rust_helper_folio_list_add(struct folio *folio,
 }
 
 /*
- * list_del(), but for the poison in lru.prev, half of which mlock_count takes the
- * place of. That in lru.next is enough for a stray list_del() to be found.
+ * list_del() without the poison in lru.prev, which mlock_count would overwrite
+ * in part. The poison in lru.next is enough to catch a stray list_del().
  */
 __rust_helper void rust_helper_folio_list_del(struct folio *folio)
 {
@@ -188,7 +188,7 @@ __rust_helper void rust_helper_update_lru_size(struct lruvec *lruvec,
 	update_lru_size(lruvec, lru, zid, nr);
 }
 
-/* With the lruvec locked, as update_lru_size() */
+/* Call with the lruvec locked, as update_lru_size() */
 __rust_helper void rust_helper_lruvec_mod_nr_mlock(struct lruvec *lruvec,
 						   enum zone_type zid, long nr)
 {
@@ -233,7 +233,7 @@ __rust_helper bool rust_helper_folio_within_range(struct folio *folio,
 	return folio_within_range(folio, vma, start, end);
 }
 
-/* The batch of this CPU, with its lock taken */
+/* Lock and return the batch of this CPU */
 __rust_helper struct mlock_fbatch *rust_helper_mlock_fbatch_lock(void)
 {
 	local_lock(&mlock_fbatch.lock);
@@ -255,7 +255,7 @@ __rust_helper unsigned int rust_helper_mlock_fbatch_count(unsigned int cpu)
 {
 	if (!cpu_possible(cpu))
 		return 0;
-	/* The CPU may be changing it right now: the count is a hint then. */
+	/* The CPU may be changing the count right now: it is only a hint. */
 	return data_race(folio_batch_count(&per_cpu(mlock_fbatch.fbatch, cpu)));
 }
 
@@ -281,8 +281,8 @@ __rust_helper bool rust_helper_pte_present(pte_t pte)
 }
 
 /*
- * vm_normal_folio() of a present entry, where that needs no look at the vma.
- * Returns false, and leaves @folio, if the vma has to be asked.
+ * vm_normal_folio() of a present entry, if that needs no check of the vma.
+ * Otherwise returns false, and leaves @folio unchanged.
  */
 __rust_helper bool rust_helper_pte_plain_folio(pte_t pte, struct folio **folio)
 {
@@ -310,13 +310,13 @@ rust_helper_pmd_normal_folio(struct vm_area_struct *vma, unsigned long addr,
 #endif
 }
 
-/* Whether a write by populate_vma_page_range() would find nothing to do */
+/* Whether populate_vma_page_range() would have nothing to do for a write */
 __rust_helper bool rust_helper_pte_written(pte_t pte, struct folio *folio)
 {
 	return pte_write(pte) && pte_or_folio_dirty(pte, folio);
 }
 
-/* Whether populate_vma_page_range() would find nothing to do */
+/* Whether populate_vma_page_range() would have nothing to do */
 __rust_helper bool rust_helper_pmd_touched(pmd_t *pmd, bool write)
 {
 #ifdef CONFIG_TRANSPARENT_HUGEPAGE
@@ -338,7 +338,7 @@ __rust_helper bool rust_helper_cpu_online(unsigned int cpu)
 	return cpu_online(cpu);
 }
 
-/* A member of a union in a structure, both without a name */
+/* Inside an anonymous struct and an anonymous union */
 __rust_helper vma_flags_t *rust_helper_mm_def_vma_flags(struct mm_struct *mm)
 {
 	return &mm->def_vma_flags;
@@ -415,7 +415,7 @@ __rust_helper bool rust_helper_vma_populate_allowed(struct vm_area_struct *vma)
 	return vma_populate_allowed(vma);
 }
 
-/* Whether madvise(MADV_GUARD_INSTALL) was called for the page, and no other since */
+/* Whether the page is a guard page (MADV_GUARD_INSTALL) */
 static inline bool is_guarded(struct vm_area_struct *vma, unsigned long addr)
 {
 	pmd_t *pmd = mm_find_pmd(vma->vm_mm, addr);
@@ -438,8 +438,8 @@ static inline bool is_past_eof(struct vm_area_struct *vma, unsigned long addr)
 }
 
 /*
- * Why populate_vma_page_range() failed with -EFAULT for the page, by what there
- * is under the mmap lock
+ * Why populate_vma_page_range() failed with -EFAULT for the page, judged by the
+ * state under the mmap lock
  */
 __rust_helper enum mlock_cause
 rust_helper_vma_unpopulated_cause(struct vm_area_struct *vma, unsigned long addr)
@@ -457,7 +457,7 @@ rust_helper_vma_unpopulated_cause(struct vm_area_struct *vma, unsigned long addr
 	return MLOCK_CAUSE_SIGBUS;
 }
 
-/* Whether split_vma() refuses for the number of vmas */
+/* Whether split_vma() fails because of the number of vmas */
 __rust_helper bool rust_helper_mm_at_max_map_count(struct mm_struct *mm)
 {
 	return mm->map_count >= get_sysctl_max_map_count();

@@ -2,12 +2,11 @@
 
 //! The `mm` crate.
 //!
-//! Abstractions for the kernel's own memory management: folios and their LRU lists, page tables,
-//! vmas that change. What is here relies on rules that only mm keeps, and may change with them. It
-//! is for code that is built into the kernel: no symbol of this crate, and no helper of it, is
-//! exported to modules.
+//! Abstractions for memory management itself: folios and their LRU lists, page tables, mutable
+//! vmas. They rely on rules internal to mm, and may change with these. Only built-in code can use
+//! this crate: neither its symbols nor its helpers are exported to modules.
 //!
-//! What is of use to all of the kernel is in [`kernel::mm`].
+//! Abstractions for all of the kernel are in [`kernel::mm`].
 
 #![no_std]
 //

@@ -2,13 +2,13 @@
 
 //! Trace events of the mlock family.
 //!
-//! Each event is a function here. While the event is off, a call of it is a static branch that is
-//! not taken; without `CONFIG_TRACEPOINTS` it is nothing. All of them may be called in any context
-//! but NMI.
+//! Each event is a function here. While the event is disabled, a call is a static branch that is
+//! not taken; without `CONFIG_TRACEPOINTS`, it compiles to nothing. All functions may be called in
+//! any context but NMI.
 //!
 //! C header: [`include/trace/events/mlock.h`](srctree/include/trace/events/mlock.h)
 
-// What `declare_trace!` makes of an event.
+// The code that `declare_trace!` generates needs this.
 #![allow(clippy::macro_metavars_in_unsafe, clippy::too_many_arguments)]
 
 use crate::{
@@ -31,7 +31,7 @@ use kernel::{
 declare_trace! {
     /// # Safety
     ///
-    /// `mm` must be null or valid for the call; any other values will do.
+    /// `mm` must be null or valid for the call; for the rest, any values are valid.
     unsafe fn mlock_refused(
         caller: c_uint,
         reason: c_uint,
@@ -48,12 +48,12 @@ declare_trace! {
 
     /// # Safety
     ///
-    /// None: any values will do. Unsafe because it calls C.
+    /// None: any values are valid. Unsafe because it calls C.
     unsafe fn mlock_vma(start: c_ulong, end: c_ulong, from: c_uint, to: c_uint, pages: c_long);
 
     /// # Safety
     ///
-    /// None: any values will do. Unsafe because it calls C.
+    /// None: any values are valid. Unsafe because it calls C.
     unsafe fn mlockall(flags: c_int, vmas: c_ulong, pages: c_long);
 
     /// # Safety
@@ -93,27 +93,27 @@ impl Caller {
     pub const SHM_HUGETLB: Self = Self(bindings::mlock_caller_MLOCK_CALLER_SHM_HUGETLB);
     /// `__account_locked_vm()`, for memory that drivers pin.
     pub const ACCOUNT: Self = Self(bindings::mlock_caller_MLOCK_CALLER_ACCOUNT);
-    /// A driver that asks can_do_mlock().
+    /// A driver that calls can_do_mlock().
     pub const DRIVER: Self = Self(bindings::mlock_caller_MLOCK_CALLER_DRIVER);
 
-    /// Takes the `enum mlock_caller` of a caller in C. What is none of them has no name in the
-    /// event, only a number.
+    /// Converts the `enum mlock_caller` of a caller in C. The event shows an unknown value as a
+    /// number.
     #[inline]
     pub fn from_raw(caller: bindings::mlock_caller) -> Self {
         Self(caller)
     }
 }
 
-/// A request to lock memory, as far as its refusal tells of it.
+/// A request to lock memory, as the event of its refusal shows it.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
-    /// Who asked.
+    /// The caller.
     pub caller: Caller,
-    /// The first address; 0 where that was not asked for, or is not known.
+    /// The first address; 0 if the request has none, or it is not known.
     pub start: usize,
-    /// How many bytes.
+    /// The length in bytes.
     pub len: usize,
-    /// Whose memory it is, if not surely that of the current task.
+    /// The address space that the request concerns, if it may not be that of the current task.
     pub mm: Option<&'a Mm>,
 }
 
@@ -125,7 +125,7 @@ pub struct Cause(c_uint);
 impl Cause {
     /// There was no memory, or the memory cgroup allowed no more.
     pub const NO_MEMORY: Self = Self(bindings::mlock_cause_MLOCK_CAUSE_NO_MEMORY);
-    /// Another thread has unmapped it since.
+    /// Another thread has unmapped the page since.
     pub const UNMAPPED: Self = Self(bindings::mlock_cause_MLOCK_CAUSE_UNMAPPED);
 
     #[inline]
@@ -134,30 +134,30 @@ impl Cause {
     }
 }
 
-/// Why a request was refused, and what decided that.
+/// Why a request was refused, with the values that decided it.
 #[derive(Clone, Copy)]
 pub enum Refusal {
     /// `RLIMIT_MEMLOCK` is 0.
     LimitZero,
-    /// The process would have more locked than its limit.
+    /// The process would exceed its limit.
     OverLimit {
         /// Pages that it had locked before.
         locked: usize,
-        /// Pages that it would have locked.
+        /// Pages that it would have locked afterwards.
         total: usize,
         /// The limit in bytes.
         limit: usize,
     },
-    /// The user would have more locked than the limit, in all processes together.
+    /// The user would exceed the limit, in all processes together.
     OverUserLimit {
         /// Pages that the user had locked before.
         locked: usize,
-        /// Pages that the user would have locked.
+        /// Pages that the user would have locked afterwards.
         total: usize,
         /// The limit in bytes.
         limit: usize,
     },
-    /// The task has neither `CAP_IPC_LOCK` nor the group that may do this.
+    /// The task has neither `CAP_IPC_LOCK` nor the group that is allowed to do this.
     NotPermitted,
     /// The range has a hole.
     Hole {
@@ -169,16 +169,16 @@ pub enum Refusal {
         /// That address.
         at: usize,
     },
-    /// The range reaches the end of what an address can be.
+    /// The range reaches the end of the address space, or past it.
     RangeWraps,
-    /// Flags that the call does not know, or that make no sense together.
+    /// The call does not know a flag, or the flags cannot be combined.
     BadFlags,
-    /// A vma could not be split, since there are `vm.max_map_count` already.
+    /// A vma could not be split, since there are `vm.max_map_count` vmas already.
     TooManyVmas {
         /// Where.
         at: usize,
     },
-    /// A vma could not be split, since there was no memory for another one.
+    /// A vma could not be split for want of memory.
     NoMemoryForVma {
         /// Where.
         at: usize,
@@ -194,7 +194,7 @@ pub enum Refusal {
     Killed,
 }
 
-// Whether an event is on, for callers that have to find out first what to tell.
+// Whether an event is enabled, for callers that must first compute its values.
 macro_rules! is_traced {
     ($($(#[$attr:meta])* $name:ident: $tracepoint:ident;)*) => {$(
         $(#[$attr])*
@@ -220,25 +220,24 @@ macro_rules! is_traced {
 }
 
 is_traced! {
-    /// Returns whether the event of [`refused`] is on.
+    /// Returns whether the event of [`refused`] is enabled.
     is_refused_traced: __tracepoint_mlock_refused;
 
-    /// Returns whether the event of [`vma_changed`] is on.
+    /// Returns whether the event of [`vma_changed`] is enabled.
     is_vma_traced: __tracepoint_mlock_vma;
 
-    /// Returns whether the event of [`all_changed`] is on.
+    /// Returns whether the event of [`all_changed`] is enabled.
     is_all_traced: __tracepoint_mlockall;
 
-    /// Returns whether the event of [`folio_mlocked`] is on.
+    /// Returns whether the event of [`folio_mlocked`] is enabled.
     is_mlock_traced: __tracepoint_mlock_folio;
 
-    /// Returns whether the event of [`folio_munlocked`] is on.
+    /// Returns whether the event of [`folio_munlocked`] is enabled.
     is_munlock_traced: __tracepoint_munlock_folio;
 }
 
-/// `request` is refused with `error`. Returns the error.
-// Inlined, so that what a caller tells is in registers, and nothing is set up for it where nobody
-// is told.
+/// Emits the event that `request` is refused with `error`. Returns the error.
+// Inlined, so that arguments stay in registers, and nothing is set up for a disabled event.
 #[inline(always)]
 pub fn refused(request: Request<'_>, error: Error, why: Refusal) -> Error {
     if !is_refused_traced() {
@@ -343,7 +342,7 @@ fn trace_refused(
 pub struct Mode(c_uint);
 
 impl Mode {
-    /// Not at all.
+    /// Not locked.
     pub const UNLOCKED: Self = Self(bindings::mlock_mode_MLOCK_MODE_UNLOCKED);
     /// As by mlock(2).
     pub const LOCKED: Self = Self(bindings::mlock_mode_MLOCK_MODE_LOCKED);
@@ -351,29 +350,31 @@ impl Mode {
     pub const ONFAULT: Self = Self(bindings::mlock_mode_MLOCK_MODE_ONFAULT);
 }
 
-/// The lock mode of `start..end` (bytes) of a vma changed, and `pages` were charged.
+/// Emits the event that the lock mode of `start..end` (bytes) of a vma changed, and `pages` were
+/// charged.
 #[inline(always)]
 pub fn vma_changed(start: usize, end: usize, from: Mode, to: Mode, pages: isize) {
-    // SAFETY: Any values will do.
+    // SAFETY: Any values are valid.
     unsafe { mlock_vma(start, end, from.0, to.0, pages) };
 }
 
-/// mlockall(2) succeeded, or munlockall(2) with no flags: so many vmas were to change, and so many
-/// pages were charged.
+/// Emits the event that mlockall(2) succeeded, or, with `flags` 0, munlockall(2): `vmas` vmas were
+/// to change, and `pages` were charged.
 #[inline(always)]
 pub fn all_changed(flags: c_int, vmas: usize, pages: isize) {
-    // SAFETY: Any values will do.
+    // SAFETY: Any values are valid.
     unsafe { mlockall(flags, vmas, pages) };
 }
 
-/// A folio was mlocked. Its lruvec is still locked if it was on a list of that.
+/// Emits the event that a folio was mlocked. If the folio was on an LRU list, its lruvec is still
+/// locked.
 #[inline(always)]
 pub fn folio_mlocked(folio: Folio<'_>, was_unevictable: bool) {
     // SAFETY: The folio is valid by its type invariants.
     unsafe { mlock_folio(folio.as_ptr(), was_unevictable) };
 }
 
-/// The same for a folio that was munlocked.
+/// Emits the event that a folio was munlocked, as [`folio_mlocked`].
 #[inline(always)]
 pub fn folio_munlocked(folio: Folio<'_>, was_unevictable: bool) {
     // SAFETY: The folio is valid by its type invariants.

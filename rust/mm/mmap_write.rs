@@ -3,14 +3,14 @@
 //! Changing an address space.
 //!
 //! Whoever changes a vma of a live address space holds its mmap lock for writing.
-//! [`MmapWriteGuard`] stands for that lock, and with [`MmapWrite`] is the only way to what it
-//! protects: an iterator over the vmas ([`VmaIter`]) that lends one mutable vma at a time
-//! ([`VmaMut`]), the count of locked pages, and the flags that new vmas start with. All of them
-//! borrow from the guard, so none of them outlives the lock.
+//! [`MmapWriteGuard`] represents that lock, and together with [`MmapWrite`] gives the only access
+//! to what the lock protects: an iterator over the vmas ([`VmaIter`]) that lends one mutable vma at
+//! a time ([`VmaMut`]), the count of locked pages, and the flags that new vmas start with. All of
+//! these borrow from the guard, so none of them outlives the lock.
 //!
-//! A vma may be replaced by another while it is changed: splitting and merging allocate and free
-//! vmas. [`LockableVma::modify_flags`] therefore takes the handle and gives back the one to go on
-//! with ([`ModifiedVma`]).
+//! Changing a vma may replace it by another, since splitting and merging allocate and free vmas.
+//! [`LockableVma::modify_flags`] therefore consumes the handle, and returns one for the resulting
+//! vma ([`ModifiedVma`]).
 //!
 //! # Lock order
 //!
@@ -44,22 +44,22 @@ use kernel::{
     page::PAGE_MASK, //
 };
 
-/// What mm itself does with an address space while it has the mmap lock for writing.
+/// Operations of mm itself on an address space whose mmap lock is held for writing.
 pub trait MmapWrite {
-    /// Returns whether there are as many vmas as `vm.max_map_count` allows, so that none can be
+    /// Returns whether the number of vmas has reached `vm.max_map_count`, so that none can be
     /// split.
     fn is_at_max_map_count(&self) -> bool;
 
-    /// Sets which lock flags a new vma starts with (`mm->def_vma_flags`); the other flags stay.
+    /// Sets the lock flags that new vmas start with (`mm->def_vma_flags`); the other flags stay.
     ///
-    /// Only the lock flags of `lock` count.
+    /// Flags in `lock` other than lock flags are ignored.
     fn set_def_lock_flags(&mut self, lock: VmaFlags);
 
-    /// Returns an iterator over the vmas of `start..end` (bytes) that leaves them as they are.
+    /// Returns an iterator over the vmas of `start..end` (bytes) that does not change them.
     fn vmas_in(&self, start: usize, end: usize) -> Vmas<'_>;
 
     /// Returns an iterator over the vmas of `start..end` (bytes), lowest address first. Both are
-    /// rounded down to whole pages; an end of 0 is that of all addresses.
+    /// rounded down to whole pages; an `end` of 0 is the end of the address space.
     fn vmas_mut(&mut self, start: usize, end: usize) -> VmaIter<'_>;
 }
 
@@ -110,7 +110,7 @@ impl MmapWrite for MmapWriteGuard<'_> {
     }
 }
 
-// An iterator that is not on any vma yet. Using it takes the mmap lock.
+// Returns an iterator that is not on a vma yet. Users must hold the mmap lock.
 #[inline]
 fn new_vma_iterator(mm: &Mm, addr: usize) -> bindings::vma_iterator {
     let mut vmi = MaybeUninit::uninit();
@@ -125,7 +125,7 @@ fn new_vma_iterator(mm: &Mm, addr: usize) -> bindings::vma_iterator {
 ///
 /// # Invariants
 ///
-/// The write lock of the mm that `vmi` is over is held for 'g.
+/// The mm that `vmi` iterates over is write-locked for 'g.
 pub struct Vmas<'g> {
     vmi: bindings::vma_iterator,
     end: usize,
@@ -135,8 +135,8 @@ pub struct Vmas<'g> {
 impl<'g> Iterator for Vmas<'g> {
     type Item = &'g VmaRef;
 
-    /// Returns the next vma that starts below the end of the range, as `vma_find()`: any, if that
-    /// is 0.
+    /// Returns the next vma that starts below the end of the range, as `vma_find()`. An end of 0 is
+    /// no limit.
     #[inline]
     fn next(&mut self) -> Option<&'g VmaRef> {
         // SAFETY: By the type invariants, the write lock is held.
@@ -144,36 +144,36 @@ impl<'g> Iterator for Vmas<'g> {
         if vma.is_null() {
             return None;
         }
-        // SAFETY: The vma is in the tree, which does not change for 'g: whoever could change it has
-        // to borrow the guard mutably.
+        // SAFETY: The vma is in the tree, which does not change for 'g: changing it requires a
+        // mutable borrow of the guard.
         Some(unsafe { VmaRef::from_raw(vma) })
     }
 }
 
-// Where a `VmaIter` is.
+// The position of a `VmaIter`.
 struct Position {
     vmi: bindings::vma_iterator,
     // The last byte of the range
     last: usize,
     prev: *mut bindings::vm_area_struct,
     vma: *mut bindings::vm_area_struct,
-    // What of `vma` is in the range; until one is found, the start of that, and 0
+    // The part of `vma` in the range; before the first vma is found, the start of the range, and 0
     start: usize,
     end: usize,
 }
 
-/// An iterator over the vmas of a range that may change them on its way.
+/// An iterator over the vmas of a range that can change them.
 ///
-/// It lends one vma at a time, which has to be given back before the next, since changing a vma may
-/// replace its neighbours.
+/// It lends one vma at a time, which must be given back before the next one is found, since
+/// changing a vma may replace its neighbours.
 ///
 /// # Invariants
 ///
-/// `at.vmi` is over the vmas of an mm whose write lock is held for 'g. It has not passed a vma that
-/// reaches above `at.start` and was not found. `at.start` and the byte after `at.last` are page
-/// aligned. `at.vma` is null or the vma that was found last, or what it was merged into or split
-/// off from it; before the first is found, it may be one below that. `at.prev` is null or a vma
-/// that is not above `at.vma`. Both are in the tree.
+/// `at.vmi` iterates over the vmas of an mm that is write-locked for 'g. It has returned every vma
+/// that it has passed and that reaches above `at.start`. `at.start` and the byte after `at.last`
+/// are page aligned. `at.vma` is null or the vma that was found last, or what it was merged into or
+/// split off from it; before the first is found, it may be one below that. `at.prev` is null or a
+/// vma that is not above `at.vma`. Both are in the tree.
 pub struct VmaIter<'g> {
     at: Position,
     _guard: PhantomData<&'g mut MmapWriteGuard<'g>>,
@@ -183,13 +183,14 @@ impl VmaIter<'_> {
     /// Returns the vma that contains the start of the range. `None` if there is none, if any was
     /// found before, or if the range is empty.
     ///
-    /// Without this, the first vma is not merged with one before it.
+    /// Without this call, the first vma is not merged with the one before it.
     #[inline]
     pub fn first(&mut self) -> Option<VmaMut<'_>> {
         if self.at.end != 0 || self.at.start > self.at.last {
             return None;
         }
-        // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` is over.
+        // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` iterates
+        // over.
         let found = unsafe { bindings::vma_iter_load(&mut self.at.vmi) };
         if found.is_null() {
             return None;
@@ -198,21 +199,21 @@ impl VmaIter<'_> {
         if unsafe { VmaRef::from_raw(found) }.start() == self.at.start {
             // SAFETY: As above.
             //
-            // INVARIANT: The vma before is below `found`, which is what comes after it.
+            // INVARIANT: The previous vma is below `found`, which follows it.
             unsafe {
                 self.at.vma = bindings::vma_prev(&mut self.at.vmi);
                 bindings::vma_next(&mut self.at.vmi);
             }
         }
-        // INVARIANT: The vma contains the start of the range, which `vmi` has just been at.
+        // INVARIANT: The vma contains the start of the range, at which `vmi` just was.
         self.step(found)
     }
 
-    // To `found`, the vma that `vmi` is at.
+    // Moves to `found`, the vma at which `vmi` is.
     #[inline(always)]
     fn step(&mut self, found: *mut bindings::vm_area_struct) -> Option<VmaMut<'_>> {
-        // INVARIANT: `found` comes from `vmi`, so it is in the tree; what was found before it is in
-        // the tree too, and below it.
+        // INVARIANT: `found` comes from `vmi`, so it is in the tree; the vma that was found before
+        // it is in the tree, too, and below `found`.
         self.at.prev = self.at.vma;
         self.at.vma = found;
         if found.is_null() {
@@ -231,24 +232,25 @@ impl VmaIter<'_> {
     }
 
     /// Returns the next vma, as `for_each_vma_range()`.
-    // Not an `Iterator`: what it lends borrows from it.
+    // Not an `Iterator`: the returned vma borrows from `self`.
     #[expect(clippy::should_implement_trait)]
     #[inline]
     pub fn next(&mut self) -> Option<VmaMut<'_>> {
-        // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` is over.
+        // SAFETY: By the type invariants, the write lock is held for the mm that `vmi` iterates
+        // over.
         let found = unsafe { bindings::vma_find(&mut self.at.vmi, self.at.last.wrapping_add(1)) };
         self.step(found)
     }
 
-    /// Returns the (exclusive) end address of the vma that was found last, or of what it was made
-    /// into, as `vma_iter_end()`.
+    /// Returns the (exclusive) end address of the vma that was found last, or that replaced it, as
+    /// `vma_iter_end()`.
     #[inline]
     pub fn end(&self) -> usize {
         self.at.vmi.mas.last.wrapping_add(1)
     }
 }
 
-/// A vma that may be changed, in the part that is in the range of its iterator.
+/// A vma that may be changed, in the part that lies in the range of its iterator.
 ///
 /// All methods may sleep, since the mmap lock is held for writing.
 ///
@@ -260,7 +262,7 @@ pub struct VmaMut<'i> {
     at: &'i mut Position,
 }
 
-// What may be read under the read lock may be read under the write lock.
+// The write lock allows all reads that the read lock allows.
 impl Deref for VmaMut<'_> {
     type Target = VmaRef;
 
@@ -273,27 +275,27 @@ impl Deref for VmaMut<'_> {
 }
 
 impl<'i> VmaMut<'i> {
-    /// Returns where the part of the vma that is in the range starts (bytes).
+    /// Returns the start of the part of the vma in the range (bytes).
     #[inline]
     pub fn part_start(&self) -> usize {
         self.at.start
     }
 
-    /// Returns the (exclusive) end of the part of the vma that is in the range (bytes).
+    /// Returns the (exclusive) end of the part of the vma in the range (bytes).
     #[inline]
     pub fn part_end(&self) -> usize {
         self.at.end
     }
 
-    /// Returns the vma as one that can be locked and unlocked; `None` if it cannot, as
+    /// Returns the vma as one that mlock can lock and unlock, or `None` if mlock cannot, as
     /// `vma_supports_mlock()` and `vma_is_secretmem()` say.
     ///
-    /// Vmas of devices, huge pages, DAX and droppable memory cannot, nor can the gate vma. Secret
-    /// memory is locked for good.
+    /// mlock skips vmas of devices, hugetlb, DAX and droppable memory, and the gate vma. It also
+    /// skips secret memory, which is always locked.
     #[inline]
     pub fn lockable(self) -> Option<LockableVma<'i>> {
         let lockable = is_lockable(&self);
-        // INVARIANT: We just asked.
+        // INVARIANT: Just checked.
         lockable.then_some(LockableVma(self))
     }
 }
@@ -309,7 +311,7 @@ pub fn is_lockable(vma: &VmaRef) -> bool {
     }
 }
 
-/// A vma that can be locked and unlocked.
+/// A vma that mlock can lock and unlock.
 ///
 /// # Invariants
 ///
@@ -318,26 +320,26 @@ pub fn is_lockable(vma: &VmaRef) -> bool {
 pub struct LockableVma<'i>(VmaMut<'i>);
 
 impl<'i> LockableVma<'i> {
-    /// Splits and merges so that one vma with the given lock flags can hold the part of the vma
-    /// that is in the range. Takes the vma write lock.
+    /// Splits and merges vmas so that one vma with the given lock flags can hold the part of the
+    /// vma in the range. Takes the vma write lock.
     ///
-    /// The flags themselves are not changed where a split was enough: that is left to the caller,
-    /// on the vma that is returned, which contains the part and may be another one than before.
-    /// Follows `vma_modify_flags()`. Only the lock flags of `lock` count.
+    /// Changes the flags only by merging. Otherwise, the caller changes them on the returned vma,
+    /// which contains the part and may be another vma than before. Follows `vma_modify_flags()`.
+    /// Flags in `lock` other than lock flags are ignored.
     ///
     /// # Errors
     ///
-    /// `ENOMEM` if there was no memory to split or merge, or there would be too many vmas. The vma
-    /// is in the tree then as before, but may have been cut at the start of the part.
+    /// `ENOMEM` if there was no memory to split or merge, or there would be too many vmas. Then the
+    /// vma is still in the tree, but may have been split at the start of the part.
     #[inline]
     pub fn modify_flags(self, lock: VmaFlags) -> Result<ModifiedVma<'i>> {
         let vma = self.0;
         let (start, end) = (vma.part_start(), vma.part_end());
         let whole = vma.at.vma;
 
-        // Who has the vma's read lock may set `VMA_MAYBE_GUARD_BIT`: not any more when the flags
-        // are read here, when a split copies them, or when a merge does away with the vma. In C,
-        // all three may lose that flag.
+        // A holder of the vma read lock may set `VMA_MAYBE_GUARD_BIT`. Lock the vma before its
+        // flags are read here, copied by a split, or dropped by a merge. In C, each of these may
+        // lose the flag.
         // SAFETY: By the type invariants, the vma is valid and the mmap write lock is held.
         unsafe { bindings::vma_start_write(whole) };
         let old = vma.vma_flags();
@@ -345,14 +347,14 @@ impl<'i> LockableVma<'i> {
         let inside = start > vma.start();
         let at = vma.at;
 
-        // What the range is next to is then the lower part of the same vma.
+        // The previous vma is then the lower part of the same vma.
         if inside {
             at.prev = at.vma;
         }
 
         // SAFETY: By the type invariants, the write lock is held, and `prev` and `vma` are in the
-        // tree that `vmi` is over. The part is in the vma, page aligned and not empty. If `prev`
-        // does not end where it starts, then it is not merged with.
+        // tree that `vmi` iterates over. The part is in the vma, page aligned and not empty. The
+        // function merges with `prev` only if `prev` ends where the part starts.
         let modified = from_err_ptr(unsafe {
             bindings::vma_modify_flags(&mut at.vmi, at.prev, whole, start, end, &mut flags)
         })?;
@@ -361,11 +363,11 @@ impl<'i> LockableVma<'i> {
             unsafe { bindings::vma_start_write(modified) };
         }
 
-        // INVARIANT: `vma_modify_flags()` returned a vma that is in the tree, and took the place of
-        // the old one if that was merged away; the part is in it. `prev` was not freed: of a merge
-        // with it, it is the vma that remains. `old` are the flags of the part.
-        // It merges with vmas that have the same flags and the same file, and so can be locked too.
-        // Its write lock was taken before the call, or just now.
+        // INVARIANT: `vma_modify_flags()` returned a vma that is in the tree, replaces the old one
+        // if that was merged away, and contains the part. It did not free `prev`: a merge with
+        // `prev` keeps `prev`. `old` are the flags of the part. It merges only with vmas that have
+        // the same flags and the same file, which therefore can be locked as well. The vma write
+        // lock was taken before the call, or just now.
         at.vma = modified;
         Ok(ModifiedVma {
             vma: modified,
@@ -378,15 +380,15 @@ impl<'i> LockableVma<'i> {
     }
 }
 
-/// A vma that was split and merged for new lock flags, which it is to get.
+/// A vma that was split and merged for new lock flags, which it does not have yet.
 ///
 /// All methods may sleep, since the mmap lock is held for writing.
 ///
 /// # Invariants
 ///
-/// `vma` is in the tree of its mm, the write lock of which is held, as is its own. It contains
-/// `start..end`, which is page aligned and not empty, and it can be locked and unlocked. `old` are
-/// the flags that the range had before.
+/// `vma` is in the tree of its mm. Both the mm and the vma are write-locked. The vma contains
+/// `start..end`, which is page aligned and not empty, and can be locked and unlocked. `old` are the
+/// flags that the range had before.
 #[must_use]
 pub struct ModifiedVma<'i> {
     vma: *mut bindings::vm_area_struct,
@@ -404,33 +406,32 @@ impl<'i> ModifiedVma<'i> {
         unsafe { VmaRef::from_raw(self.vma) }
     }
 
-    /// Returns the first address (bytes) of the vma: lower than that of the range if it was merged
-    /// with the vma before it.
+    /// Returns the first address (bytes) of the vma, which is below the range if the vma was merged
+    /// with the one before it.
     #[inline]
     pub fn start(&self) -> usize {
         self.as_ref().start()
     }
 
-    /// Returns which flags the vma had before.
+    /// Returns the flags that the vma had before.
     #[inline]
     pub fn old_flags(&self) -> VmaFlags {
         self.old
     }
 
-    /// Returns whether pages of folios may be mapped in the vma.
+    /// Returns whether the vma may map folios.
     ///
     /// A private anonymous vma gets its `anon_vma` before its first folio is mapped; until then, it
-    /// maps the zero page at most. fork() relies on the same, in `vma_needs_copy()`. No fault can
-    /// change that meanwhile, with the vma's lock or without: `anon_vma` is set with the mmap lock
-    /// held for reading.
+    /// maps the zero page at most. `vma_needs_copy()` relies on the same for fork(). No fault can
+    /// set `anon_vma` now: that requires the mmap lock, held for reading.
     #[inline]
     pub fn maps_folios(&self) -> bool {
-        // SAFETY: By the type invariants, the vma is valid, and nobody sets `anon_vma` since the
-        // mmap lock is held for writing.
+        // SAFETY: By the type invariants, the vma is valid, and the mmap lock, which is held for
+        // writing, excludes those who set `anon_vma`.
         unsafe { !bindings::vma_is_anonymous(self.vma) || !(*self.vma).anon_vma.is_null() }
     }
 
-    /// Adds to the count of locked pages of the address space (`mm->locked_vm`).
+    /// Adds `pages` to the count of locked pages of the address space (`mm->locked_vm`).
     ///
     /// Wraps as the C does.
     #[inline]
@@ -443,12 +444,12 @@ impl<'i> ModifiedVma<'i> {
         unsafe { (&raw mut (*mm.as_raw()).__bindgen_anon_1.locked_vm).write_volatile(total) };
     }
 
-    /// Replaces the lock flags of the vma if no page needs to follow: if it maps none, or stays
-    /// locked and only the mode changes. Returns a context for what is done after that.
+    /// Replaces the lock flags of the vma if its pages need no change: if it maps none, or stays
+    /// locked and only the mode changes. Returns a context for later work.
     ///
     /// # Errors
     ///
-    /// Gives the vma back if its pages do need to follow, for
+    /// Returns the vma if its pages need to change, for
     /// [`publish_lock_flags`](Self::publish_lock_flags).
     #[inline]
     pub fn set_lock_flags(self) -> Result<TaskContext<'i>, Self> {
@@ -457,37 +458,39 @@ impl<'i> ModifiedVma<'i> {
             return Err(self);
         }
 
-        // Read anew: the vma may be another one by now, with a `VMA_MAYBE_GUARD_BIT` of its own.
+        // Read the flags again: the vma may be another one by now, with its own
+        // `VMA_MAYBE_GUARD_BIT`.
         let flags = self.as_ref().vma_flags().with_lock(self.lock);
 
-        // SAFETY: By the type invariants, the vma is valid and can be locked; with its write lock
-        // we are the only one to write the flags. There is no page that is not as they say.
+        // SAFETY: By the type invariants, the vma is valid and can be locked, and its write lock
+        // makes us the only writer of the flags. No page contradicts the new flags.
         unsafe { (*self.vma).__bindgen_anon_2.flags = flags.into_raw() };
-        // SAFETY: The mmap lock is a sleeping lock, which a task holds for 'i, and under which
-        // interrupts are on. No lruvec or batch is locked: that is done with a context, and under
-        // spinlocks, inside of which a vma is not changed.
+        // SAFETY: A task holds the mmap lock, which is a sleeping lock, for 'i, and interrupts are
+        // on under it. No lruvec or batch is locked: that requires a context, and is done under
+        // spinlocks, inside which no vma is changed.
         Ok(unsafe { TaskContext::new() })
     }
 
-    /// Replaces the lock flags of the vma and calls `pages` to bring its pages in line with them.
-    /// Returns what that returns.
+    /// Replaces the lock flags of the vma, calls `pages` to bring its pages in line with them, and
+    /// returns what `pages` returns.
     ///
-    /// The rmap walks of reclaim and migration look at the flags without the mmap lock. They see
-    /// the new flags before `pages` is called; and if the vma is being locked, they see
-    /// `VMA_IO_BIT` beside `VMA_LOCKED_BIT` until `pages` has returned, which tells
-    /// `mlock_vma_folio()` to leave the folio to us. Otherwise a folio that is migrated meanwhile
-    /// would be counted twice, and would stay unevictable for ever.
+    /// The rmap walks of reclaim and migration read the flags without the mmap lock. They see the
+    /// new flags before `pages` is called. While a vma is being locked, they also see `VMA_IO_BIT`
+    /// beside `VMA_LOCKED_BIT` until `pages` has returned, which tells `mlock_vma_folio()` to leave
+    /// the folio to us. Otherwise a folio that is migrated meanwhile would be counted twice, and
+    /// would stay unevictable forever.
     #[inline(always)]
     pub fn publish_lock_flags<R>(self, pages: impl FnOnce(&mut PublishedVma<'_>) -> R) -> R {
-        // Read anew: the vma may be another one by now, with a `VMA_MAYBE_GUARD_BIT` of its own.
+        // Read the flags again: the vma may be another one by now, with its own
+        // `VMA_MAYBE_GUARD_BIT`.
         let flags = self.as_ref().vma_flags().with_lock(self.lock);
 
         let locking = flags.contains(VmaFlags::LOCKED);
-        // SAFETY: These are the vma's own flags, apart from lock flags and the marker, and the vma
-        // write lock is held by the type invariants.
+        // SAFETY: These are the vma's own flags, except for the lock flags and the marker, and the
+        // vma write lock is held by the type invariants.
         unsafe { self.reset_flags_once(if locking { flags | VmaFlags::IO } else { flags }) };
-        // INVARIANT: The vma's write lock is held until the mmap lock is dropped; the range is in
-        // it by the invariants of `self`.
+        // INVARIANT: The vma write lock is held until the mmap lock is dropped; by the invariants
+        // of `self`, the vma contains the range.
         let result = pages(&mut PublishedVma {
             vma: self.as_ref(),
             start: self.start,
@@ -500,37 +503,37 @@ impl<'i> ModifiedVma<'i> {
         result
     }
 
-    /// Writes the flags of the vma in one go.
+    /// Writes the flags of the vma with a single store.
     ///
     /// # Safety
     ///
-    /// The vma write lock must be held, and the flags must be such as the vma may have.
+    /// The vma write lock must be held, and the vma must be allowed to have these flags.
     #[inline]
     unsafe fn reset_flags_once(&self, flags: VmaFlags) {
         let mut flags = flags.into_raw();
 
         // SAFETY: By the type invariants, the vma is valid; the caller promises that we are the
-        // only one to write the flags. rmap walkers see one word or the other.
+        // only writer of the flags. An rmap walk sees the old word or the new one.
         unsafe { bindings::vma_flags_reset_once(self.vma, &mut flags) };
     }
 }
 
-/// How pages of a vma are populated, by `populate_vma_page_range()`.
+/// How `populate_vma_page_range()` populates the pages of a vma.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Populate {
-    /// As by a read.
+    /// By read faults.
     Read,
-    /// As by a write: what is private and can be written to is not left to be copied later.
+    /// By write faults, so that private writable memory is not copied later.
     Write,
-    /// In another way, or not at all: not to be checked for.
+    /// In another way, or not at all: do not check whether pages are populated.
     Unchecked,
 }
 
-/// A vma whose lock flags have just been published, and whose pages are to follow.
+/// A vma whose new lock flags are visible to rmap walks, and whose pages change next.
 ///
 /// # Invariants
 ///
-/// The mmap lock and the vma's lock are held for writing. The vma contains `start..end`, which is
+/// The mmap lock and the vma lock are held for writing. The vma contains `start..end`, which is
 /// page aligned and not empty.
 pub struct PublishedVma<'v> {
     vma: &'v VmaRef,
@@ -539,18 +542,18 @@ pub struct PublishedVma<'v> {
 }
 
 impl PublishedVma<'_> {
-    /// For the page walk. Others are not to get at the vma, nor at `self` once more: what can zap
-    /// its pages, or sleep, must not be called from a walk, which relies on it that they stay
-    /// mapped under the page table lock.
+    /// For the page walk only. The visitor of a walk must not reach the vma, nor borrow `self`
+    /// again: it must not sleep, nor call functions that zap pages, since the walk relies on pages
+    /// staying mapped under the page table lock.
     #[inline]
     pub(super) fn as_ptr(&self) -> *mut bindings::vm_area_struct {
         self.vma.as_ptr()
     }
 
-    /// Returns a context for what is done before or after the pages are walked.
+    /// Returns a context for work before or after the page walk.
     #[inline]
     pub fn task_context(&mut self) -> TaskContext<'_> {
-        // SAFETY: As in `ModifiedVma::set_lock_flags()`. A walk, in which there may be others,
+        // SAFETY: As in `ModifiedVma::set_lock_flags()`. A walk, which creates contexts of its own,
         // borrows `self`.
         unsafe { TaskContext::new() }
     }
@@ -561,22 +564,22 @@ impl PublishedVma<'_> {
         self.vma.vma_flags()
     }
 
-    /// Returns where the part of the vma starts that was modified (bytes).
+    /// Returns the start of the modified part of the vma (bytes).
     #[inline]
     pub fn start(&self) -> usize {
         self.start
     }
 
-    /// Returns the (exclusive) end of the part of the vma that was modified (bytes).
+    /// Returns the (exclusive) end of the modified part of the vma (bytes).
     #[inline]
     pub fn end(&self) -> usize {
         self.end
     }
 
-    /// Returns how `populate_vma_page_range()` is going to populate the pages of the vma.
+    /// Returns how `populate_vma_page_range()` will populate the pages of the vma.
     #[inline]
     pub fn populate(&self) -> Populate {
-        // They are left to be faulted in.
+        // Such a vma is not populated.
         if self.vma.vma_flags().contains(VmaFlags::LOCKED_ONFAULT) {
             return Populate::Unchecked;
         }

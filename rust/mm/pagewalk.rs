@@ -2,14 +2,14 @@
 
 //! Walking the page tables of a vma.
 //!
-//! [`PublishedVma::walk_tables`] calls a visitor for each page table of a range, with the table's
-//! lock held. What the table maps can be looked at through [`Table`] for that long, and no longer:
-//! that a folio is mapped there, and cannot be unmapped, is what keeps it from being freed.
+//! [`PublishedVma::walk_tables`] calls a visitor for each page table of a range, with the page
+//! table lock held. [`Table`] gives access to what the table maps while the lock is held, and no
+//! longer: a mapped folio is not freed, and cannot be unmapped without the lock.
 //!
 //! # Lock order
 //!
-//! The page table lock is taken inside of the mmap lock and of the vma's lock. The closure holds a
-//! spinlock, and must not sleep.
+//! The page table lock nests inside the mmap lock and the vma lock. It is a spinlock, so the
+//! visitor must not sleep.
 //!
 //! C header: [`include/linux/pagewalk.h`](srctree/include/linux/pagewalk.h)
 
@@ -38,7 +38,7 @@ use kernel::{
     task::cond_resched, //
 };
 
-/// What a walk found, with the lock of the page table held.
+/// What a walk found, with the page table lock held.
 pub enum Table<'t> {
     /// One entry that maps a huge page, or would if it were present.
     Huge(HugeEntry<'t>),
@@ -46,12 +46,12 @@ pub enum Table<'t> {
     Pages(PageTable<'t>),
 }
 
-/// A page table entry of the size of a whole page table.
+/// An entry that maps a huge page in place of a page table.
 ///
 /// # Invariants
 ///
-/// `pmd` is the huge entry for `addr` of `vma`, and the lock of it is held for 't. It is for
-/// `addr..end` of the range.
+/// `pmd` is the huge entry for `addr` of `vma`, and its lock is held for 't. It covers `addr..end`
+/// of the range.
 pub struct HugeEntry<'t> {
     vma: *mut bindings::vm_area_struct,
     pmd: *mut bindings::pmd_t,
@@ -64,7 +64,8 @@ impl<'t> HugeEntry<'t> {
     /// Returns the folio that is mapped, as `vm_normal_folio_pmd()`; `None` if none is present.
     #[inline]
     pub fn folio(&self) -> Option<Folio<'t>> {
-        // SAFETY: By the type invariants, the entry is huge, the vma's, and its lock is held.
+        // SAFETY: By the type invariants, the entry is huge and belongs to the vma, and its lock is
+        // held.
         let folio = unsafe { bindings::pmd_normal_folio(self.vma, self.addr, self.pmd) };
         if folio.is_null() {
             return None;
@@ -73,20 +74,20 @@ impl<'t> HugeEntry<'t> {
         Some(unsafe { Folio::from_raw(folio) })
     }
 
-    /// Returns the first address of the range (bytes) that the entry is for.
+    /// Returns the first address (bytes) of the range that the entry covers.
     #[inline]
     pub fn start(&self) -> usize {
         self.addr
     }
 
-    /// Returns the first address (bytes) after what the entry is for of the range.
+    /// Returns the (exclusive) end (bytes) of the part of the range that the entry covers.
     #[inline]
     pub fn end(&self) -> usize {
         self.end
     }
 
-    /// Returns whether populating the entry, for writing or not, would find nothing to do:
-    /// `follow_huge_pmd()` with `FOLL_TOUCH`. Only if the entry maps a folio.
+    /// Returns whether populating the entry, for writing or not, would have nothing to do: see
+    /// `follow_huge_pmd()` with `FOLL_TOUCH`. The entry must map a folio.
     #[inline]
     pub fn is_populated(&self, write: bool) -> bool {
         // SAFETY: By the type invariants, the entry is huge and its lock is held.
@@ -94,7 +95,7 @@ impl<'t> HugeEntry<'t> {
     }
 }
 
-/// A part of a page table, from the entry that a walk stands at.
+/// The part of a page table that a walk has yet to visit.
 ///
 /// # Invariants
 ///
@@ -111,7 +112,7 @@ pub struct PageTable<'t> {
 }
 
 impl<'t> PageTable<'t> {
-    // INVARIANT: `pages` is no more than there are left.
+    // INVARIANT: Callers pass at most the number of entries left.
     #[inline(always)]
     fn advance(&mut self, pages: usize) {
         self.pte = self.pte.wrapping_add(pages);
@@ -123,20 +124,20 @@ impl<'t> PageTable<'t> {
         self.pte == self.last
     }
 
-    // How many entries are left, this one included.
+    // How many entries are left, including the current one.
     #[inline(always)]
     fn left(&self) -> usize {
         entries(self.pte, self.last)
     }
 
-    /// Returns the address (bytes) that the entry is for, or the end of the range.
+    /// Returns the address (bytes) of the current entry, or the end of the range.
     #[inline(always)]
     pub fn addr(&self) -> usize {
         address(self.pte, self.last, self.end)
     }
 
-    /// Returns the entry, and the folio that it maps a page of, as `vm_normal_folio()`; `None` if
-    /// it is not present, or at the end.
+    /// Returns the current entry and the folio of the page that it maps, as `vm_normal_folio()`;
+    /// `None` if the entry is not present, or at the end.
     #[inline(always)]
     fn folio(&self) -> Option<(bindings::pte_t, Folio<'t>)> {
         if self.is_at_end() {
@@ -161,14 +162,14 @@ impl<'t> PageTable<'t> {
         Some((ptent, unsafe { Folio::from_raw(folio) }))
     }
 
-    /// Adds the folios of the present pages from here on to `found`, until that is full, and up to
-    /// the first that is large; without memory of devices. `vm_normal_folio()` says what a folio
-    /// is, and may report an entry that is broken on the console.
+    /// Adds the folios of the present pages from here on to `found`, until it is full, and up to
+    /// the first large folio. Skips device memory. `vm_normal_folio()` may report a bad entry on
+    /// the console.
     ///
-    /// If told to `CHECK`, stops before the first page that has yet to be populated in the given
-    /// way, or is not there: of those before, `follow_page_pte()` with `FOLL_TOUCH` would but mark
-    /// the folio as accessed. A page that is present but must not be written to is to be copied or
-    /// unshared first.
+    /// With `CHECK`, stops before the first page that is not present, or not populated as
+    /// `populate` says: for the pages before it, `follow_page_pte()` with `FOLL_TOUCH` would only
+    /// mark the folio accessed. A present page that is not writable is not populated for a write:
+    /// it would be copied or unshared first.
     #[inline(always)]
     pub fn collect_small<const N: usize, const CHECK: bool>(
         &mut self,
@@ -193,7 +194,8 @@ impl<'t> PageTable<'t> {
         }
     }
 
-    /// Returns the present page here, if it belongs to a large folio, as `vm_normal_folio()` says.
+    /// Returns the current page if it is present and belongs to a large folio, as
+    /// `vm_normal_folio()` says.
     #[inline]
     pub fn large(&mut self) -> Option<MappedPage<'_, 't>> {
         let (ptent, folio) = self.folio()?;
@@ -207,13 +209,13 @@ impl<'t> PageTable<'t> {
     }
 }
 
-/// Returns the folio that the entry at `pte` maps a page of, or null. Apart, so that the address is
-/// worked out for few entries only.
+/// Returns the folio of the page that the entry at `pte` maps, or null. Not inlined, since few
+/// entries need their address computed.
 ///
 /// # Safety
 ///
-/// `ptent` must be the present entry of `vma` that stands at `pte`, and the lock of its table be
-/// held, in which the entry at `last` is the one for `end`.
+/// `ptent` must be the present entry of `vma` at `pte`, and the lock of its table must be held. In
+/// that table, `last` must be where the entry for `end` is, or would be.
 #[cold]
 #[inline(never)]
 unsafe fn vm_normal_folio(
@@ -229,7 +231,7 @@ unsafe fn vm_normal_folio(
     unsafe { bindings::vm_normal_folio(vma, addr, ptent) }
 }
 
-// The address (bytes) of the entry at `pte`, in the table in which `last` is for `end`.
+// The address (bytes) of the entry at `pte`, given that `last` is the entry for `end`.
 #[inline(always)]
 fn address(pte: *mut bindings::pte_t, last: *mut bindings::pte_t, end: usize) -> usize {
     end.wrapping_sub(entries(pte, last).wrapping_mul(PAGE_SIZE))
@@ -241,7 +243,7 @@ fn entries(pte: *mut bindings::pte_t, last: *mut bindings::pte_t) -> usize {
     last.addr().wrapping_sub(pte.addr()) / size_of::<bindings::pte_t>()
 }
 
-// Whether an entry of the folio may be written to and was.
+// Whether an entry of the folio is writable, and it or the folio is dirty.
 #[inline(always)]
 fn is_written(folio: Folio<'_>, ptent: bindings::pte_t) -> bool {
     // SAFETY: The folio is valid by its type invariants.
@@ -252,8 +254,8 @@ fn is_written(folio: Folio<'_>, ptent: bindings::pte_t) -> bool {
 ///
 /// # Invariants
 ///
-/// The entry that `table` stands at is `ptent`, which is present and maps a page of `folio`, which
-/// is large.
+/// `ptent` is the current entry of `table`. It is present and maps a page of `folio`, which is
+/// large.
 pub struct MappedPage<'p, 't> {
     table: &'p mut PageTable<'t>,
     folio: Folio<'t>,
@@ -267,52 +269,52 @@ impl<'t> MappedPage<'_, 't> {
         self.folio
     }
 
-    /// Returns how many entries from here on, at least one, map pages of the folio in a row, as
+    /// Returns how many entries from here on, at least one, map consecutive pages of the folio, as
     /// `folio_pte_batch()`.
     #[inline]
     pub fn batch(&self) -> usize {
-        // SAFETY: By the type invariants, the entry is present and maps a page of the folio, and
-        // that many entries are left in the table, the lock of which is held.
+        // SAFETY: By the type invariants, the entry is present and maps a page of the folio, at
+        // least `left()` entries are left in the table, and its lock is held.
         let nr = unsafe {
             bindings::folio_pte_batch(
                 self.folio.as_ptr(),
                 self.table.pte,
                 self.ptent,
-                // A page table has few enough entries.
+                // The number of entries of a page table fits in a u32.
                 self.table.left() as u32,
             )
         };
         nr as usize
     }
 
-    /// Returns whether the whole folio would lie in the part of the vma that is walked, as
+    /// Returns whether the part of the vma that is walked covers the whole folio, as
     /// `folio_within_range()`.
     #[inline]
     pub fn is_folio_within(&self) -> bool {
         let table = &self.table;
 
-        // SAFETY: By the type invariants, the folio is mapped in this vma, both of which are valid.
-        // It is large, so it is not KSM's, of which the vma would not tell the place.
+        // SAFETY: By the type invariants, the folio is mapped in this vma, and both are valid. It
+        // is large, so it is not a KSM folio, whose place in the vma would be unknown.
         unsafe {
             bindings::folio_within_range(self.folio.as_ptr(), table.vma, table.start, table.end)
         }
     }
 
-    /// Returns whether populating the first `pages` of what [`MappedPage::batch`] found would find
-    /// nothing to do but mark the folio as accessed: see [`PageTable::collect_small`].
+    /// Returns whether populating the first `pages` pages that [`MappedPage::batch`] found would
+    /// only mark the folio accessed: see [`PageTable::collect_small`].
     #[inline]
     pub fn is_batch_populated(&self, pages: usize, write: bool) -> bool {
         let pages = pages.min(self.table.left());
 
         !write
             || (0..pages).all(|i| {
-                // SAFETY: That many entries are left in the table, the lock of which is held.
+                // SAFETY: At least `pages` entries are left in the table, whose lock is held.
                 let ptent = unsafe { bindings::ptep_get(self.table.pte.wrapping_add(i)) };
                 is_written(self.folio, ptent)
             })
     }
 
-    /// Steps over `pages` entries, or to the end if there are fewer.
+    /// Skips `pages` entries, or to the end if there are fewer.
     #[inline]
     pub fn skip(self, pages: usize) {
         self.table.advance(pages.min(self.table.left()));
@@ -320,15 +322,14 @@ impl<'t> MappedPage<'_, 't> {
 }
 
 impl PublishedVma<'_> {
-    /// Visits each page table that there is for the part of the vma that was modified, under its
-    /// lock.
+    /// Visits each page table of the modified part of the vma, with the table's lock held.
     ///
-    /// Takes and drops the lock for each table, and lets other tasks run in between. A table that
-    /// goes away while it is looked for is looked for again. Huge pages are not split.
+    /// Takes and drops the lock for each table, and reschedules in between if needed. Retries if a
+    /// table goes away before it is locked. Does not split huge pages.
     #[inline]
     pub fn walk_tables<V: VisitTable>(&mut self, mut visitor: V) {
-        // It returns what `pmd_entry()` does, which is 0.
-        // SAFETY: By the type invariants, the mmap lock and the vma's own are held for writing, and
+        // Returns what `pmd_entry()` returns, which is 0.
+        // SAFETY: By the type invariants, the mmap lock and the vma lock are held for writing, and
         // the range is in the vma. `private` is what the callback expects, and outlives the walk.
         unsafe {
             bindings::walk_page_range_vma(
@@ -342,11 +343,11 @@ impl PublishedVma<'_> {
     }
 }
 
-/// Who visits page tables: [`PublishedVma::walk_tables`].
+/// A visitor of page tables, for [`PublishedVma::walk_tables`].
 pub trait VisitTable {
     /// Visits a table, with its lock held. Must not sleep.
     ///
-    /// Not a closure, which cannot be told to be inlined.
+    /// A trait rather than a closure, which cannot be marked inline.
     fn visit(&mut self, table: Table<'_>, context: &mut TaskContext<'_>);
 }
 
@@ -359,12 +360,12 @@ impl<V: VisitTable> Walker<V> {
         ..pin_init::zeroed()
     };
 
-    /// Called by the walk for each entry that there is on the level above page tables.
+    /// Called by the walk for each PMD entry that is not empty.
     ///
     /// # Safety
     ///
-    /// `walk` must be one that `PublishedVma::walk_tables()` started for this `V`, and `addr..end`,
-    /// which is covered by `pmd`, a part of its range.
+    /// `walk` must be one that `PublishedVma::walk_tables()` started for this `V`. `addr..end` must
+    /// be the part of its range that `pmd` covers.
     unsafe extern "C" fn pmd_entry(
         pmd: *mut bindings::pmd_t,
         addr: c_ulong,
@@ -375,9 +376,8 @@ impl<V: VisitTable> Walker<V> {
         // else uses it meanwhile.
         let (vma, visitor) = unsafe { ((*walk).vma, &mut *(*walk).private.cast::<V>()) };
         let mut ptl = ptr::null_mut();
-        // SAFETY: `walk_tables()` has called us, with the write lock of a task's mmap lock: it is
-        // that task which runs, with interrupts on. It borrows the vma, and so no context of the
-        // vma's is in use.
+        // SAFETY: `walk_tables()` runs in the task that holds the mmap write lock, with interrupts
+        // on. It borrows the vma mutably, so no context from the vma is in use.
         let mut context = unsafe { TaskContext::new() };
 
         // SAFETY: `pmd` is an entry of the vma, which is locked.
@@ -396,7 +396,7 @@ impl<V: VisitTable> Walker<V> {
             // SAFETY: `pmd` is an entry of the vma, which is locked.
             pte = unsafe { bindings::pte_offset_map_lock((*vma).vm_mm, pmd, addr, &mut ptl) };
             if pte.is_null() {
-                // The table is gone: what stands there now is to be looked at.
+                // The table is gone: look again at what replaced it.
                 // SAFETY: The caller promises that `walk` is ours.
                 unsafe { (*walk).action = bindings::page_walk_action_ACTION_AGAIN };
                 return 0;
@@ -413,8 +413,8 @@ impl<V: VisitTable> Walker<V> {
             })
         };
         visitor.visit(table, &mut context);
-        // SAFETY: We took the one lock or the other, and mapped the table with that. What the
-        // visitor got ended with the call.
+        // SAFETY: We took one of the two locks, and mapped the table along with the second. What
+        // the visitor borrowed ended with the call.
         unsafe {
             if !huge_ptl.is_null() {
                 bindings::spin_unlock(huge_ptl);
@@ -427,7 +427,8 @@ impl<V: VisitTable> Walker<V> {
     }
 }
 
-/// A few things in a row, for what a walk collects on its stack, which is not initialised for it.
+/// A short array with a length, for what a walk collects on its stack. The array is not initialised
+/// in advance.
 ///
 /// # Invariants
 ///
@@ -438,30 +439,30 @@ pub struct ArrayVec<T: Copy, const N: usize> {
 }
 
 impl<T: Copy, const N: usize> ArrayVec<T, N> {
-    /// Starts out empty.
+    /// Returns an empty array.
     #[expect(clippy::new_without_default)]
     #[inline(always)]
     pub fn new() -> Self {
-        // INVARIANT: Nothing is initialised.
+        // INVARIANT: No items need be initialised.
         Self {
             len: 0,
             items: [const { MaybeUninit::uninit() }; N],
         }
     }
 
-    /// Forgets the items.
+    /// Drops all items.
     #[inline(always)]
     pub fn clear(&mut self) {
-        // INVARIANT: No fewer are initialised.
+        // INVARIANT: A `len` of 0 is always valid.
         self.len = 0;
     }
 
-    /// Adds an item, if there is space left.
+    /// Adds an item, unless the array is full.
     #[inline(always)]
     pub fn push(&mut self, item: T) {
         if let Some(slot) = self.items.get_mut(self.len) {
             slot.write(item);
-            // INVARIANT: Those before were initialised, and now this one is.
+            // INVARIANT: The items before were initialised, and now this one is.
             self.len = self.len.wrapping_add(1);
         }
     }
@@ -484,11 +485,11 @@ impl<T: Copy, const N: usize> ArrayVec<T, N> {
         self.len == 0
     }
 
-    /// Returns the items, first the one that was added first.
+    /// Returns the items, in the order in which they were added.
     #[inline(always)]
     pub fn iter(&self) -> slice::Iter<'_, T> {
-        // SAFETY: By the type invariants, that many are there and initialised; `MaybeUninit<T>` has
-        // the layout of `T`.
+        // SAFETY: By the type invariants, the first `len` items exist and are initialised;
+        // `MaybeUninit<T>` has the layout of `T`.
         unsafe { slice::from_raw_parts(self.items.as_ptr().cast::<T>(), self.len) }.iter()
     }
 }

@@ -39,7 +39,7 @@ use kernel::{
 /// May be called in task context.
 #[inline]
 pub fn untagged_addr(addr: usize) -> usize {
-    // SAFETY: Any value is fine; only bits of `addr` and of the current task's set-up are read.
+    // SAFETY: Any value is fine; the function reads `addr` and the set-up of the current task only.
     unsafe { bindings::untagged_addr(addr) }
 }
 
@@ -53,14 +53,14 @@ pub struct Unpopulated {
 }
 
 /// Faults in the pages of the first vma of `mm` that intersects `start..end` (bytes, page aligned),
-/// as the body of the loop of `__mm_populate()`.
+/// as one iteration of the loop in `__mm_populate()`.
 ///
-/// Returns the guard, unless faulting in dropped the lock, and the address to go on from, which is
+/// Returns the guard, unless the fault dropped the lock, and the address to continue from, which is
 /// `end` if there is no such vma. Sleeps.
 ///
 /// # Safety
 ///
-/// `guard` must be that of `mm`.
+/// `guard` must hold the mmap lock of `mm`.
 unsafe fn populate_first_vma<'a>(
     mm: &MmWithUser,
     guard: MmapReadGuard<'a>,
@@ -82,18 +82,18 @@ unsafe fn populate_first_vma<'a>(
 
     let mut locked = 1;
     // SAFETY: The read lock is held, and the range, which is page aligned as vmas are, is in the
-    // vma. The vma is not used after this, which may drop the lock and say so.
+    // vma. The call may drop the lock, which it tells in `locked`; the vma is not used afterwards.
     let pages = unsafe { bindings::populate_vma_page_range(vma, start, end, &mut locked) };
     let guard = if locked != 0 {
         Some(guard)
     } else {
-        // The lock was dropped already.
+        // The call has dropped the lock.
         mem::forget(guard);
         None
     };
     let next = match usize::try_from(pages) {
         Ok(pages) => Ok(start.wrapping_add(pages.wrapping_mul(PAGE_SIZE))),
-        // What C returns is an errno, so it fits.
+        // C returns an errno, which fits.
         Err(_) => Err(Unpopulated {
             error: Error::from_errno(pages as c_int),
             addr: start,
@@ -105,8 +105,7 @@ unsafe fn populate_first_vma<'a>(
 /// Faults in the pages of `start..start + len` (bytes) in the address space of `current`, as
 /// `__mm_populate()`.
 ///
-/// Takes the mmap lock for reading, and sleeps. The caller must not hold the mmap lock, or it
-/// deadlocks.
+/// Takes the mmap lock for reading, and sleeps. Deadlocks if the caller holds the mmap lock.
 ///
 /// # Errors
 ///
@@ -117,8 +116,8 @@ pub fn populate(current: &CurrentTask, start: usize, len: usize) -> Result {
     mm_populate(current, start, len, 0)
 }
 
-/// Faults in the pages of `start..start + len` (bytes) as far as that is possible, as
-/// `mm_populate()`. Otherwise as [`populate`]; does nothing where that returns [`EINVAL`].
+/// Faults in as many pages of `start..start + len` (bytes) as possible, as `mm_populate()`.
+/// Otherwise as [`populate`]; does nothing where [`populate`] returns [`EINVAL`].
 #[inline]
 pub fn populate_ignoring_errors(current: &CurrentTask, start: usize, len: usize) {
     let _ = mm_populate(current, start, len, 1);
@@ -129,19 +128,19 @@ fn mm_populate(current: &CurrentTask, start: usize, len: usize, ignore_errors: c
     if (start | len) & !PAGE_MASK != 0 || current.mm().is_none() {
         return Err(EINVAL);
     }
-    // SAFETY: `current` has an address space, and the range is page aligned. Whether anything is
-    // mapped there is looked up under the lock.
+    // SAFETY: `current` has an address space, and the range is page aligned. The function looks up
+    // the vmas of the range under the lock.
     match unsafe { bindings::__mm_populate(start, len, ignore_errors) } {
         0 => Ok(()),
-        // What C returns is an errno.
+        // C returns an errno.
         error => Err(Error::from_errno(error)),
     }
 }
 
-/// As [`populate`], which does not tell which page it was that could not be faulted in.
+/// As [`populate`], but also returns the address of the page that could not be faulted in.
 ///
-/// For who has just called that, and is told here by trying again: once more for the page that
-/// failed, while those before it are there. Does nothing where [`populate`] returns [`EINVAL`].
+/// Call this after [`populate`] has failed: it finds the page by trying again. The pages before the
+/// failing one are present by then. Does nothing where [`populate`] returns [`EINVAL`].
 ///
 /// # Errors
 ///
@@ -172,8 +171,8 @@ pub fn populate_again(current: &CurrentTask, start: usize, len: usize) -> Result
     Ok(())
 }
 
-/// Looks for the reason why a page of `current` could not be populated, for an event: what is there
-/// now may be something else already.
+/// Returns why a page of `current` could not be populated, for an event. This is a guess: the
+/// mapping may have changed since.
 ///
 /// Takes the mmap lock for reading, as [`populate`] does.
 pub fn unpopulated_cause(current: &CurrentTask, why: Unpopulated) -> Cause {

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# What tools/mlock2/apply does to a kernel tree in all states that one may be in, on a
-# clone of the stock source that linux.sh has recorded.
+# Test tools/mlock2/apply on a kernel tree in all possible states, with a clone of the stock source
+# that linux.sh has recorded.
 #
 #   apply-test.sh LINUX DIR     LINUX: build/linux; DIR: where the clone goes
 set -euo pipefail
@@ -34,7 +34,7 @@ back() {
 	git update-ref -d refs/mlock2/base
 }
 unchanged() { [ "$(git rev-parse HEAD)" = "$1" ] && git diff --quiet HEAD; }
-refused() {	# refused WORDS: with them, and nothing has changed
+refused() {	# refused WORDS: with these words, and nothing has changed
 	local head
 	head=$(git rev-parse HEAD)
 	! apply && grep -q "$1" "$LOG" && [ "$(git rev-parse HEAD)" = "$head" ]
@@ -53,32 +53,32 @@ maintained() {
 		while read -r pattern; do [ -n "$(git ls-files -- "${pattern%/}")" ] || return 1; done
 }
 again() { local head; head=$(git rev-parse HEAD); apply && grep -q 'has all of it' "$LOG" && unchanged "$head"; }
-case_ 'a stock tree gets the fixes, each as a commit, and one more' stock_tree
-case_ 'with the files of the kernel alone' own_only
-case_ 'MAINTAINERS names no file that is not there' maintained
-case_ 'a second time, nothing changes' again
+case_ 'a stock tree gets each fix as a commit, and one more commit' stock_tree
+case_ 'only kernel files are added' own_only
+case_ 'MAINTAINERS names only existing files' maintained
+case_ 'a second run changes nothing' again
 
 other_clone() { git update-ref -d refs/mlock2/applied; again; }
-case_ 'nor where it came by another way' other_clone
+case_ 'nor does one where it was added in another way' other_clone
 foreign() { edit mm/mlock2/batch.rs; git commit -qam mine; refused 'did not bring there'; }
 case_ 'another mm/mlock2 is refused' foreign
 
 back
 git checkout -q --detach
-case_ 'a detached HEAD will do' stock_tree
+case_ 'a detached HEAD works' stock_tree
 git checkout -q mine
 back
 dirty() { edit mm/mincore.c; refused 'not committed'; }
-case_ 'changes that are not committed are refused' dirty
+case_ 'uncommitted changes are refused' dirty
 back
 untracked() { mkdir -p mm/mlock2; echo mine >mm/mlock2/walk.rs; refused 'overwritten' && [ "$(cat mm/mlock2/walk.rs)" = mine ]; }
-case_ 'a file that git does not know is kept' untracked
+case_ 'an untracked file is kept' untracked
 back
 old() { sed -i 's/^PATCHLEVEL = .*/PATCHLEVEL = 2/' Makefile; git commit -qam old; refused 'this is for'; }
 case_ 'another version is refused' old
 back
 conflict() { sed -i 's/mmu_gather.o/gather.o/' mm/Makefile; git commit -qam mine; refused 'does not apply'; }
-case_ 'where one patch does not apply, nothing is changed' conflict
+case_ 'nothing changes if a patch does not apply' conflict
 
 # A newer overlay: the old one with a file's text changed
 back
@@ -87,7 +87,7 @@ update() {
 	edit mm/mincore.c
 	git commit -qam mine
 	newer=$(git rev-parse refs/mlock2/applied)
-	# as if walk.rs had been another one when it was applied
+	# as if the overlay had been applied with another walk.rs
 	export GIT_INDEX_FILE=$TREE/.git/test.index
 	git read-tree "$newer"
 	git update-index --cacheinfo "100644,$({ git show HEAD:mm/mlock2/walk.rs; echo '// older'; } | git hash-object -w --stdin),mm/mlock2/walk.rs"
@@ -98,11 +98,11 @@ update() {
 	git commit -qam 'mm/mlock2: what an older one had'
 	apply && grep -q 'this is new' "$LOG" && cmp -s mm/mlock2/walk.rs "$TOP/mm/mlock2/walk.rs" && grep -q mincore mm/mincore.c
 }
-case_ 'what is new is a commit on top of the own ones' update
+case_ 'an update is a commit on top of local commits' update
 
 back
 with_arch() { apply --rust-arch && commits $((fixes + arch + 1)) && again; }
-case_ 'what --rust-arch brought stays' with_arch
+case_ 'patches of --rust-arch stay' with_arch
 
 echo "1..$n"
 cd /

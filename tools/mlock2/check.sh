@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# What the kernel's own tools say of the part that goes into the kernel, as KTAP.
-# The kernel in $O must be built: Rust and C are checked as its build compiles them.
+# Run the kernel's own checkers on the kernel part; print KTAP. The kernel in $O must be built: Rust
+# and C are checked as its build compiles them.
 #
 #   check.sh
 # with in the environment: LINUX the source, O the build, CHECK_KMAKE the kernel's make,
@@ -20,8 +20,8 @@ die() { printf 'check: error: %s\n' "$*" >&2; exit 1; }
 for tool in sparse:sparse mandoc:mandoc rst2html:python3-docutils; do
 	command -v "${tool%:*}" >/dev/null || die "no ${tool%:*} here: 'make setup' as root, or install ${tool#*:}"
 done
-# spdxcheck.py takes python3 from PATH: not one
-# (pyenv's, say) that lacks what the distribution's has.
+# spdxcheck.py takes python3 from PATH, which may be one (pyenv's, say) without the modules of the
+# distribution.
 if ! python3 -c 'import git, ply' 2>/dev/null && /usr/bin/python3 -c 'import git, ply' 2>/dev/null; then
 	python=$(mktemp -d)
 	trap 'rm -r "$python"' EXIT
@@ -40,7 +40,7 @@ git diff pristine HEAD -- "${PART[@]}" >"$OUT/kernel.patch"
 mapfile -t files < <(git diff --name-only --diff-filter=A pristine HEAD -- "${PART[@]}")
 mapfile -t changed < <(git diff --name-only --diff-filter=d pristine HEAD -- "${PART[@]}")
 
-# Each check prints what it finds, and fails if that is anything.
+# Each check prints its findings, and fails if there are any.
 
 check_checkpatch() {
 	local used=$OUT/allow.used status=0
@@ -52,8 +52,8 @@ check_checkpatch() {
 	return $status
 }
 
-# As 'make rustfmtcheck', which passes the whole kernel to rustfmt, but for ours alone;
-# of each file alone, since .rustfmt.toml of our tools says that they are edition 2024.
+# As 'make rustfmtcheck', but for our files only, each on its own, since the .rustfmt.toml of our
+# tools sets edition 2024.
 check_rustfmt() {
 	local status=0
 	mapfile -t rust < <(git diff --name-only --diff-filter=d pristine HEAD -- '*.rs')
@@ -87,7 +87,8 @@ check_rustdoc() {
 	local obj cmd status=0
 	for obj in $RUST_OBJECTS; do
 		cmd=$(rust_command "$obj" "$RUSTDOC" "--output $OUT/rustdoc --document-private-items") || { printf '%s\n' "$cmd"; return 1; }
-		# Private items of the kernel crate link to what its public page does not have.
+		# Private items of the kernel crate link to items that its public documentation
+		# lacks.
 		[[ $obj != rust/.kernel.* ]] || cmd=${cmd% --document-private-items}
 		cmd=$(sed -E 's/ --crate-type [^ ]+//; s/ -C?(embed-bitcode|lto|codegen-units)[^ ]*//g; s/ --remap-path-scope=[^ ]*//' <<<"$cmd")
 		(cd "$O" && eval "$cmd -Zunstable-options -Dwarnings -Arustdoc::private_intra_doc_links") 2>&1 || status=1
@@ -95,7 +96,7 @@ check_rustdoc() {
 	return $status
 }
 
-# sparse says something of most headers: only what the stock source has not counts
+# sparse complains about most headers: only findings that the stock source lacks count
 check_sparse() {
 	local objects=(mm/mlock2/syscalls.o mm/mmap.o mm/mremap.o mm/util.o) log=$OUT/sparse.log
 	eval "$KMAKE O=$O C=2 CHECK='sparse -Wno-context' ${objects[*]}" >"$log" 2>&1 || { tail -n 20 "$log"; return 1; }
@@ -103,7 +104,7 @@ check_sparse() {
 		grep -E "^($(git diff --name-only pristine HEAD -- '*.[ch]' | paste -sd'|'))" | sort -u >"$OUT/sparse.ours" || true
 	changed_lines sparse.ours
 }
-# changed_lines FILE: of messages as path:line:..., those that are about lines which are ours
+# changed_lines FILE: filter messages of the form path:line:... for lines that we changed
 changed_lines() {
 	local path line rest status=0
 	while IFS=: read -r path line rest; do
@@ -119,7 +120,7 @@ check_spdx() {
 	python3 scripts/spdxcheck.py "${files[@]}"
 }
 
-# Who reviews memory mapping, or Rust in mm, hears of each file that is new.
+# The reviewers of memory mapping or of Rust in mm are notified of each new file.
 check_maintainers() {
 	local f said status=0
 	for f in "${files[@]}"; do
@@ -129,7 +130,7 @@ check_maintainers() {
 		mm/gup.h) wanted='MEMORY MANAGEMENT - GUP' ;;
 		*) wanted='MEMORY MAPPING' ;;
 		esac
-		# the section's own line too, so that its reviewers count by its name
+		# Keep the line of the section as well, so that its reviewers count under its name
 		said=$(./scripts/get_maintainer.pl --no-tree --no-git --no-git-fallback --sections -f "$f" 2>&1;
 			./scripts/get_maintainer.pl --no-tree --no-git --no-git-fallback -f "$f" 2>&1)
 		grep -qF "$wanted" <<<"$said" || { printf '%s does not reach %s\n' "$f" "$wanted"; status=1; }
@@ -146,7 +147,7 @@ check_kernel_doc() {
 	return 0
 }
 
-# Sphinx has roles and directives that docutils does not know; the rest is checked.
+# docutils lacks the roles and directives of Sphinx; check the rest.
 check_rst() {
 	local f status=0
 	for f in $(git diff --name-only --diff-filter=d pristine HEAD -- 'Documentation/*.rst' ':!*/index.rst'); do

@@ -4,7 +4,7 @@
 #
 #   checkpatch.sh [--used FILE] PATCH...
 #
-# Prints what is left; --used adds the lines of checkpatch.allow that were needed.
+# Print the remaining findings; --used lists the lines of checkpatch.allow that were needed.
 set -euo pipefail
 
 LINUX=${LINUX:?}

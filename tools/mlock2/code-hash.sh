@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Prints a hash of the code under test and of its tests: the kernel source with
-# this repository laid over it, the Makefile and the best C. Documentation does
-# not count. Results that carry the same hash are results of the same code.
+# Print a hash of the code under test and of its tests: the kernel source with the overlay, the
+# Makefile and the best C, without documentation. Results with the same hash are results of the same
+# code.
 #
 #   code-hash.sh LINUX
 set -euo pipefail

@@ -1,17 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Compile mm/, and what it is built on, in configurations that 'make kernel'
-# does not have; 'make test-configs' calls this. Nothing is linked or
-# booted. Each has a build tree of its own in $BUILD/configs; it goes away once
-# it compiles, unless KEEP=1.
+# Compile mm/ and its dependencies in configurations that 'make kernel' does not build; 'make
+# test-configs' calls this. Nothing is linked or booted. Each configuration has its own build tree
+# in $BUILD/configs, which is removed once it compiles, unless KEEP=1.
 #
 #   configs.sh KMAKE [NAME...]
 #   configs.sh --list
-# where KMAKE runs make in the kernel source, and NAME selects from the matrix;
-# --list prints the names.
-# GOALS=... makes something else, such as vmlinux; ALWAYS has options that all
-# of them are to have besides.
+# where KMAKE runs make in the kernel source, and NAME selects from the matrix; --list prints the
+# names. GOALS=... builds something else, such as vmlinux; ALWAYS adds options to all of them.
 set -euo pipefail
 
 kmake=${1:?usage: configs.sh KMAKE [NAME...]}
@@ -22,8 +19,8 @@ OUT=$BUILD/configs
 GOALS=${GOALS:-mm/}
 ALWAYS="MLOCK2=y WERROR=y ${ALWAYS:-}"
 
-# A name, and what is different from 'allnoconfig mlock2.config'. An option
-# that does not get the value it has here, for whatever reason, is an error.
+# A name, and the difference from 'allnoconfig mlock2.config'. It is an error if an option does not
+# get the value given here.
 matrix='
 default
 rt              PREEMPT_RT=y TRANSPARENT_HUGEPAGE=n
@@ -50,8 +47,8 @@ no-kunit        MLOCK2_KUNIT_TEST=n KUNIT=n
 minimal         SMP=n MEMCG=n TRANSPARENT_HUGEPAGE=n COMPACTION=n MIGRATION=n HUGETLBFS=n KSM=n SWAP=n SHMEM=n SECRETMEM=n USERFAULTFD=n SYSVIPC=n MULTIUSER=n VM_EVENT_COUNTERS=n KUNIT=n
 '
 
-# configure TREE OPTIONS: the fragment, the options, and whether they are set;
-# of an option that is given twice, the second counts
+# configure TREE OPTIONS: apply the fragment and the options, and check that they are set; the last
+# value of an option counts
 configure() {
 	local dir=$1 option args=() bad='' log=$1/config.log
 	local -A want=()

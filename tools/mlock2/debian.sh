@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# Debian's packages, from whichever release carries them, for scripts that source
-# this. BUILD is where everything generated goes.
+# Fetch Debian packages from any release; scripts source this. BUILD is the directory of all
+# generated files.
 
-# Where apt has Debian from; nothing if it has no lists yet.
+# The Debian mirror of apt; empty if apt has no lists yet.
 debian_mirror() {
 	apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' |
 		awk '$1 == "Debian" && uri == "" { uri = $2 } END { print uri }'
 }
 
-# fetch_package NAME [DIR [SUITE...]]: the package as a file in DIR, $BUILD/source if not
-# given, which $deb is then; apt checks the signature. Nothing of the machine's own apt
-# set-up is touched.
+# fetch_package NAME [DIR [SUITE...]]: fetch the package into DIR ($BUILD/source by default), and
+# set $deb to the file; apt checks the signature. The apt configuration of the machine stays as it
+# is.
 fetch_package() {
 	local name=$1 dir=${2:-$BUILD/source} suite suites opts mirror
 	shift "$(($# < 2 ? $# : 2))"
@@ -22,7 +22,7 @@ fetch_package() {
 	deb=$(find "$dir" -maxdepth 1 -name "$name*.deb" | head -n 1)
 	[ -z "$deb" ] || return 0
 	command -v apt-get >/dev/null || die "no apt-get here to fetch $name with: give your own ($INSTEAD)"
-	# the mirror that this machine uses already
+	# the mirror that this machine already uses
 	mirror=$(debian_mirror)
 	if [ -z "$mirror" ] && [ "$(id -u)" = 0 ]; then
 		apt-get -q update >"$dir/apt.log" 2>&1 || true
@@ -39,7 +39,7 @@ fetch_package() {
 		      -o "Dir::State::status=/dev/null" -o "APT::Sandbox::User=")
 		say "looking for $name in Debian $suite"
 		apt-get "${opts[@]}" update >"$dir/apt.log" 2>&1 || continue
-		# under its name only when it is complete
+		# rename it only when it is complete
 		rm -rf "$dir/new"
 		mkdir "$dir/new"
 		(cd "$dir/new" && apt-get "${opts[@]}" download "$name") >>"$dir/apt.log" 2>&1 || continue

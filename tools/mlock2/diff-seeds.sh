@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Compares the two kernels for one seed after the other; 'make diff-seeds' calls
-# this. $OUT/results has a line for each seed that is done: the hash of the code,
-# how many operations were asked for, the seed, how many were done, and how many
-# sequences differ. Started again, it skips what is done for the same code. What
-# differs does not keep the rest from running, but fails the whole.
+# Compare the two kernels for each seed in turn; 'make diff-seeds' calls this. $OUT/results has a
+# line for each finished seed: hash of the code, operations requested, seed, operations done, and
+# sequences that differ. A second run skips seeds that are finished for the same code. A difference
+# does not stop the run, but makes it fail.
 #
 #   diff-seeds.sh SEED|FIRST-LAST...
 set -euo pipefail
@@ -31,7 +30,7 @@ for seed in "${seeds[@]}"; do
 		status=0
 		eval "$COMPARE --ops $OPS --seed $seed" </dev/null >"$log" 2>&1 || status=$?
 		line=$(sed -nE 's/^(not )?ok [0-9]+ seed [0-9]+: ([0-9]+) operations.* ([0-9]+) differ, .*/\2 \3/p' "$log")
-		# 1 is for a difference; it may be that none is in a sequence.
+		# Status 1 means a difference, which may lie outside all sequences.
 		case $status:${line##* } in
 		[01]:) status=2 ;;
 		1:0) line="${line% *} 1" ;;

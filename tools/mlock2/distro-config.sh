@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The .config of a distribution's kernel with CONFIG_MLOCK2=y: Debian's own, of the
-# package linux-config, or the user's. Nothing else is changed but what cannot be
-# had here; each such option is named.
+# Make the .config of a distribution's kernel with CONFIG_MLOCK2=y: from Debian's package
+# linux-config, or from the user's own. Other options change only if they are not possible here; the
+# script names each.
 #
 #   distro-config.sh                        in the environment:
 #       BUILD, LINUX, O    where things are; O is the build tree
@@ -30,7 +30,7 @@ INSTEAD='CONFIG=/path/to/config'
 say() { printf 'config: %s\n' "$*"; }
 die() { printf 'config: error: %s\n' "$*" >&2; exit 1; }
 
-# The option that a module of the selftests belongs to
+# The option for a module of the selftests
 option_of() {
 	case $1 in
 	*/zram.ko) echo ZRAM ;;
@@ -96,7 +96,7 @@ cp "$new.base" "$new"
 # What cannot be had here
 #
 
-# Certificates that the distribution's source has, and a key that is made here
+# Certificates in the distribution's source, and a key that is generated here
 for option in SYSTEM_TRUSTED_KEYS SYSTEM_REVOCATION_KEYS; do
 	if grep -q "^CONFIG_$option=\"..*\"" "$new"; then
 		say "CONFIG_$option=\"\": the certificates are the distribution's"
@@ -132,7 +132,7 @@ kmake olddefconfig
 if [ -n "$LOCALMODCONFIG" ]; then
 	{
 		if [ -n "$LSMOD" ]; then cat "$LSMOD"; else lsmod 2>/dev/null || true; fi
-		# what a virtual machine boots Debian from, and what the tests use
+		# the boot devices of a virtual machine with Debian, and those of the tests
 		for module in virtio_blk virtio_net virtio_scsi virtio_balloon virtio_rng virtiofs 9p 9pnet_virtio \
 			sd_mod sr_mod ahci nvme xfs vfat isofs overlay autofs4 efivarfs loop brd zram \
 			dm_mod dm_crypt nd_pmem dax_pmem device_dax kmem virtio_pmem nls_ascii nls_cp437; do
@@ -159,6 +159,6 @@ if [ "$INLINE_HELPERS" = y ] && ! is RUST_INLINE_HELPERS; then
 	say "without inline helpers, which this architecture does not have"
 fi
 
-# What of the configuration is not as it was, and no compiler's version
+# Options that changed, except compiler versions
 "$LINUX/scripts/diffconfig" "$new.base" "$new" >"$O/config.diff" || true
 say "$(grep -vcE '(CC|GCC|CLANG|AS|LD|LLD|RUSTC|BINDGEN|PAHOLE|RUSTC_LLVM)_?[A-Z_]*VERSION' "$O/config.diff") options differ from that, by compiler or by the above: $O/config.diff"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# run_vmtests.sh -t mlock, on this machine's files in virtme-ng, as CI of mm does it.
+# Run run_vmtests.sh -t mlock in virtme-ng on the files of this machine, as mm's CI does.
 #
 # With in the environment: LINUX the source, OUT where the tests are built, CC,
 # HEADERS the kernel's headers, ARCH, and VNG the command that runs a shell command
@@ -11,7 +11,7 @@ set -euo pipefail
 LINUX=${LINUX:?} OUT=${OUT:?} CC=${CC:?} HEADERS=${HEADERS:?} ARCH=${ARCH:?} VNG=${VNG:?}
 mm=$LINUX/tools/testing/selftests/mm
 tests="mlock2-tests mlock-random-test on-fault-limit $(sed -n 's/^TEST_GEN_FILES += \(mlock-.*\)/\1/p' "$mm/Makefile" | paste -sd' ')"
-# once each: the Makefile names some that are the kernel's own
+# once each: the Makefile also names tests of the stock kernel
 tests=$(tr ' ' '\n' <<<"$tests" | sort -u | paste -sd' ')
 
 rm -rf "$OUT"
@@ -23,15 +23,15 @@ env -u MAKEFLAGS -u MFLAGS make -s -C "$mm" ARCH="$ARCH" CC="$CC" OUTPUT="$OUT" 
 cp "$mm"/run_vmtests.sh "$mm"/ksft_mlock.sh "$OUT/"
 mkdir -p "$OUT/tmp"
 
-# The status of the last command comes back in a file: the console has more than that.
+# Pass the status back in a file, since the console has other output as well.
 rm -f "$OUT/status"
 timeout 2400 bash -c "$VNG --rwdir '$OUT' --exec 'cd $OUT && ./ksft_mlock.sh; echo \$? >$OUT/status'" 2>&1 |
 	tee "$OUT/log" | grep --line-buffered -E '^(not )?ok |^# (not )?ok|SKIP|SUMMARY|^1\.\.' || true
-[ -f "$OUT/status" ] || { echo "ksft: error: the guest did not come to its end (log: $OUT/log)" >&2; exit 1; }
+[ -f "$OUT/status" ] || { echo "ksft: error: the guest did not shut down normally (log: $OUT/log)" >&2; exit 1; }
 status=$(cat "$OUT/status")
-# 4 stands for tests that were skipped, which the log names.
+# Status 4 means that tests were skipped; the log names them.
 case $status in
 0) echo 'ksft: run_vmtests.sh -t mlock: passed' ;;
-4) echo 'ksft: run_vmtests.sh -t mlock: passed, and what is named above was skipped' ;;
+4) echo 'ksft: run_vmtests.sh -t mlock: passed, with the tests named above skipped' ;;
 *) echo "ksft: run_vmtests.sh -t mlock: failed ($status; log: $OUT/log)" >&2; exit 1 ;;
 esac

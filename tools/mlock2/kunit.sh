@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# What KUnit came to in a boot, by the log of its console: the report of the kernel's
-# kunit.py. Fails if that does or tells of errors, and if the suite mlock2 did not run and
-# pass.
+# Report the KUnit results of a boot from its console log, with the kernel's kunit.py. Fail if
+# kunit.py fails or reports errors, or if the suite mlock2 did not run and pass.
 #
 #   kunit.sh LINUX CONSOLE
 set -euo pipefail

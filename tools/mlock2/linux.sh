@@ -26,7 +26,7 @@ INSTEAD='KSRC=/path/to/linux'
 # shellcheck source=tools/mlock2/debian.sh
 . "$TOP/tools/mlock2/debian.sh"
 
-# One at a time: two builds may have been started.
+# One at a time, since two builds may run at once.
 mkdir -p "$BUILD"
 exec 9>"$BUILD/linux.lock"
 flock 9
@@ -51,7 +51,7 @@ check_ksrc() {
 	right_version "$(version "$KSRC")" || die "KSRC=$KSRC is Linux $(version "$KSRC"); this is for $SERIES.y"
 }
 
-# Is the user's tree a git repository of its own, and not a directory in one?
+# Is the user's tree the top of a git repository?
 ksrc_is_git() {
 	git -C "$KSRC" rev-parse --git-dir >/dev/null 2>&1 && [ -z "$(git -C "$KSRC" rev-parse --show-prefix)" ]
 }
@@ -60,7 +60,7 @@ copy_ksrc() {
 	say "copying $KSRC (left as it is)"
 	mkdir -p "$LINUX.new"
 	if ksrc_is_git; then
-		# the tracked files as they stand, without what was built among them
+		# the tracked files with local changes, without build results
 		git -C "$KSRC" ls-files -z | rsync -a --files-from=- --from0 --ignore-missing-args "$KSRC/" "$LINUX.new/"
 	else
 		rsync -a --exclude=.git --exclude='*.o' --exclude='*.cmd' "$KSRC/" "$LINUX.new/"
@@ -68,16 +68,15 @@ copy_ksrc() {
 	fi
 }
 
-# The same once more, as a tree in $LINUX's repository: the tracked files of the
-# user's tree as they stand now. An index that stays knows which of them have not
-# changed, so that looking costs a second.
+# The tracked files of the user's tree, with local changes, as a tree in the repository of $LINUX. A
+# persistent index knows which files are unchanged, so the check takes a second.
 ksrc_tree() (
 	cd "$KSRC"
 	rm -f "$LINUX/.git/ksrc.index.lock"
 	git ls-files -z >"$LINUX/.git/ksrc.files"
 	export GIT_DIR=$LINUX/.git GIT_WORK_TREE=$KSRC GIT_INDEX_FILE=$LINUX/.git/ksrc.index
 	[ -f "$GIT_INDEX_FILE" ] || git read-tree pristine
-	# what is tracked no longer, then what is
+	# first files that are no longer tracked, then tracked files
 	git ls-files -z | LC_ALL=C sort -z | LC_ALL=C comm -z -23 - <(LC_ALL=C sort -z "$LINUX/.git/ksrc.files") |
 		git update-index -z --force-remove --stdin
 	git update-index -z --add --remove --stdin <"$LINUX/.git/ksrc.files"
@@ -95,7 +94,7 @@ if [ -d "$LINUX" ]; then
 	made_from=$(git -C "$LINUX" config mlock2.origin)
 	case $made_from in
 	"$origin"|"$origin "*) ;; # a commit was noted here, too
-	*) die "$LINUX was made from '$made_from', not from '$origin'. Go on with the same KSRC= on every command, or 'make distclean' for another source" ;;
+	*) die "$LINUX was made from '$made_from', not from '$origin'. Use the same KSRC= for every command, or 'make distclean' to change the source" ;;
 	esac
 fi
 if [ ! -d "$LINUX" ]; then
@@ -121,7 +120,7 @@ if [ ! -d "$LINUX" ]; then
 fi
 
 cd "$LINUX"
-# An update that was cut off half-way is not the user's change.
+# Changes by an interrupted update are not the user's.
 UPDATING=$LINUX/.git/overlay.updating
 if [ -e "$UPDATING" ]; then
 	rm -f .git/index.lock
@@ -130,8 +129,8 @@ if [ -e "$UPDATING" ]; then
 fi
 git diff --quiet HEAD -- || die "$LINUX has changes of its own ('git -C $LINUX diff'): carry them to $TOP, then 'git -C $LINUX reset --hard'"
 
-# The user's own tree may have moved on. The new one becomes the commit 'pristine'
-# when all of the overlay has been laid over it.
+# The user's tree may have changed. It becomes the commit 'pristine' once the whole overlay applies
+# to it.
 pristine=$(git rev-parse 'pristine^{commit}')
 if [ -n "$KSRC" ] && ksrc_is_git; then
 	tree=$(ksrc_tree)
@@ -141,7 +140,7 @@ if [ -n "$KSRC" ] && ksrc_is_git; then
 	fi
 fi
 
-# The tree that the overlay makes, put together in an index of its own.
+# Build the tree with the overlay in a separate index.
 export GIT_INDEX_FILE=$LINUX/.git/overlay.index
 git read-tree "$pristine"
 release=$(version "${KSRC:-$LINUX}")
@@ -158,7 +157,7 @@ unset GIT_INDEX_FILE
 if [ "$tree" != "$(git rev-parse 'HEAD^{tree}')" ] || [ "$pristine" != "$(git rev-parse 'pristine^{commit}')" ]; then
 	git diff --stat HEAD "$tree" | sed 's/^/linux: /'
 	touch "$UPDATING"
-	# All that is to be configured anew looks at this; see the Makefile.
+	# Everything that must be configured again depends on this file; see the Makefile.
 	[ "$pristine" = "$(git rev-parse 'pristine^{commit}')" ] || touch "$LINUX/.git/pristine.moved"
 	git tag -f pristine "$pristine" >/dev/null
 	git reset -q --hard "$(git commit-tree "$tree" -p pristine -m 'mm/mlock2: the mlock family in Rust')"

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# How this repository becomes a part of a kernel tree: a file's path here is its
-# path there, and <file>.patch changes a file that the kernel has. For linux.sh
-# and apply, which source it; TOP is this repository.
+# Lay this repository over a kernel tree: a file has the same path there, and <file>.patch changes a
+# file of the kernel. linux.sh and apply source this; TOP is this repository.
 
 SERIES=7.3
 
@@ -19,9 +18,8 @@ right_version() {
 
 # The files of the overlay, committed or not.
 #
-# 'Kconfig' at the top is ours and has its place in the kernel; the other files at
-# the top but patches are the project's own. So are the patches of the C to compare
-# with, which a kernel of its own gets.
+# 'Kconfig' at the top goes into the kernel; all other files at the top except patches stay out of
+# it. So do the patches for the best C, which has its own kernel.
 overlay() {
 	git -C "$TOP" ls-files --cached --others --exclude-standard |
 		grep -e '/' -e '\.patch$' | grep -v -e '^\.' -e '^tools/mlock2/fair/' | LC_ALL=C sort -u |
@@ -37,8 +35,8 @@ put() {
 	printf '%s %s\t%s\n' "$mode" "$(git hash-object -w --no-filters "$TOP/$1")" "$2"
 }
 
-# overlay_files COMMIT: put those of the files on standard input that are no patches
-# into the index; COMMIT is the stock kernel
+# overlay_files COMMIT: put the files on standard input, except patches, into the index; COMMIT is
+# the stock kernel
 overlay_files() {
 	local f
 	{
@@ -55,5 +53,5 @@ overlay_files() {
 # overlay_patch FILE VERSION: apply one to the index
 overlay_patch() {
 	git apply --cached --whitespace=nowarn "$TOP/$1" ||
-		die "$1 does not apply to Linux $2: is it in there already? A stock $SERIES.y is wanted"
+		die "$1 does not apply to Linux $2: is it applied already? Use a stock $SERIES.y"
 }

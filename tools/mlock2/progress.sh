@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Reads the output of a kernel build: writes it to the log, shows on one
-# line (every ten seconds where there is no terminal) how far it is, and
-# passes warnings and errors on.
+# Read the output of a kernel build: write it to the log, show the progress on one line (every ten
+# seconds without a terminal), and pass on warnings and errors.
 set -euo pipefail
 log=${1:?usage: progress.sh LOG}
 : >"$log"

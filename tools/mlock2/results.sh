@@ -9,7 +9,7 @@ set -euo pipefail
 from=$1
 missing=
 
-# table FILE TITLE COMMAND [ROWS]: the text about it is on standard input
+# table FILE TITLE COMMAND [ROWS]: the text for it is on standard input
 table() {
 	local text file=$from/$1
 	text=$(cat)

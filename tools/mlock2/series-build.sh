@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Build what each patch of the main series makes, and boot the last.
+# Build the kernel after each patch of the main series, and boot the last one.
 #
 # With in the environment: LINUX the tree that has the commits, OUT where commits is
 # and what is built goes, CONFIG a .config with CONFIG_MLOCK2=y, KMAKE make for
@@ -33,7 +33,7 @@ for commit in "${commits[@]}"; do
 		echo "series: error: patch $n does not build: $name (log: $log)" >&2
 		exit 1
 	fi
-	# A warning in what is ours is one that a reviewer would have to find.
+	# A warning in our code fails the patch.
 	if grep -E '^warning:' "$log"; then
 		echo "series: error: patch $n builds with warnings: $name (log: $log)" >&2
 		exit 1

@@ -1,25 +1,25 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Write the patches to send, from what this repository lays over the kernel.
+"""Write the patches to send, from the overlay in this repository.
 
 series.py [--onto TREE] OUT
 
-Reads tools/mlock2/series/: one directory for each series, in it cover.txt and
-one text for each patch, in their order. A text is the message of the patch;
-below a line '%%' it says what of the overlay goes into the patch:
+Reads tools/mlock2/series/, which has a directory for each series, with cover.txt
+and one text for each patch, in order. A text is the message of the patch. Below a
+line '%%', it has rules for the parts of the overlay that go into the patch:
 
-    path ~ regex        of what is added to the file, the lines of each match
-    path                all of the file that no such rule has, nor a patch before
-    + name.diff         a change that is not in the overlay, for as long as ...
-    - name.diff         ... until this patch takes it back
-    !path               nothing of this file, whatever else stands here
+    path ~ regex        the added lines of the file that match
+    path                the rest of the file: no such rule and no earlier patch has it
+    + name.diff         a temporary change that is not in the overlay ...
+    - name.diff         ... until this patch reverts it
+    !path               nothing of this file, whatever other rules say
 
-So the state after each patch follows from the overlay, and cannot drift from it:
-a rule that matches nothing fails, and so does a line that no patch has taken. What
-is not to be sent stands in left-out.txt, in the same form.
+So the state after each patch follows from the overlay and cannot drift from it: a
+rule that matches nothing is an error, and so is a line that no patch has taken.
+left-out.txt lists the parts that are not sent, in the same form.
 
-A series that exists as patches already (mm-fixes/, rust-arch/) is named by a text
-'patches' with their paths.
+For a series of existing patches (mm-fixes/, rust-arch/), a text 'patches' has their
+paths.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parents[2]
 TEXTS = TOP / "tools/mlock2/series"
 LINUX = Path(os.environ["LINUX"])
-# The repository's own, which is not for the kernel
+# Parts of this repository that are not for the kernel
 OURS = ("tools/mlock2/", "tools/testing/mlock2/")
 
 
@@ -61,7 +61,7 @@ def git(*args, stdin=None, index=None, env=None, check=True):
 
 
 class Author:
-    """Who sends this: the patches say so, and it is asked of git."""
+    """The sender, from git's config."""
 
     def __init__(self):
         self.name, self.email = (self.config(key) for key in ("user.name", "user.email"))
@@ -78,14 +78,14 @@ class Author:
     def config(key):
         done = subprocess.run(["git", "-C", TOP, "config", key], capture_output=True, text=True, check=False)
         if not done.stdout.strip():
-            die(f"git config has no {key}: the author and the Signed-off-by of each patch are yours to give")
+            die(f"git config has no {key}: it is needed for the author and the Signed-off-by of each patch")
         return done.stdout.strip()
 
 
 class Tree:
-    """Makes trees in an index of its own, of no more than the files that change.
+    """Makes trees in a separate index, with only the files that change.
 
-    The kernel's whole tree takes seconds to read and to write, each time."""
+    Reading and writing the whole kernel tree takes seconds each time."""
 
     def __init__(self):
         self.index = LINUX / ".git/series.index"
@@ -97,7 +97,7 @@ class Tree:
             self.last = tree
 
     def cut(self, tree, paths):
-        """What a whole tree has of PATHS."""
+        """Returns a tree with only PATHS."""
         git("read-tree", "--empty", index=self.index)
         git("update-index", "--index-info", stdin=git("ls-tree", "-r", tree, "--", *paths), index=self.index)
         return self.write()
@@ -127,7 +127,7 @@ class Tree:
 
 
 class File:
-    """What the overlay makes of one file, cut into pieces that patches take."""
+    """The changes of the overlay to one file, split into pieces for patches."""
 
     def __init__(self, base, final, path):
         self.path = path
@@ -144,7 +144,7 @@ class File:
             start, count = int(start), int(count if count is not None else 1)
             added = [line[1:] for line in body if line.startswith("+")]
             self.hunks.append((start - 1 if count else start, count, added))
-        # who has taken each added line
+        # the patch that has taken each added line
         self.owner = [[None] * max(len(added), 1) for _, _, added in self.hunks]
 
     def lines(self, tree):
@@ -152,7 +152,7 @@ class File:
         return None if done.returncode else done.stdout.split("\n")[:-1]
 
     def take(self, number, regex):
-        """Gives patch NUMBER what REGEX matches, or all that is left."""
+        """Assigns to patch NUMBER the matches of REGEX, or everything left."""
         taken = 0
         for (_, removed, added), owner in zip(self.hunks, self.owner):
             if regex is None:
@@ -168,7 +168,7 @@ class File:
                 if match.end() == len(text):
                     last = len(owner) - 1
                 if removed:
-                    # What replaces a line stays together.
+                    # Lines that replace a line stay together.
                     first, last = 0, len(owner) - 1
                 for i in range(first, last + 1):
                     if owner[i] not in (None, number):
@@ -202,7 +202,7 @@ class File:
 
 
 class Text:
-    """A message, and what goes into the patch."""
+    """A message, and the rules for the content of the patch."""
 
     def __init__(self, path):
         self.name = path.stem
@@ -211,7 +211,7 @@ class Text:
         self.rules = [line.strip() for line in rules.splitlines() if line.strip() and not line.startswith("#")]
 
     def take(self, files, number, temporary, lines):
-        """Takes what the rules say: those about lines come first, of all patches."""
+        """Applies the rules: those about lines first, for all patches."""
         files = {path: file for path, file in files.items() if not any(fnmatch.fnmatch(path, rule[1:]) for rule in self.rules if rule[0] == "!")}
         for rule in self.rules:
             if rule[0] == "!":
@@ -232,7 +232,7 @@ class Text:
             found = fnmatch.filter(files, path)
             taken = sum(files[name].take(number, regex or None) for name in found)
             if not taken:
-                die(f"{self.name}: there is nothing to take for '{rule}'")
+                die(f"{self.name}: the rule '{rule}' matches nothing")
 
 
 def message(text, author):
@@ -245,7 +245,7 @@ def commit(tree, parent, text, author):
 
 
 def from_patches(directory, base, author, trees):
-    """A series of patches that exist."""
+    """A series of existing patches."""
     tip = base
     for name in (directory / "patches").read_text().split():
         patch = (TOP / name).read_text()
@@ -260,7 +260,7 @@ def from_patches(directory, base, author, trees):
 
 
 def from_overlay(directory, base, final, author, trees):
-    """The series that is cut out of the overlay."""
+    """The series that is generated from the overlay."""
     paths = git("diff", "--name-only", "--no-renames", base, final).split()
     files = {path: File(base, final, path) for path in paths}
     texts = [Text(path) for path in sorted(directory.glob("[0-9]*.txt"))]
@@ -273,11 +273,11 @@ def from_overlay(directory, base, final, author, trees):
             text.take(files, number, temporary, lines)
     left = [f"{path}: {line}" for path, file in files.items() for line in file.left()]
     if left:
-        die("no patch has these lines of the overlay:\n  " + "\n  ".join(left[:40]))
+        die("no patch contains these lines of the overlay:\n  " + "\n  ".join(left[:40]))
     for name, (_, end) in temporary.items():
         if end is None:
             die(f"{name} is never taken back, so that the sum is not the overlay")
-    # What a temporary change touches, and no patch: as it was
+    # Files that only a temporary change touches stay as they were
     other = {}
     for name in temporary:
         for path in re.findall(r"^\+\+\+ b/(.*)$", (directory / name).read_text(), flags=re.M):
@@ -296,7 +296,7 @@ def from_overlay(directory, base, final, author, trees):
                 if not tree:
                     die(f"{text.name}: {name} does not apply")
         tip = commit(tree, tip, text.message, author)
-    # The sum, and what was left out, is the overlay.
+    # The patches and the left-out parts add up to the overlay.
     whole = trees.put(tree, {path: file.at(never) for path, file in files.items()})
     if whole != git("rev-parse", f"{final}^{{tree}}").strip():
         die("the sum of the patches is not the overlay")
@@ -304,7 +304,7 @@ def from_overlay(directory, base, final, author, trees):
 
 
 def fill(text):
-    """Figures and sections that stand elsewhere in the repository."""
+    """Inserts tables and sections from pages of the repository."""
 
     def replace(match):
         what, path, name = match.group(1), *match.group(2).split(None, 1)
@@ -320,7 +320,7 @@ def fill(text):
 
 
 def table(page, name, path):
-    """A table of the page of results, with the command that made it."""
+    """Returns a table from the results page, with its command."""
     section = re.search(rf"^{re.escape(name)}\n=+\n\n(.*?)(?=^\S[^\n]*\n=+\n|\Z)", page, flags=re.M | re.S)
     if not section:
         die(f"cover: {path} has no section '{name}': 'make results' writes it")
@@ -349,7 +349,7 @@ def write(out, name, base, tip, cover, author):
 
 
 def onto(tree, name, patches):
-    """Which patches do not apply to another tree, and where."""
+    """Reports which patches do not apply to another tree, and where."""
     work = LINUX.parent / "series/onto"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -371,7 +371,7 @@ def onto(tree, name, patches):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--onto", help="another kernel tree: say what conflicts there")
+    parser.add_argument("--onto", help="another kernel tree: report conflicts there")
     parser.add_argument("out", type=Path)
     args = parser.parse_args()
     args.out = args.out.resolve()

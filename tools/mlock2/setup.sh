@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Install what is missing to build and boot the kernel: Debian packages and
-# bindgen. Installs nothing that is there already. Writes the tools that it
-# chose to build/tools.mk, which the Makefile reads.
+# Install the missing tools to build and boot the kernel: Debian packages and bindgen. Write the
+# chosen tools to build/tools.mk, which the Makefile reads.
 #
 # Options come in the environment:
 #   KARCH_PACKAGES  the packages that one architecture wants (QEMU)
@@ -28,15 +27,15 @@ packages=(
 	# the kernel
 	build-essential bc bison flex cpio kmod rsync xz-utils git patch perl
 	libelf-dev libssl-dev python3 ccache
-	# LLVM of one major for clang and rustc: helpers are inlined into Rust
+	# clang and rustc of one LLVM major: helpers are inlined into Rust
 	"clang-$LLVM_MAJOR" "lld-$LLVM_MAJOR" "llvm-$LLVM_MAJOR" "libclang-$LLVM_MAJOR-dev"
-	# a rustc that has its source where the kernel looks for it
+	# a rustc with its source where the kernel looks for it
 	rustc-web rust-web-src rustfmt-web rust-web-clippy cargo-web
 	# static test programs, and 'make shell'
 	libc6-dev python3-venv
 	# 'make spin'
 	spin
-	# the text in the benchmark's charts
+	# the font of the benchmark charts
 	fonts-dejavu-core
 )
 # What is called after the distribution's gcc, and QEMU's packages, of which
@@ -52,7 +51,7 @@ done
 # shellcheck disable=SC2206
 packages+=($KARCH_PACKAGES)
 
-# A cargo that is there already (rustup's) is as good for the host tools.
+# An installed cargo (rustup's) works for the host tools as well.
 if command -v cargo >/dev/null; then
 	for i in "${!packages[@]}"; do
 		[ "${packages[$i]}" = cargo-web ] && unset "packages[$i]"
@@ -71,8 +70,8 @@ else
 	missing=("${packages[@]}")
 fi
 
-# Everything that a package would bring may also come from elsewhere: with
-# KSRC= the user says that the machine is set up, and the tools are checked.
+# The tools may also come from elsewhere: KSRC= means that the machine is set up, so only check the
+# tools.
 supported() {
 	[ -r /etc/os-release ] || return 1
 	# shellcheck disable=SC1091
@@ -113,8 +112,8 @@ if [ ${#missing[@]} -gt 0 ]; then
 	fi
 fi
 
-# The rustc: one with its source, on the same LLVM as clang if there is one.
-# A rustup toolchain may come first on PATH and lack rust-src.
+# Choose a rustc with its source, if possible with the LLVM of clang. A rustup toolchain may be
+# first on PATH and lack rust-src.
 llvm_of() { "$1" -vV 2>/dev/null | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p'; }
 has_source() { [ -f "$("$1" --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library/core/src/lib.rs" ]; }
 RUSTC_CHOSEN=
@@ -164,8 +163,8 @@ elif clang_major=$("$clang" -dumpversion | cut -d. -f1); [ "$clang_major" != "$m
 	say "(works the same, costs 150 to 200 instructions more for each page)"
 fi
 
-# bindgen: the distribution's may be too old, and 0.73 gets task_struct wrong
-# where CONFIG_SCHEDSTATS is off: it has an empty member that is aligned.
+# bindgen: the distribution's may be too old. 0.73 gets the layout of task_struct wrong without
+# CONFIG_SCHEDSTATS, because of an aligned empty member.
 bindgen_pads() {
 	local dir
 	dir=$(mktemp -d)
@@ -222,7 +221,7 @@ else
 	say "rustc $("$RUSTC_CHOSEN" --version | awk '{ print $2 }') ($RUSTC_CHOSEN), $clang, bindgen ($BINDGEN_CHOSEN), inline helpers: $INLINE"
 fi
 
-# Root may have been asked only for the packages, in a clone of somebody else's.
+# Root may have run this only to install packages, in the clone of another user.
 if [ "$(id -u)" = 0 ]; then
 	TOP=$(cd "$(dirname "$0")/../.." && pwd)
 	owner=$(stat -c %U "$TOP")

@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# 'make test' for one architecture after the other; 'make test-arch' calls this.
-# What fails does not keep the rest from running, but fails the whole. Ends with a
-# table, in $BUILD/test-arch/table.md too: its rows are of the last run of each
-# architecture, and say when that was.
+# Run 'make test' for each architecture; 'make test-arch' calls this. A failure does not stop the
+# run, but makes it fail. Prints a table in the end, which is also in $BUILD/test-arch/table.md,
+# with the last run of each architecture and its date.
 #
 #   test-arch.sh ARCH...
 set -euo pipefail
@@ -16,7 +15,7 @@ mkdir -p "$OUT"
 # shellcheck source-path=SCRIPTDIR
 . "$TOP/tools/mlock2/steps.sh"
 
-# cases RESULTS ABI: what the programs of one ABI came to
+# cases RESULTS ABI: results of the programs of one ABI
 cases() {
 	awk -F'\t' -v abi="${2:+-$2}" '
 		BEGIN {
@@ -32,12 +31,12 @@ cases() {
 		}' "$1"
 }
 
-# rows ARCH RESULT: the rows of the table, from what this run has left
+# rows ARCH RESULT: the rows of the table, from the results of this run
 rows() {
 	local arch=$1 result=$2 O=$BUILD/$1 shift page='' built=no booted=no ops='' abi
 	shift=$(sed -n 's/^CONFIG_PAGE_SHIFT=//p' "$O/.config" 2>/dev/null || true)
 	[ -z "$shift" ] || page="$((1 << (shift - 10))) KiB"
-	# What is not built does not come as far as the tests.
+	# If it does not build, it is not tested.
 	[ ! -s "$BUILD/test-$arch/results.tsv" ] || built=yes
 	if [ ! -s "$O/test/results.tsv" ]; then
 		printf '| %s | | %s | %s | no | | | %s, %s |\n' "$arch" "$page" "$built" "$result" "$(date +%F)"
@@ -54,7 +53,7 @@ rows() {
 
 failed=0
 for arch; do
-	# Nothing of an earlier run may stand for this one.
+	# Results of an earlier run must not count for this one.
 	rm -rf "$OUT/$arch.rows" "$BUILD/test-$arch" "$BUILD/$arch/test"
 	step "$arch" "$arch" "make -C '$TOP' ARCH='$arch' test"
 	[ "$step_result" = passed ] || failed=$((failed + 1))

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Tests how test-long.sh goes on, with steps that do nothing but count, and how
-# the report tells of it. Prints KTAP; 'make test' counts it.
+# Test how test-long.sh resumes, with steps that only count, and how its report shows this. Prints
+# KTAP, which 'make test' counts.
 set -euo pipefail
 
 TOP=$(cd "$(dirname "$0")/../.." && pwd)
@@ -12,8 +12,8 @@ export BUILD=$DIR/build O=$DIR/build/none LINUX=$DIR/linux TEST_ARCHS=none TABLE
 mkdir -p "$BUILD" "$LINUX" "$GOALS"
 git=(git -C "$LINUX" -c user.name=test -c user.email=test@localhost -c commit.gpgsign=false)
 
-# A goal leaves a line in 'ran' and fails if there is a file of its name;
-# 'cut' takes the script with it, as the end of a machine does.
+# A goal adds a line to 'ran', and fails if there is a file of its name; 'cut' kills the script, as
+# if the machine went down.
 printf '%s\n' >"$GOALS/Makefile" '.PHONY: good cut' \
 	'good: ; @echo $(N) >>ran; test ! -e bad-$(N) && echo ok 1 seed $(N): 7 operations of 7, 0 differ' \
 	'cut: ; @echo cut >>ran; test ! -e cut || kill $(VICTIM)'
@@ -25,7 +25,7 @@ change code 1
 
 n=0 bad=0
 echo 'KTAP version 1'
-# run WHAT STATUS RAN OPTION...: what the script exits with, and which goals it made
+# run WHAT STATUS RAN OPTION...: check the exit status of the script, and the goals that it made
 run() {
 	local what=$1 status=$2 expected=$3 got=0
 	shift 3

@@ -26,8 +26,7 @@ STRESS="--round 60 --watchdog 600"
 
 mutants=$(cd "$TOP/tools/testing/mlock2/mutants" && printf '%s\n' *.diff | sed 's/-.*//' | sort -u | paste -sd' ')
 
-# A name, what it shows, and the goal; @ in the goal stands for an item of the
-# last column.
+# Name, purpose and goal; @ in the goal stands for an item in the last column.
 steps="
 test|all that make test has|test
 interleave|every interleaving of the page part, in Rust and in C|interleave INTERLEAVE_ARGS='--triples all --stock'
@@ -94,7 +93,7 @@ is_selected() { [ ${#selected[@]} = 0 ] || [[ " ${selected[*]} " == *" $1 "* || 
 code=$("$TOP/tools/mlock2/code-hash.sh" "$LINUX")
 mkdir -p "$OUT"
 touch "$OUT/results"
-# result PIECE: the last one for this code, as "passed|seconds|date|commit", or nothing
+# result PIECE: the last result for this code, as "passed|seconds|date|commit", or nothing
 result() { awk -F'|' -v OFS='|' -v code="$code" -v piece="$1" '$1 == code && $2 == piece { found = $3 OFS $4 OFS $5 OFS $6 } END { if (found) print found }' "$OUT/results"; }
 # shellcheck source-path=SCRIPTDIR
 . "$TOP/tools/mlock2/steps.sh"
@@ -104,7 +103,7 @@ run_piece() {
 	local commit
 	commit=$(git -C "$TOP" describe --always --dirty)
 	step "$1" "$1 (make $2)" "make -C '$GOALS' $2"
-	# What was edited meanwhile was not all tested.
+	# Code that changed during the run is not fully tested.
 	if [ "$("$TOP/tools/mlock2/code-hash.sh" "$LINUX")" != "$code" ]; then
 		echo 'test-long: error: the code has changed; run it again' >&2
 		exit 2
@@ -114,8 +113,8 @@ run_piece() {
 
 if [ -z "$status" ]; then
 	exec 9>"$OUT/lock"
-	flock -n 9 || { printf 'test-long: error: another run is at it in %s\n' "$OUT" >&2; exit 2; }
-	# First those without a result for this code, then those that failed before.
+	flock -n 9 || { printf 'test-long: error: another run is active in %s\n' "$OUT" >&2; exit 2; }
+	# First pieces without a result for this code, then pieces that failed before.
 	first='' then=''
 	while IFS='|' read -r step piece goal; do
 		is_selected "$step" "$piece" || continue
@@ -130,13 +129,13 @@ if [ -z "$status" ]; then
 	done <<<"$first$then"
 fi
 
-# The lines of a log that say how much it was
+# The lines of a log with the amount of work
 figures() {
 	sed -nE '/^(not )?ok [0-9]/p;/[0-9]+ passed, [0-9]+ failed/p;/[Pp]assed: [0-9]+/p;/^configs: [0-9]+/p;/^[0-9]+ mutants tested/p;/^diff-seeds: [0-9]+ seeds/p;/^coverage: [0-9]+/p;/^# [0-9]+ scenarios/p' "$1" |
 		sed -E 's/; logs: .*//;s/^\[[0-9:]*\] //;s/^/  - /' | tail -n 12
 }
 
-# What all logs of pieces that passed come to
+# The totals of the logs of all passed pieces
 totals() {
 	local piece logs=()
 	while IFS='|' read -r _ piece _; do
@@ -144,7 +143,7 @@ totals() {
 	done <<<"$pieces"
 	[ ${#logs[@]} -gt 0 ] || { printf 'Nothing has passed yet.\n'; return; }
 	awk '
-		# what comes before or after a word, such as "12 operations" and "passed: 12"
+		# the number before or after a word, such as "12 operations" and "passed: 12"
 		function before(word,   text) {
 			text = substr($0, 1, index($0, word) - 1)
 			sub(/ +$/, "", text); sub(/.*[^0-9.]/, "", text)
@@ -187,7 +186,7 @@ count() {
 	done <<<"$pieces"
 }
 
-# Says of each step how many of its pieces passed; fails unless all did.
+# Prints for each step how many pieces passed; fails unless all did.
 summary() {
 	local step good=0 all=0
 	for step in $(cut -d'|' -f1 <<<"$pieces" | uniq); do
@@ -233,7 +232,7 @@ fi
 } >"$REPORT"
 summary || true
 printf 'report: %s\n' "$REPORT"
-# Of those that were asked for, all have to have passed.
+# All selected pieces must have passed.
 bad=0
 while IFS='|' read -r step piece _; do
 	is_selected "$step" "$piece" || continue

@@ -1,15 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# All tests, one after the other, on kernels that are built; 'make test' calls
-# this. Every step leaves a row in a results.tsv; a step that fails does not
-# keep the next ones from running, but fails the whole.
+# Run all tests on kernels that are built; 'make test' calls this. Every step adds a row to a
+# results.tsv. A failed step does not stop the run, but makes it fail.
 #
 #   test.sh ARCH
-# with commands in the environment: BOOT and BOOT_C boot the kernel with MLOCK2=y
-# and its twin without, DIFF compares them. BOOT_DEBUG, DIFF_DEBUG, INJECT and
-# STRESS are for the kernel with all checks, which is tested on x86_64 only; what is
-# empty is not there to be done.
+# with commands in the environment: BOOT and BOOT_C boot the kernel with MLOCK2=y and its twin
+# without, DIFF compares them. BOOT_DEBUG, DIFF_DEBUG, INJECT and STRESS are for the debug kernel,
+# which is tested on x86_64 only; empty ones are skipped.
 set -euo pipefail
 
 arch=$1
@@ -25,9 +23,8 @@ mkdir -p "$OUT"
 # shellcheck source-path=SCRIPTDIR
 . "$TOP/tools/mlock2/steps.sh"
 
-# counted KERNEL COUNT NAME TITLE COMMAND [SHOWN]: a step whose cases COUNT finds
-# in its log, and a row of the results for them. What comes after a ':' in the
-# name is only the log's.
+# counted KERNEL COUNT NAME TITLE COMMAND [SHOWN]: run a step, count its cases in its log with
+# COUNT, and add a row to the results. The part of the name after ':' is for the log only.
 counted() {
 	local passed failed
 	step "$3" "$4" "$5" "${6-}"
@@ -37,7 +34,7 @@ counted() {
 	"$TOOL" record --file "$HOST" --kernel "$1" --test "${3%%:*}" --passed "$passed" --failed "$failed" --skipped 0 --seconds "$step_seconds"
 }
 
-# The steps that are commands of this script: they print KTAP.
+# The steps that this script implements; they print KTAP.
 
 # ktap_case STATUS NAME
 ktap_case() {
@@ -45,7 +42,7 @@ ktap_case() {
 	if [ "$1" = 0 ]; then printf 'ok %d %s\n' "$ktap_number" "$2"; else printf 'not ok %d %s\n' "$ktap_number" "$2"; fi
 }
 
-# The mistakes of 'make mutants' are still mistakes in this code.
+# The patches of 'make mutants' still apply to this code.
 mutants_apply() {
 	local patch status ktap_number=0
 	for patch in "$TOP"/tools/testing/mlock2/mutants/*.diff "$TOP"/tools/testing/mlock2/interleave/mutants/*.diff; do
@@ -56,17 +53,16 @@ mutants_apply() {
 	printf '1..%d\n' "$ktap_number"
 }
 
-# The code that CONFIG_MLOCK2=n builds is the stock kernel's with the fixes of
-# mm-fixes/: the compiler, called as the build called it, makes the same instructions
-# of the pristine source with these.
+# CONFIG_MLOCK2=n builds the code of the stock kernel with the fixes in mm-fixes/: the compiler,
+# called as in the build, generates the same instructions from the pristine source with these fixes.
 same_code() {
 	local stock=$OUT/stock f fix status ktap_number=0 dirs=(include mm ipc fs/hugetlbfs scripts "arch/$KSRCARCH")
-	# User-Mode Linux takes much from the architecture that it runs on.
+	# User-Mode Linux uses much code of the architecture that it runs on.
 	[ "$KSRCARCH" != um ] || dirs+=(arch/x86)
 	mkdir -p "$stock"
 	git -C "$LINUX" archive pristine "${dirs[@]}" | tar -x -C "$stock"
 	for fix in "$TOP"/mm-fixes/*.patch; do
-		# A fix may be for what is not compiled here.
+		# A fix may be for a file that is not compiled here.
 		GIT_CEILING_DIRECTORIES=$OUT git -C "$stock" apply --include='mm/*' --include='include/*' "$fix"
 		printf 'stock with %s\n' "$(basename "$fix" .patch)"
 	done
@@ -86,9 +82,8 @@ same_code() {
 	rm -rf "$stock"
 	printf '1..%d\n' "$ktap_number"
 }
-# compile NAME SOURCE-TREE OUTPUT: the instructions of NAME.c and what they
-# refer to, compiled as the build of $O_C did it, without what comes after the
-# compiler (objtool). Some architectures have the numbers of lines in the code.
+# compile NAME SOURCE-TREE OUTPUT: the instructions of NAME.c and their relocations, compiled as in
+# the build of $O_C, but without objtool. On some architectures, the code contains line numbers.
 compile() {
 	local cmd
 	cmd=$(sed -n '1s/^savedcmd_[^ ]* := //p' "$O_C/${1%/*}/.${1##*/}.o.cmd" | sed 's/;.*//; s/^ccache //')
@@ -103,7 +98,7 @@ compile() {
 	fi
 }
 
-# Both kernels must have given the same answer to every case.
+# Both kernels must have the same result for every case.
 same_results() {
 	local ktap_number=0 status=0
 	# The C has no trace events of mlock.
@@ -123,9 +118,9 @@ host() { counted host cargo_cases "$2" "$2" "$CARGO test --locked --manifest-pat
 # ktap KERNEL NAME TITLE COMMAND [SHOWN]
 SHOWN='/^# .*operations$/p;/^\(not \)\?ok /p;/^#   /p'
 ktap() { counted "$1" ktap_cases "$2" "$3" "$4" "${5-$SHOWN}"; }
-# boot NAME TITLE COMMAND: its results are in the work directory of the boot.
+# boot NAME TITLE COMMAND: its results are in the work directory of that boot.
 boot() { step "$1" "$2" "$3"; }
-# kunit TREE: KUnit's results stand in the log of the boot.
+# kunit TREE: the KUnit results are in the log of the boot.
 kunit() { counted "${1##*/} MLOCK2=y" kunit_cases "kunit:${1##*/}" "KUnit, ${1##*/}" "'$TOP/tools/mlock2/kunit.sh' '$LINUX' '$1/test/console.log'" '/complete/p'; }
 
 host tools/testing/mlock2 host-modules

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# With which kernels and compilers this works: a table, of what was tried just now.
+# Try kernels and compilers, and print a table of those that work.
 #
 #   versions.sh [SUITE/VERSION...]   Debian's linux-source packages, or all that are known
 #
@@ -11,7 +11,7 @@
 #              such as clang-22:/usr/bin/rustc:/usr/bin/bindgen gcc:/usr/bin/rustc:/usr/bin/bindgen
 #   JOBS
 #
-# A patch that does not apply is left out, and the others are tried.
+# A patch that does not apply is skipped, and the others are tried.
 set -euo pipefail
 
 TOP=$(cd "$(dirname "$0")/../.." && pwd)
@@ -30,7 +30,7 @@ row() { printf '%s\n' "$(IFS=$'\t'; echo "$*")" >>"$WORK/table.tsv"; }
 
 [ $# -gt 0 ] || set -- trixie-backports/7.2 experimental/7.3 trixie-backports/7.3
 
-# of the tarball $1, the files that the patches $2... change
+# list the files in the tarball $1 that the patches $2... change
 touched() {
 	local tarball=$1
 	shift
@@ -39,7 +39,7 @@ touched() {
 	comm -12 "$tree.wanted" "$tree.have" | sed "s,^,linux-source-$series/,"
 }
 
-# compile COMPILERS: "yes", or what stopped it
+# compile COMPILERS: print "yes", or the reason for the failure
 compile() {
 	local cc rustc bindgen llvm='' out=$tree.out
 	IFS=: read -r cc rustc bindgen <<<"$1"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What becomes of requests to lock memory, and why one is refused.
- * Documentation/admin-guide/mm/mlock.rst describes the fields.
+ * Trace events of the mlock family: refused requests, and changes of vmas and
+ * folios. Documentation/admin-guide/mm/mlock.rst describes the fields.
  */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM mlock
@@ -68,7 +68,7 @@
 	EM(MLOCK_MODE_LOCKED,		"locked")		\
 	EMe(MLOCK_MODE_ONFAULT,		"onfault")
 
-/* Let user space have the numbers of the enums */
+/* Export the enum values to user space */
 #undef EM
 #undef EMe
 #define EM(a, b)	TRACE_DEFINE_ENUM(a);
@@ -91,7 +91,7 @@ MLOCK_MODES
 #define MLOCK_STATE_NS_CAP	0x2
 
 #ifdef CREATE_TRACE_POINTS
-/* The process whose address space @mm is, or 0 if there is no telling */
+/* The process that owns the address space @mm, or 0 if unknown */
 static inline pid_t __trace_mlock_owner(const struct mm_struct *mm)
 {
 	pid_t tgid = 0;
@@ -114,17 +114,17 @@ static inline pid_t __trace_mlock_owner(const struct mm_struct *mm)
 #endif
 
 /*
- * A request to lock memory was refused, or munlock() was.
+ * A request to lock or unlock memory was refused.
  *
- * @owner: the process whose memory it is; another one than tgid if a debugger
- *	makes a stack grow, or a driver pins for it
+ * @owner: the process whose memory it is; differs from tgid if a debugger
+ *	makes a stack grow, or a driver pins memory for another process
  * @locked: pages locked before, by the process; by the user for shm_lock
  * @total: pages that would be locked
  * @limit: RLIMIT_MEMLOCK in bytes
  * @at: the address that decided: the first one that is not mapped, where a vma
  *	could not be split, or the first page that could not be faulted in
  *
- * A field that has nothing to do with the reason is 0.
+ * Fields that do not apply to the reason are 0.
  */
 TRACE_EVENT(mlock_refused,
 
@@ -192,7 +192,7 @@ TRACE_EVENT(mlock_refused,
 		__entry->comm)
 );
 
-/* The lock mode of a vma, or of a part of it, changed. */
+/* The lock mode of a vma or a part of a vma changed. */
 TRACE_EVENT(mlock_vma,
 
 	TP_PROTO(unsigned long start, unsigned long end, unsigned int from,
@@ -226,9 +226,9 @@ TRACE_EVENT(mlock_vma,
 /*
  * mlockall() succeeded, or munlockall() with @flags 0.
  *
- * @vmas: vmas that it was to change: it does not fail for one that cannot be
- *	merged for want of memory
- * @pages: pages charged by the call, negative if the charge was taken back
+ * @vmas: vmas that the call was to change: it does not fail for a vma that
+ *	cannot be merged for want of memory
+ * @pages: pages charged by the call; negative if uncharged
  */
 TRACE_EVENT(mlockall,
 
@@ -260,17 +260,17 @@ TRACE_EVENT(mlockall,
 );
 
 /*
- * A folio was mlocked or munlocked, and what became of it:
+ * A folio was mlocked or munlocked. The field fate says with which effect:
  *
- * culled	it went to the unevictable list
- * rescued	it left that
- * stays	it is on the unevictable list, as before
- * stranded	it is there, as before, but not mlocked any more
- * evictable	it is not, as before: what was mlocked was on no list, or munlocked
- *		by another CPU in between
+ * culled	it moved to the unevictable list
+ * rescued	it left the unevictable list
+ * stays	it stays on the unevictable list
+ * stranded	it stays on the unevictable list, but is not mlocked any more
+ * evictable	it stays evictable: for an mlock, the folio was on no list, or
+ *		another CPU munlocked it in between
  *
- * With its PG_mlocked, and its mlock_count if it is on the unevictable list, as
- * they are then.
+ * The other fields show PG_mlocked, and mlock_count if the folio is on the
+ * unevictable list, as they are afterwards.
  */
 DECLARE_EVENT_CLASS(mlock_folio_class,
 
@@ -292,7 +292,7 @@ DECLARE_EVENT_CLASS(mlock_folio_class,
 		__entry->pfn = folio_pfn(folio);
 		__entry->pages = folio_nr_pages(folio);
 		__entry->mlocked = folio_test_mlocked(folio);
-		/* On no list, the count may be a link of whoever has taken it. */
+		/* On no LRU list, the count may be a link of another list. */
 		__entry->count = unevictable && folio_test_lru(folio) ?
 				 READ_ONCE(folio->mlock_count) : 0;
 		if (!was_unevictable)

@@ -2,9 +2,8 @@
 
 //! The mmap lock, taken for writing.
 //!
-//! Whoever changes a vma of a live address space, or its counters, holds its mmap lock for writing.
-//! [`MmapWriteGuard`] stands for that lock. What is changed under it is mm's own business, in the
-//! `mm` crate.
+//! Changing a vma or the counters of a live address space requires its mmap lock, held for writing.
+//! [`MmapWriteGuard`] represents that lock. Only mm itself makes such changes, in the `mm` crate.
 //!
 //! C header: [`include/linux/mmap_lock.h`](srctree/include/linux/mmap_lock.h)
 
@@ -22,10 +21,10 @@ use crate::{
 };
 
 impl MmWithUser {
-    /// Locks the mmap lock for writing, waiting for it unless a fatal signal arrives.
+    /// Takes the mmap lock for writing, or fails when a fatal signal arrives.
     ///
-    /// Must be called where sleeping is allowed. A thread that holds this lock already deadlocks,
-    /// as in C. Dropping the guard unlocks.
+    /// Sleeps. As in C, a thread that already holds this lock deadlocks. Dropping the guard
+    /// unlocks.
     ///
     /// # Errors
     ///
@@ -48,8 +47,7 @@ impl MmWithUser {
 impl Mm {
     /// Returns `mm->locked_vm`: how much address space is locked, in pages.
     ///
-    /// May be called in any context. The number is stable only while somebody on the caller's side
-    /// holds the mmap lock.
+    /// May be called in any context. The number is stable only while the mmap lock is held.
     #[inline]
     pub fn locked_vm(&self) -> usize {
         // SAFETY: The pointer is valid since self is a reference. The read is volatile, and so are
@@ -60,8 +58,8 @@ impl Mm {
 
 /// A guard for the mmap write lock.
 ///
-/// Its methods may be called wherever the guard can exist, that is, in task context. Dropping it
-/// unlocks, which also ends the write lock of every vma that was taken under it.
+/// The guard exists in task context only, where all of its methods may be called. Dropping it
+/// unlocks the mmap lock, and with it every vma that was write-locked under it.
 ///
 /// # Invariants
 ///

@@ -2,9 +2,9 @@
 
 //! The flags of a vma.
 //!
-//! The kernel keeps the flags of a vma as a bitmap, `vma_flags_t`, that code outside of the
-//! `vma_flags_*()` functions may not look into, so that it can grow past one word. [`VmaFlags`] is
-//! the same for Rust: a set that is compared, joined and taken apart as a whole.
+//! The kernel keeps the flags of a vma in a bitmap, `vma_flags_t`. Only the `vma_flags_*()`
+//! functions may look into it, so that it can grow past one word. [`VmaFlags`] is the same for
+//! Rust: a set that is compared, joined and masked as a whole.
 //!
 //! C header: [`include/linux/mm.h`](srctree/include/linux/mm.h)
 
@@ -20,7 +20,7 @@ const WORDS: usize = bindings::NUM_VMA_FLAG_BITS as usize / usize::BITS as usize
 /// A set of vma flags, the kernel's `vma_flags_t`.
 ///
 /// The only sets that can be made from nothing are those of the constants below; any other flag
-/// comes from a vma, or from C. Every operation is pure and may be called in any context.
+/// comes from a vma, or from C. All operations are pure and may be called in any context.
 ///
 /// # Examples
 ///
@@ -69,7 +69,7 @@ impl VmaFlags {
         Self::from_words(words)
     }
 
-    /// Wraps the flags that C code has.
+    /// Wraps the flags of C code.
     #[inline]
     pub fn from_raw(flags: bindings::vma_flags_t) -> Self {
         Self(flags)
@@ -103,7 +103,7 @@ impl VmaFlags {
     }
 
     /// Returns the set with its lock flags, those of `VMA_LOCKED_MASK`, replaced by those of
-    /// `lock`. Other flags in `lock` do not count.
+    /// `lock`. Other flags in `lock` are ignored.
     #[inline]
     pub fn with_lock(self, lock: Self) -> Self {
         let mask = Self::LOCKED_ONFAULT;
@@ -136,9 +136,9 @@ impl VmaRef {
     #[inline]
     pub fn vma_flags(&self) -> VmaFlags {
         // SAFETY: By the type invariants, the vma is valid and at least the mmap or vma read lock
-        // is held. That excludes all who change flags but `vma_set_atomic_flag()`, which sets one
-        // bit, atomically; a word that is read beside that has the bit or not. Both members of the
-        // union are plain words, any value of which is valid.
+        // is held. That excludes all writers of flags except `vma_set_atomic_flag()`, which sets
+        // one bit atomically, so a concurrent read sees the word with or without that bit. Both
+        // members of the union are plain words, for which any value is valid.
         VmaFlags::from_raw(unsafe {
             (&raw const (*self.as_ptr()).__bindgen_anon_2.flags).read_volatile()
         })

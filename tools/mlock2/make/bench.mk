@@ -5,7 +5,7 @@ BENCH = $(BUILD)/bench
 BENCH_BIN = $(BENCH)/target/$(RUST_TARGET)/release
 KVM ?=
 SCALE ?= 1/32
-# 'mlock2 bench', with the machine that all kernels run on
+# 'mlock2 bench', on the machine for all kernels
 bench_tool = $(BENCH)/tool/release/mlock2 bench --c $(O_C) --rust $(O) --fair $(O_FAIR) --image-file $(KIMAGE_FILE) \
 	--qemu $(QEMU) --qemu-args='$(if $(KVM),$(KVM_QEMU_ARGS),$(1))' --console $(CONSOLE) \
 	--init $(GUEST)/init --bin $(BENCH_BIN) --append '$(KPARAMS)' --append-icount '$(KICOUNT)' \
@@ -18,7 +18,7 @@ bench-crates:
 	@$(CARGO) build --release --locked --features bench \
 		--manifest-path tools/mlock2/Cargo.toml --target-dir $(BENCH)/tool
 
-# With --only, only that row and not the rest.
+# With --only, only that row.
 .PHONY: bench bench-rows bench-sweep bench-growth bench-cpus bench-paper
 bench: $(if $(findstring --only,$(BENCH_ARGS)),bench-rows,bench-rows bench-growth bench-cpus)
 bench-rows bench-sweep bench-growth bench-cpus bench-paper: linux
@@ -41,8 +41,8 @@ bench-paper-built: bench-programs
 	@echo 'bench: the experiment of the 2015 letter, at scale $(SCALE)'
 	@$(call bench_tool,$(QEMU_ARGS)) paper --scale '$(SCALE)' --linux $(LINUX) --cc $(USER_CC)
 
-# On this machine itself: kernels that are programs, with memory that the caches hold and, for a few
-# operations, with more than that.
+# Natively on this machine: kernels that are programs, with memory that fits in the caches, and, for
+# a few operations, with more.
 UM = $(BUILD)/um
 NATIVE_ARGS ?=
 native = $(BENCH)/tool/release/mlock2 bench --c $(UM)-c --rust $(UM) --fair $(UM)-fair --image-file linux \
@@ -65,7 +65,7 @@ results:
 	@tools/mlock2/results.sh $(BENCH) >Documentation/mm/mlock2-results.rst.new
 	@mv Documentation/mm/mlock2-results.rst.new Documentation/mm/mlock2-results.rst
 
-# What large folios cost of which a part is locked, on the C kernel
+# The cost of large folios that are locked in part, on the C kernel
 SELFTEST_DIR = $(LINUX)/tools/testing/selftests
 $(GUEST)/large-cost: tools/mlock2/guest/large-cost.c tools/testing/selftests/mm/mlock-helpers.h tools/testing/selftests/mm/mlock-swap.h \
 		$(O)/headers/$(call headers_of,native)/.done
@@ -80,7 +80,7 @@ bench-large-built: kernel-c-built tool $(GUEST)/init $(GUEST)/large-cost
 		--bin $(GUEST) --plan $(BENCH)/large.plan --work $(BENCH)/large
 	@cat $(BENCH)/large/large-cost.log
 
-# Where the instructions of one row are
+# Profile the instructions of one row
 PROFILE_ARGS ?= --size 1M --rounds 3 --calls 11
 .PHONY: profile profile-built
 profile: linux

@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# Which lines of the Rust no test executes: QEMU logs what it translates, and
-# only what is about to run is translated. The boots are those of 'make test',
-# on a kernel of their own: KIND=coverage.
+# Find the lines of Rust that no test executes. QEMU logs the code that it translates, and it
+# translates only code that is about to run. The boots are those of 'make test', on a separate
+# kernel: KIND=coverage.
 
-# How many random operations; the stored cases come on top.
+# Number of random operations, in addition to the stored cases.
 COVERAGE_OPS ?= 5000
 COVERAGE = $(BUILD)/coverage
 COVERAGE_TOOL = $(TOOL) coverage --tree $(O)-coverage --objdump $(KOBJDUMP)
-# What is tested: not the tests, nor what only they use
+# The code under test: neither the tests, nor code that only they use
 COVERAGE_SOURCES = $(filter-out %/tests.rs %/kunit.rs %/bindings.rs,$(wildcard mm/mlock2/*.rs rust/mm/*.rs rust/kernel/mm/*.rs rust/kernel/*.rs))
-# Lines that no test can reach, each with the reason
+# Lines that no test can reach, each with a reason
 UNREACHABLE = tools/testing/mlock2/unreachable
 
-# Rust alone has debug information: the helpers in C that are inlined into it
-# count as the line that calls them.
+# Only Rust has debug information: a C helper that is inlined into it counts as the calling line.
 kernel-coverage-built: KMAKE += KRUSTFLAGS=-Cdebuginfo=2
 
 .PHONY: coverage coverage-built coverage-boots coverage-report

@@ -1,27 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# KIND=distro: the kernel that people run. Debian's configuration, or the user's
-# own, with CONFIG_MLOCK2=y, compiled by gcc as Debian's is; and packages of it.
+# KIND=distro: a distribution kernel. Debian's configuration, or the user's own, with
+# CONFIG_MLOCK2=y, compiled by gcc as Debian's kernel is; and packages of it.
 
-# Of the command line alone, since the names are common. Those of the last time stay
-# until others are given.
+# From the command line only, since the names are common. They stay in effect until others are
+# given.
 DISTRO_GIVEN = $(strip $(foreach v,CONFIG FLAVOUR LOCALMODCONFIG LSMOD DEBUG_INFO,$(if $(filter command,$(origin $(v))),$(v)='$($(v))')))
 DISTRO_OPTIONS = $(BUILD)/distro.options
 ifeq ($(KIND),distro)
-# Debian has its configurations for the machine's own architecture alone.
+# Debian's configurations exist for the machine's own architecture only.
 ifneq ($(ARCH),$(patsubst aarch64,arm64,$(shell uname -m)))
 $(error KIND=distro and make deb are for this machine's architecture, so not for ARCH=$(ARCH))
 endif
 $(shell mkdir -p $(BUILD); echo "$(DISTRO_GIVEN)" >$(DISTRO_OPTIONS).new; \
 	if [ ! -e $(DISTRO_OPTIONS) ] || { [ -n "$(DISTRO_GIVEN)" ] && ! cmp -s $(DISTRO_OPTIONS).new $(DISTRO_OPTIONS); }; \
 	then mv $(DISTRO_OPTIONS).new $(DISTRO_OPTIONS); else rm $(DISTRO_OPTIONS).new; fi)
-# The names of the kernels come from a file in their trees, and nothing follows them.
+# The kernel names come from a file in their trees, without a suffix.
 KMAKE += LOCALVERSION=
 KEXTRA += $$(call modules,$$(@:kernel%-built=$(O)%))
 endif
 
-# What the selftests want, where it is a module: modules(build tree). The guest's init
-# loads it from the root.
+# modules(build tree): the modules that the selftests need. The guest's init loads them from the
+# root directory.
 modules = $(if $(findstring -distro,$(notdir $(1))),$(shell tools/mlock2/distro-config.sh --modules $(1) \
 	drivers/block/zram/zram.ko lib/lz4/lz4hc_compress.ko))
 module_files = $(addprefix --file $(1)/,$(modules))
@@ -62,15 +62,15 @@ deb-built: kernel-distro-built
 deb-c-built: kernel-distro-c-built
 	$(call package,$(O)-distro-c)
 
-# With which kernels and compilers this works (COMPILERS="clang-22:rustc:bindgen ...",
-# VERSIONS="trixie-backports/7.2 ...")
+# Try kernels and compilers (COMPILERS="clang-22:rustc:bindgen ...", VERSIONS="trixie-backports/7.2
+# ...")
 COMPILERS ?=
 VERSIONS ?=
 .PHONY: versions
 versions: setup
 	@COMPILERS='$(COMPILERS)' JOBS=$(JOBS) tools/mlock2/versions.sh $(VERSIONS)
 
-# A tree of one's own, see tools/mlock2/apply
+# Apply the overlay to your own tree; see tools/mlock2/apply
 .PHONY: test-apply
 test-apply: linux
 	@tools/mlock2/apply-test.sh $(LINUX) $(BUILD)/apply-test

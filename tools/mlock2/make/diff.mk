@@ -5,21 +5,21 @@
 OPS ?= 50000
 SEED ?= 1
 SEEDS ?= 1-200
-# SELF=c|rust: a kernel against itself, which must be clean
+# SELF=c|rust: compare a kernel with itself, without differences
 SELF ?=
 DIFF = $(BUILD)/diff
 DIFF_BIN = $(DIFF)/target/$(RUST_TARGET)/release
 DIFF_TOOL = $(DIFF)/tool/release/mlock2-diff
-# Both kernels do the same in the same order; without an emulator, as far as one CPU can.
+# Both kernels execute deterministically; without an emulator, as far as a single CPU allows.
 DIFF_MACHINE = $(if $(QEMU),-icount shift=0$(comma)sleep=off)
 CASES = --cases tools/testing/mlock2/diff/cases
 diff_boot = $(call machine,$(1),$(DIFF_MACHINE),$(KICOUNT) $(KNODES) norandmaps $(2)) --accel tcg --cpus 1 \
 	--bin $(DIFF_BIN) --plan tools/testing/mlock2/diff/diff.plan
-# compare(name, build tree that is right, build tree that is tested, more kernel
-# parameters): a command, to stand in double quotes
+# compare(name, reference build tree, tested build tree, more kernel parameters): a command, for use
+# in double quotes
 compare = $(DIFF_TOOL) $(if $(ABSENT),--absent '$(ABSENT)') $(if $(KNODES),$(if $(filter rt,$(KIND)),,--reach-all)) --work $(DIFF)/$(1) \
 	--oracle \"$(call diff_boot,$(2),$(4))\" --tested \"$(call diff_boot,$(3),$(4))\"
-# Of a kernel and its twin, those that SELF and FAIR say
+# The two kernels that SELF and FAIR select
 right = $(1)$(if $(filter rust,$(SELF)),,-c)
 tested = $(1)$(if $(filter c,$(SELF)),-c,$(if $(FAIR),-fair))
 
@@ -46,10 +46,10 @@ diff-seeds-built: kernel$(KIND:%=-%)-c-built kernel-tested guest tool diff-progr
 		COMPARE="$(call compare,$(notdir $(O_TESTED))-seeds,$(call right,$(O_KIND)),$(call tested,$(O_KIND)))" \
 		tools/mlock2/diff-seeds.sh $(SEEDS)
 
-# Every allocation fails once; the kernel needs fault injection for that.
+# Each allocation fails once; this needs a kernel with fault injection.
 INJECT_RANDOM ?= 20
 INJECT_CASES = tools/testing/mlock2/diff/cases-inject
-# which directories of cases come before the random scenarios of SEED
+# directories of cases that run before the random scenarios of SEED
 INJECT_GROUPS ?= short more
 
 # inject(name, build tree)

@@ -2,14 +2,14 @@
 # The guest: PID 1, demonstration and selftests, and the tool that boots them.
 
 GUEST = $(O)/guest
-# What user space sees of the calls, one subject a program
+# Tests of the calls as user space sees them, one program per subject
 BEHAVIOUR = mlock-calls mlock-limits mlock-vmas mlock-populate mlock-special mlock-shm mlock-counters mlock-memcg
 SELFTESTS = mlock2-tests mlock-random-test on-fault-limit $(BEHAVIOUR) \
 	mlock-pressure mlock-large mlock-lru-gen mlock-rt mlock-secret mlock-trace mlock-why-test
 TOOL = $(BUILD)/tool/release/mlock2
 CARGO = cargo --quiet
 
-# The kernel's headers, as programs see them: headers(its name for the architecture)
+# headers(kernel's name of the architecture): the uapi headers
 headers = $(O)/headers/$(1)/usr/include
 $(O)/headers/%/.done: $(BUILD)/tools.mk
 	@echo 'headers: $(@D)'
@@ -17,12 +17,12 @@ $(O)/headers/%/.done: $(BUILD)/tools.mk
 	@$(KMAKE) ARCH=$* O=$(@D) headers >$(@D)/log 2>&1 || { tail -n 20 $(@D)/log >&2; exit 1; }
 	@touch $@
 
-# An ABI's own compiler and headers, or those of the kernel's own ABI
+# The compiler and headers of an ABI, or those of the kernel's own ABI
 cc_of = $(or $(CC_$(1)),$(USER_CC))
 headers_of = $(or $(HEADERS_$(1)),$(USER_HEADERS),$(KARCH))
 
-# selftests(ABI, directory). The kernel's own Makefile builds them; static, so
-# that the guest needs no libraries. Of libcap, they want two calls.
+# selftests(ABI, directory). The kernel's own Makefile builds them; static, so that the guest needs
+# no libraries. They need two calls of libcap.
 define selftests
 	@mkdir -p $(2) && printf '!<arch>\n' >$(2)/libcap.a
 	@env -u MAKEFLAGS -u MFLAGS $(MAKE) -s -C $(LINUX)/tools/testing/selftests/mm ARCH=$(KSRCARCH) CC='$(call cc_of,$(1))' \
@@ -46,9 +46,9 @@ $(GUEST)/%: tools/mlock2/guest/%.c $(O)/headers/$(call headers_of,native)/.done
 $(GUEST)/%: tools/mm/%.c $(O)/headers/$(call headers_of,native)/.done
 	$(guest_program)
 
-# What has not been tried on other architectures yet, and takes minutes on some
+# Not yet tried on other architectures; takes minutes on some
 NOT_TRIED = $(if $(filter x86_64,$(ARCH)),,mlock-rt mlock-secret)
-# The same programs once more for each other ABI
+# The same programs for each other ABI
 $(GUEST)/%.plan: tools/mlock2/guest/%.plan tools/mlock2/arch/$(ARCH).mk
 	@mkdir -p $(GUEST)
 	@$(if $(NOT_TRIED),echo '$*.plan: not tried on $(ARCH) yet: $(NOT_TRIED)')
@@ -57,14 +57,14 @@ $(GUEST)/%.plan: tools/mlock2/guest/%.plan tools/mlock2/arch/$(ARCH).mk
 		awk -v abi=$$abi '/^[^#]/ && $$3 != "demo" { $$1 = $$1 "-" abi; $$3 = abi "/" $$3; print }' $@.own; \
 	done; } >$@.new && mv $@.new $@
 
-# With all checks, some take minutes: a part has to do, and one ABI.
+# With debug checks, some programs take minutes: run a part of them, for one ABI.
 $(GUEST)/debug.plan: tools/mlock2/guest/test.plan
 	@mkdir -p $(GUEST)
 	@sed '/^mlock-secret\t/s/$$/ -v large_shmem/' $< >$@.new && mv $@.new $@
 
-# Builds a crate for the guest, which has no libraries: guest_crate(its directory,
-# where to, more options). Debian has no standard library for another machine: it is
-# built from the source that the kernel wants anyway.
+# Builds a crate for the guest, which has no libraries: guest_crate(its directory, where to, more
+# options). Debian has no standard library for other machines, so build it from the source that the
+# kernel needs anyway.
 guest_crate = $(if $(RUST_LINKER),RUSTC=$(KRUSTC) RUSTC_BOOTSTRAP=1 \
 		CARGO_TARGET_$(shell tr a-z- A-Z_ <<<'$(RUST_TARGET)')_LINKER=$(RUST_LINKER)) \
 	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release --locked --target $(RUST_TARGET) \
@@ -80,33 +80,33 @@ no-rust-target:
 tool:
 	@$(CARGO) build --release --locked --manifest-path tools/mlock2/Cargo.toml --target-dir $(BUILD)/tool
 
-# Data races between parts of the kernel that are the same C with CONFIG_MLOCK2=n: rmap looks at
-# mm_cpumask() while a CPU enters or leaves it, in code that is not instrumented, so not in Rust,
-# all of which is; a fault looks for its vma in the maple tree without a lock, while a writer replaces a
-# node; zsmalloc reads a bit field beside one that writes to its neighbour.
+# Data races in C code that CONFIG_MLOCK2=n has as well. rmap reads mm_cpumask() while a CPU changes
+# it in code that is not instrumented; all Rust is. A fault looks up its vma in the maple tree
+# without a lock, while a writer replaces a node. zsmalloc reads a bit field while another CPU
+# writes to its neighbour.
 RACES = data-race in set_tlb_ubc_flush_pending&unknown origin, with read \
 	|data-race in try_to_migrate_one+&unknown origin, with read \
 	|data-race in try_to_unmap_one+&unknown origin, with read \
 	|data-race in &mas_state_walk+&lock_vma_under_rcu+ \
 	|data-race in fix_fullness_group / zs_obj_write
 KNOWN = $(if $(filter kcsan,$(KIND)),$(RACES))
-# machine(build tree, more arguments of QEMU, more kernel parameters): what all boots have in common
+# machine(build tree, more arguments of QEMU, more kernel parameters): options of all boots
 machine = $(TOOL) boot --image $(1)/$(KIMAGE_FILE) --gen-init-cpio $(1)/usr/gen_init_cpio \
 	$(module_files) $(QEMU:%=--qemu %) --qemu-args='$(QEMU_ARGS) $(2)' --tcg $(TCG) \
 	--console $(CONSOLE) --init $(GUEST)/init \
 	$(CPUS:%=--cpus %) $(MEM:%=--mem %) $(if $(KNOWN),--known '$(KNOWN)') --name '$(call name_of,$(1))' --append '$(KPARAMS) $(3)'
-# The kernels that have the events of include/trace/events/mlock.h
+# Kernels with the events of include/trace/events/mlock.h
 TRACED = $(filter-out %-c %-fair,$(filter $(BUILD)/x86_64%,$(1)))
 # boot(build tree, plan, name of this boot, more kernel parameters)
 boot = $(call machine,$(1),,$(KNODES) $(4)) $(if $(ABSENT),--absent '$(ABSENT)') \
 	$(if $(call TRACED,$(1)),,--absent 'no trace events of mlock') \
 	$(if $(filter %-lru_gen %-lru_gen-c %-coverage,$(1)),,--absent 'no multi-gen LRU') --accel $(ACCEL) \
 	--bin $(GUEST) --file $(GUEST)/mlock-why --plan $(2) --work $(1)/$(3)
-# What a build tree is called in the results, such as "x86_64-debug MLOCK2=n"
+# The name of a build tree in the results, such as "x86_64-debug MLOCK2=n"
 name_of = $(patsubst %-fair,%,$(patsubst %-c,%,$(notdir $(1)))) $(if $(filter %-c %-fair,$(1)),MLOCK2=n,MLOCK2=y)$(if $(filter %-fair,$(1)), FAIR=1)
-# A kernel with checks takes its time.
+# A debug kernel is slow.
 SLOW = --limit 1800 --timeout 2400
-# Under load it may be told to go on for an hour.
+# A stress run may be set to last an hour.
 LOAD = --limit 4500 --timeout 4800
 
 .PHONY: run run-built

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # Every interleaving of the page part with the rest of mm, in Rust and in C.
 
-# --triples N: three tasks at once, with N preemptions at most, or all; --stock: the C
-# without fixes, too
+# --triples N: three tasks at once, with at most N preemptions, or all; --stock: the C without fixes
+# as well
 INTERLEAVE_ARGS ?= --triples 2 --stock --paths $(INTERLEAVE)/paths.txt
 TEST_INTERLEAVE = --triples 1
 INTERLEAVE = $(BUILD)/interleave
@@ -17,7 +17,7 @@ interleave-program:
 interleave-built: interleave-program
 	@$(INTERLEAVE)/release/mlock2-interleave $(INTERLEAVE_ARGS)
 
-# The same protocol, as a model: of the Rust, and of the C
+# Check a model of the protocol, for the Rust and for the C
 .PHONY: spin
 spin: setup
 	@CC='$(KCC)' $(INTERLEAVE_CRATE)/spin.sh $(INTERLEAVE)/spin

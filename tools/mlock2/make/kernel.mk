@@ -4,14 +4,14 @@
 # may just have written tools.mk.
 
 export BUILD KSRC KARCH_PACKAGES GCC
-# Neither this Makefile's variables nor its flags are the kernel's.
+# Do not pass the variables and flags of this Makefile to the kernel's make.
 unexport ARCH
-# A clone in another directory finds the same objects in ccache.
+# Let clones in other directories share objects in ccache.
 KMAKE = env -u MAKEFLAGS -u MFLAGS CCACHE_BASEDIR=$(CURDIR) CCACHE_NOHASHDIR=1 $(MAKE) -C $(LINUX) ARCH=$(KARCH) $(KTOOLS) -j$(JOBS)
 
 # tools.mk names the compilers; setup.sh makes it.
 -include $(BUILD)/tools.mk
-# Debian's kernel is compiled by gcc: then no helper can be inlined into Rust.
+# gcc compiles Debian's kernel, so no helper can be inlined into Rust.
 GCC ?=
 ifneq ($(GCC),)
 KTOOLS := $(filter-out LLVM=%,$(KTOOLS))
@@ -39,7 +39,7 @@ O = $(BUILD)/$(ARCH)$(GCC:%=-gcc)
 O_C = $(O)-c
 O_FAIR = $(O)-fair
 
-# Show where a build is, not every line of it; the log has them.
+# Show the progress of a build; the log has every line.
 ifdef V
 progress = tee $(1).log
 else
@@ -53,17 +53,16 @@ define configure
 	@$(KMAKE) CC='$(KCC)' O=$(1) $(2) >$(1)/config.log 2>&1 || { tail -n 20 $(1)/config.log >&2; exit 1; }
 endef
 
-# The fragments that the kernel's build finds by the names $(1), and the options
-# that they set in the end, but for what these compilers do not allow
+# The fragments that the kernel build finds under the names $(1), and the options that they set,
+# except those that these compilers do not support
 fragments = $(foreach f,$(1),$(wildcard kernel/configs/$(f) arch/$(KSRCARCH)/configs/$(f)))
 wanted = awk -F'[= ]' '/^CONFIG_/ { set[$$$$1] = $$$$0 } /^\# CONFIG_/ { delete set[$$$$2] } END { for (i in set) print set[i] }' \
 	$(1) $(if $(filter y,$(INLINE_HELPERS)),,| grep -vE '^CONFIG_($(KINLINE))=')
-# What they want to be off, as it would stand in .config if it were on
+# The options that they disable, in the form that .config would enable them
 unwanted = awk -F'[= ]' '/^CONFIG_/ { delete off[$$$$1] } /^\# CONFIG_/ { off[$$$$2] } END { for (i in off) print i "=y" }' $(1)
 
-# copy_tree(from, to): a build tree to start from, so that only what is different
-# is built again. Some commands name the tree; had they changed, objtool would be
-# made anew, and with it all objects.
+# copy_tree(from, to): copy a build tree, so that only differences are built again. Some commands
+# contain the name of the tree; if they changed, objtool would be rebuilt, and with it all objects.
 define copy_tree
 	@[ -d $(2) ] || { echo 'build: copying $(1) to $(2)'; rm -rf $(2).new; \
 		cp -a $(1) $(2).new; rm -rf $(2).new/run $(2).new/test $(2).new/.configured; \
@@ -71,17 +70,16 @@ define copy_tree
 		mv $(2).new $(2); }
 endef
 
-# The best C: patches to the mm/mlock.c that the C twin has
+# The best C: patches for mm/mlock.c of the C twin
 FAIR_PATCHES = $(sort $(wildcard tools/mlock2/fair/*.patch))
 
-# KERNEL(suffix, fragments, what configures it): the kernel $(BUILD)/$(ARCH)<suffix>, its C twin, and
-# that with the best C.
+# KERNEL(suffix, fragments, what configures it): the kernel $(BUILD)/$(ARCH)<suffix>, its C twin,
+# and the twin with the best C.
 #
-# The twin is the same build with the one option off. The third kernel is the twin
-# with one file of its own: make looks for a source in the build tree first.
+# The twin is the same build with one option disabled. The third kernel is the twin with its own
+# mm/mlock.c: make looks for sources in the build tree first.
 #
-# .configured says that .config is what was asked for: if make is interrupted in
-# the middle of that, kconfig may leave a .config that is not.
+# .configured marks a complete .config: if make is interrupted, kconfig may leave one that is not.
 define KERNEL
 $(O)$(1)/.configured: $(call fragments,$(2)) Kconfig $(BUILD)/tools.mk $(wildcard $(LINUX)/.git/pristine.moved) $(if $(wildcard $(O)$(1)/.config),,always)
 	$$(call $(or $(3),configure),$(O)$(1),allnoconfig $(2))

@@ -2,9 +2,9 @@
 # Mutation testing: mistakes put into the code one by one, and which test notices.
 
 MUTANTS = $(BUILD)/mutants
-# Beside the other trees, and no deeper: ccache finds their objects for it then.
+# Next to the other trees and at the same depth, so that ccache finds their objects.
 O_MUTANT = $(O)-mutant
-# which of tools/testing/mlock2/mutants/*.diff; FORCE=1: those that were noticed before, too
+# which of tools/testing/mlock2/mutants/*.diff; FORCE=1: also those that were killed before
 MUTANT ?= *
 FORCE ?=
 MUTANT_OPS ?= 5000
@@ -16,7 +16,7 @@ mutant_boot = $(call boot,$(O_MUTANT),$(GUEST)/test.plan,run/$(1),oops=panic $(4
 mutants: linux
 	@$(MAKE) mutants-built
 mutants-built: mutants-pure mutants-interleave-built mutants-booted-built
-# Those that a kernel has to be booted for
+# Mutants that require booting a kernel
 .PHONY: mutants-booted mutants-booted-built
 mutants-booted: linux
 	@$(MAKE) mutants-booted-built
@@ -25,10 +25,10 @@ mutants-booted-built:
 	@survivors=$$($(SURVIVORS)) || { echo 'mutants: error: one is broken, see above' >&2; exit 1; }; \
 	[ -z "$$survivors" ] || $(MAKE) mutants-debug
 
-# What they notice is asked for again when these are newer.
+# Mutants are tested again when these are newer.
 mutant_tests = $(addprefix $(GUEST)/,$(SELFTESTS))
 
-# One stage after the other, the quickest first. Those that nothing notices (status 1) go on below.
+# Stages run in turn, the quickest first. Survivors (status 1) continue below.
 mutants-kernel: kernel-c-built guest tool diff-programs
 	@$(TOOL) mutants --linux $(LINUX) --from $(O) --tree $(O_MUTANT) --work $(MUTANTS) $(if $(FORCE),--again) \
 		$(addprefix --test ,$(mutant_tests) $(wildcard tools/testing/mlock2/diff/cases/*.case) $(DIFF_BIN)/mlock2-diff-guest) \
@@ -40,7 +40,7 @@ mutants-kernel: kernel-c-built guest tool diff-programs
 		--stage pressure="$(call mutant_boot,pressure,600,mlock-pressure mlock-random-test)" \
 		$(wildcard $(MUTANT:%=tools/testing/mlock2/mutants/%.diff)) || [ $$? = 1 ]
 
-# Those that nothing of that notices, with all checks, and under load
+# Test the survivors with debug checks, and under load
 SURVIVORS = awk -F'\t' -v of=' $(wildcard $(MUTANT:%=tools/testing/mlock2/mutants/%.diff)) ' \
 	'{ patch = "tools/testing/mlock2/mutants/" $$1 ".diff" } index(of, " " patch " ") { if ($$2 == "survived") print patch; else if ($$2 != "killed") exit 1 }' \
 	$(MUTANTS)/results.tsv
@@ -54,7 +54,7 @@ mutants-debug: kernel-debug-built guest tool stress-program
 		--stage pressure="$(call debug_mutant_boot,pressure,mlock-pressure)" \
 		$$($(SURVIVORS))
 
-# The modules without kernel types, which a tool knows how to break
+# The modules without kernel types, which cargo-mutants can mutate
 CARGO_MUTANTS_VERSION := 27.1.0
 PURE = $(MUTANTS)/pure
 $(BUILD)/tools/bin/cargo-mutants:

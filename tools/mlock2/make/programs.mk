@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# Programs that lock memory, as Debian 13 packages them, on this kernel and on the
-# C one. Their root file system stays on this machine: the guest has it by 9P.
+# Run Debian 13 programs that lock memory on this kernel and on the C one. Their root file system
+# stays on this machine; the guest mounts it over 9P.
 
 DISTRO = $(BUILD)/distro
 O_PROGRAMS = $(O)-programs
@@ -15,12 +15,12 @@ $(DISTRO)/bin/mlock-programs: tools/testing/mlock2/programs/mlock-programs.c \
 		-I$(SELFTEST_DIR) -I$(SELFTEST_DIR)/mm -o $@ $< $(SELFTEST_DIR)/mm/vm_util.c
 
 # programs_boot(build tree, name of this boot). The guest's clock counts instructions, so that no
-# program runs out of time on a machine that is busy; norandmaps: the same mappings each time
+# program times out on a busy machine; norandmaps gives the same mappings each time
 VIRTFS = -virtfs local$(comma)path=$(DISTRO)/root$(comma)mount_tag=debian$(comma)security_model=none$(comma)readonly=on$(comma)multidevs=remap
 programs_boot = $(call machine,$(1),$(VIRTFS) -icount shift=0$(comma)sleep=on,$(KICOUNT) norandmaps) \
 	--absent 'it always locks$(if $(call TRACED,$(1)),,|no trace events of mlock)' --accel tcg --mem 1536 $(LOAD) \
 	--bin $(DISTRO)/bin --file $(GUEST)/mlock-why --plan $(DISTRO)/programs.plan --work $(DISTRO)/$(2)
-# What has to be the same on both
+# The output that must be the same on both
 same = sed -n 's/^\# same: //p' $(DISTRO)/$(1)/programs.log
 
 .PHONY: test-programs test-programs-built

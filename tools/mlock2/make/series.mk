@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# What is sent, and whether it is fit to be sent.
+# Write the series, and check that it is ready to send.
 
 .PHONY: check check-built
 # beside what builds the kernel
@@ -17,8 +17,8 @@ check-built test-built: export CHECK_CLIPPY = $(KCLIPPY)
 check-built: kernel-built
 	@LINUX=$(LINUX) O=$(O) tools/mlock2/check.sh
 
-# QUICK=1: do not build what each patch makes. ONTO=/path/to/linux: another tree,
-# for which it says which patches conflict.
+# QUICK=1: do not build the kernel after each patch. ONTO=/path/to/linux: report which patches
+# conflict with another tree.
 QUICK ?=
 ONTO ?=
 SERIES = $(BUILD)/series

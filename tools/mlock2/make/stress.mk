@@ -20,8 +20,8 @@ stress: linux
 stress-built: kernel-tested guest tool stress-program
 	@$(call stress_boot,$(O_TESTED),$(STRESS)/plan)
 
-# A second opinion: what Debian's stress-ng has that locks memory. It is not
-# static, so its loader is the program and the libraries come along.
+# Another stress test: the stressors of Debian's stress-ng that lock memory. It is not static, so
+# run its loader, and add the libraries.
 STRESS_NG = $(BUILD)/stress-ng
 STRESS_NG_ARGS ?= -t 60
 STRESS_NG_LOCKS = --mlock 2 --mlockmany 2 --mlockmany-procs 32 --mremap 1 --mremap-bytes 16M --mremap-mlock \

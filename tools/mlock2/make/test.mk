@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # The goals that test: all of it, the selftests alone, other architectures, full length.
 
-# How much of the random operations 'make test' has, and of what takes long with all
-# checks. Selftests do as well, so they run in the kernel's own ABI only there.
+# Limits on random operations in 'make test', and on slow tests with debug checks. There, the
+# selftests run in the kernel's own ABI only.
 TEST_OPS ?= $(if $(filter x86_64,$(ARCH)),50000,5000)
 TEST_DEBUG_OPS = 500
 TEST_STRESS = --seconds 120 --round 30 --watchdog 600
@@ -23,7 +23,7 @@ test-built: kernel-c-built $(if $(USER_CC),guest) tool $(if $(RUST_TARGET),diff-
 		INJECT="$(if $(DEBUG),$(call inject,$(ARCH)-inject-test,$(O)-debug) --cases $(INJECT_CASES)/short)" \
 		tools/mlock2/test.sh '$(ARCH)'
 
-# The selftests and KUnit alone, on one kernel
+# Only the selftests and KUnit, on one kernel
 .PHONY: selftest selftest-built
 selftest: linux
 	@$(MAKE) selftest-built
@@ -32,14 +32,14 @@ selftest-built: $(if $(USER_CC),,no-user-cc) kernel-tested guest tool
 	@# C has no KUnit test, and neither has a distribution's kernel
 	@$(if $(FAIR)$(filter distro,$(KIND)),,tools/mlock2/kunit.sh $(LINUX) $(O_TESTED)/test/console.log | tail -n 2)
 
-# Those first that matter most to the series
+# The most important ones for the series come first
 TEST_ARCHS ?= arm64 mips64el riscv64 um mips64 powerpc64le s390 arm loongarch64
 
 .PHONY: test-arch
 test-arch:
 	@tools/mlock2/test-arch.sh $(TEST_ARCHS)
 
-# Hours. It goes on where it was cut off, for the same code.
+# Takes hours. For the same code, it resumes where it was interrupted.
 STEPS ?=
 TEST_LONG = LINUX=$(LINUX) O=$(O) TEST_ARCHS='$(TEST_ARCHS)' tools/mlock2/test-long.sh
 .PHONY: test-long test-long-status

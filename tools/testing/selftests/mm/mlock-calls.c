@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * mlock(), mlock2(), munlock(), mlockall() and munlockall(): which arguments they
- * accept, the order in which they find errors, what they round, where a range
- * ends, and what becomes of the locks in fork() and exec().
+ * mlock(), mlock2(), munlock(), mlockall() and munlockall(): the arguments they
+ * accept, the precedence of errors, rounding, the end of a range, and locks
+ * across fork() and exec().
  *
  * The tests describe what the kernel does, quirks included, rather than what a
- * manual page promises, so that another implementation can be held against it.
+ * manual page promises, so that other implementations can be compared with it.
  *
  * Run as root.
  *
- * Out of reach from here, and so not tested: EINTR, which only a dying task gets,
- * and that munlock() clears a vma's flags before it looks at the pages, which only
- * a race would show.
+ * Not tested: EINTR, which only a dying task gets, and that munlock() clears a
+ * vma's flags before it walks the pages, which only a race would show.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -25,7 +24,7 @@
 #include <unistd.h>
 #include "mlock-helpers.h"
 
-/* A process that is root, may lock anything and has not yet. */
+/* A root process that may lock anything and has nothing locked. */
 FIXTURE(mlock_calls)
 {
 	int unused;
@@ -87,7 +86,7 @@ TEST_F(mlock_calls, mlock2_unknown_flag_comes_before_everything)
 	ASSERT_NE(NULL, gone);
 	ASSERT_EQ(0, drop_cap());
 	ASSERT_EQ(0, set_limit(0));
-	/* Not permitted, over the limit, unmapped, wrapping: all come later. */
+	/* Unknown flags take precedence over all other errors. */
 	EXPECT_EQ(-EINVAL, do_mlock2(gone, P(2), 2));
 	EXPECT_EQ(-EINVAL, do_mlock2(gone, 0, 2));
 	EXPECT_EQ(-EINVAL, do_mlock2((void *)-P(1), P(1), 2));
@@ -95,7 +94,10 @@ TEST_F(mlock_calls, mlock2_unknown_flag_comes_before_everything)
 	EXPECT_EQ(-EPERM, do_mlock2(gone, P(2), 0));
 }
 
-/* The bits differ between architectures: a subset of the three, by number. */
+/*
+ * A subset of the three flags, by number, since their bits differ between
+ * architectures.
+ */
 static unsigned int mcl(unsigned int subset)
 {
 	return (subset & 1 ? MCL_CURRENT : 0) | (subset & 2 ? MCL_FUTURE : 0) |
@@ -229,7 +231,7 @@ TEST_F(mlock_calls, address_and_length_are_rounded)
 
 	ASSERT_NE(NULL, p);
 
-	/* Down from the first byte and up from the last. */
+	/* The start is rounded down, and the end is rounded up. */
 	EXPECT_EQ(0, do_mlock(p + P(1) - 1, 2));
 	EXPECT_EQ(2, charged());
 	LOCKED(p, 2);
@@ -290,8 +292,8 @@ TEST_F(mlock_calls, length_zero_takes_a_page_if_unaligned)
 }
 
 /*
- * Where a length of a 32-bit program does not wrap, it goes beyond what is
- * mapped, and all of it counts against the limit.
+ * If the length of a 32-bit program does not wrap, the range extends beyond the
+ * mappings, and all of it counts against the limit.
  */
 static void lock_to_4g(struct __test_metadata *_metadata, char *p)
 {
@@ -376,7 +378,7 @@ TEST_F(mlock_calls, range_that_wraps_is_einval)
 	UNLOCKED(p, 1);
 	EXPECT_EQ(0, charged());
 
-	/* One page less than to the end: that is only unmapped. */
+	/* One page less does not reach the end: the range is only unmapped. */
 	EXPECT_EQ(-ENOMEM, do_mlock(p, -(unsigned long)p - P(1)));
 	LOCKED(p, 1);
 }
@@ -392,7 +394,10 @@ TEST_F(mlock_calls, range_that_wraps_is_compared_with_the_limit_first)
 	}
 	ASSERT_EQ(0, do_mlock(p, P(1)));
 	ASSERT_EQ(0, drop_cap());
-	/* Enough for all from there to the end, not counting the page twice. */
+	/*
+	 * Enough for the rest of the address space, without counting the page
+	 * twice.
+	 */
 	ASSERT_EQ(0, set_limit(-(unsigned long)p));
 	EXPECT_EQ(lengths_extend() ? -ENOMEM : -EINVAL,
 		  do_mlock(p, -(unsigned long)p));
@@ -514,7 +519,7 @@ TEST_F(mlock_calls, munlock_of_unlocked_memory)
 }
 
 /*
- * Locked on fault, locked in full, and the way between them
+ * Locked on fault, locked in full, and changes between the two
  */
 
 TEST_F(mlock_calls, onfault_to_full_and_back_charges_once)
@@ -581,7 +586,7 @@ TEST_F(mlock_calls, onfault_does_not_fault_over_the_limit_either)
 }
 
 /*
- * mlockall() and its default for the future
+ * mlockall(), and MCL_FUTURE
  */
 
 TEST_F(mlock_calls, current_locks_and_populates_everything)
@@ -598,7 +603,7 @@ TEST_F(mlock_calls, current_locks_and_populates_everything)
 	LOCKED(p, 3);
 	EXPECT_EQ(3, look(p, 3).locked);
 	EXPECT_EQ(3, present(p, 3));
-	/* Memory without access is locked and charged, and no failure. */
+	/* PROT_NONE memory is locked and charged, without an error. */
 	LOCKED(none, 1);
 	EXPECT_EQ(0, present(none, 1));
 	all = look_all();
@@ -642,7 +647,7 @@ TEST_F(mlock_calls, current_on_fault_populates_nothing)
 	EXPECT_EQ(1, look(p, 3).locked);
 	vm = charged();
 	EXPECT_LT(3, vm);
-	/* The same once more, in full: the charge does not change. */
+	/* The same again, in full: the charge does not change. */
 	EXPECT_EQ(0, do_mlockall(MCL_CURRENT));
 	LOCKED(p, 3);
 	EXPECT_EQ(3, present(p, 3));
@@ -690,7 +695,7 @@ TEST_F(mlock_calls, future_on_fault_charges_when_mapped)
 	EXPECT_EQ(4, charged());
 	EXPECT_EQ(1, look(m, 4).rss);
 	EXPECT_EQ(1, look(m, 4).locked);
-	/* MAP_POPULATE does not get past it, nor does MAP_LOCKED. */
+	/* Neither MAP_POPULATE nor MAP_LOCKED overrides it. */
 	EXPECT_EQ(0, map_anon(m, 4, RW, MAP_POPULATE));
 	EXPECT_EQ(0, present(m, 4));
 	EXPECT_EQ(0, map_anon(m, 4, RW, MAP_LOCKED));
@@ -793,7 +798,7 @@ TEST_F(mlock_calls, fork_clears_locks_charge_and_default)
 	pid = fork();
 	if (!pid) {
 		EXPECT_EQ(0, charged());
-		/* Flags are cleared, what they had split stays split. */
+		/* The flags are cleared, but the vmas do not merge. */
 		EXPECT_VMAS(p, 4, 2, 0, 0);
 		EXPECT_EQ(0, look_all().lo);
 		EXPECT_EQ(0, look_all().lf);

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The counters of locked pages: nr_mlock and the unevictable_pgs_* events of
- * /proc/vmstat, the flags in /proc/kpageflags, the per-CPU batches in which pages
- * wait, and transparent huge pages.
+ * The counters of locked pages: nr_mlock and the unevictable_pgs_* events in
+ * /proc/vmstat, the flags in /proc/kpageflags, the per-CPU batches of pending
+ * folios, and transparent huge pages.
  *
  * The tests describe what the kernel does, quirks included, rather than what a
- * manual page promises, so that another implementation can be held against it.
+ * manual page promises, so that other implementations can be compared with it.
  *
- * Run as root, and alone: the counters are those of the machine, so nobody else may
- * lock or unlock memory.
+ * Run as root, and alone: the counters are global, so nobody else may lock or
+ * unlock memory.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -100,7 +100,7 @@ TEST_F(mlock_counters, pages_populated_by_mlock)
 	EXPECT_EQ(MANY, c.culled - self->base.culled);
 	EXPECT_EQ(MANY, mlocked(p, MANY));
 	EXPECT_EQ(MANY, unevictable(p, MANY));
-	/* Unmapped instead of unlocked. */
+	/* Unmap instead of unlocking. */
 	EXPECT_EQ(0, munmap(p, P(MANY)));
 	c = count_events();
 	EXPECT_EQ(0, c.nr_mlock - self->base.nr_mlock);
@@ -130,7 +130,7 @@ TEST_F(mlock_counters, pages_faulted_in_later)
 
 TEST_F(mlock_counters, faults_count_before_they_are_worked_on)
 {
-	/* Fewer than a batch holds: they wait there. */
+	/* Fewer than a batch holds, so that they stay pending. */
 	const int few = 5;
 	char *p = region(few);
 	long mlocked;
@@ -140,7 +140,7 @@ TEST_F(mlock_counters, faults_count_before_they_are_worked_on)
 	mlocked = count_events().mlocked;
 	touch(p, few);
 	EXPECT_EQ(few, read_vmstat("unevictable_pgs_mlocked ") - mlocked);
-	/* What each CPU has of the counter, not of the batch */
+	/* Folds the per-CPU counters, but does not drain the batch */
 	write_str("/proc/sys/vm/stat_refresh", "1");
 	EXPECT_EQ(few, read_vmstat("nr_mlock ") - self->base.nr_mlock);
 	EXPECT_EQ(0, do_munlock(p, P(few)));
@@ -245,7 +245,7 @@ TEST_F(mlock_counters, page_locked_by_two_mappings)
 	c = count_events();
 	EXPECT_EQ(MANY, c.nr_mlock - self->base.nr_mlock);
 	EXPECT_EQ(MANY, c.mlocked - self->base.mlocked);
-	/* The one keeps what the other gives up. */
+	/* One mapping keeps locked what the other unlocks. */
 	EXPECT_EQ(0, do_munlock(p, P(MANY)));
 	NR_MLOCK_IS(MANY);
 	EXPECT_EQ(MANY, unevictable(q, MANY));
@@ -269,7 +269,7 @@ TEST_F(mlock_counters, page_cache_is_locked_by_faults)
 	EXPECT_EQ(0, do_mlock(p, P(MANY)));
 	NR_MLOCK_IS(MANY);
 	EXPECT_EQ(MANY, unevictable(p, MANY));
-	/* Punched out of the file, they are not locked either. */
+	/* Pages punched out of the file are not locked either. */
 	ASSERT_EQ(0, ftruncate(fd, P(10)));
 	NR_MLOCK_IS(10);
 	EXPECT_EQ(0, munmap(p, P(MANY)));
@@ -293,7 +293,7 @@ TEST_F(mlock_counters, copy_on_write_in_a_locked_mapping)
 		close(go[1]);
 		_exit(read(go[0], &c, 1) != 0);
 	}
-	/* The parent gets new pages, the child is left the old ones. */
+	/* The parent gets new pages; the child keeps the old ones. */
 	touch(p, MANY);
 	NR_MLOCK_IS(MANY);
 	EXPECT_EQ(MANY, unevictable(p, MANY));
@@ -315,7 +315,7 @@ TEST_F(mlock_counters, fork_does_not_lock_the_pages_again)
 	if (!pid) {
 		EXPECT_EQ(MANY, mlocked(p, MANY));
 		EXPECT_EQ(0, look(p, MANY).locked);
-		/* Unlocking what is not locked here changes nothing there. */
+		/* An munlock() in the child does not affect the parent. */
 		EXPECT_EQ(0, do_munlock(p, P(MANY)));
 		EXPECT_EQ(0, munmap(p, P(MANY)));
 		CHILD_DONE();
@@ -414,7 +414,10 @@ TEST_F(mlock_counters, locked_while_waiting_on_another_cpu)
 	NR_MLOCK_IS(3);
 	EXPECT_EQ(3, mlocked(p, 3));
 	EXPECT_EQ(3, unevictable(p, 3));
-	/* The lock may not have been counted; the unlock takes it all the same. */
+	/*
+	 * The mlock may not have been counted; munlock() clears PG_mlocked all
+	 * the same.
+	 */
 	EXPECT_EQ(0, do_munlock(p, P(3)));
 	NR_MLOCK_IS(0);
 	EXPECT_EQ(0, mlocked(p, 3));
@@ -422,8 +425,8 @@ TEST_F(mlock_counters, locked_while_waiting_on_another_cpu)
 }
 
 /*
- * What waits on another CPU counts after all if the page is locked again by the
- * time its turn comes. One unlock is not enough then, and the page stays
+ * An mlock pending on another CPU counts after all if the page is mlocked again
+ * before that CPU drains. Then one munlock is not enough, and the page stays
  * unevictable until it is freed.
  */
 TEST_F(mlock_counters, locked_again_while_waiting_on_another_cpu)
@@ -437,9 +440,12 @@ TEST_F(mlock_counters, locked_again_while_waiting_on_another_cpu)
 		SKIP(return, "only one CPU");
 	ASSERT_EQ(0, ftruncate(fd, P(3)));
 	ASSERT_EQ(p, mmap(p, P(3), RW, MAP_SHARED | MAP_FIXED, fd, 0));
-	/* Somebody else may have the other CPU drain its batch too early. */
+	/* Other code may make the other CPU drain its batch too early. */
 	for (int n = 0; n < 10 && mlocked(p, 3) < 3; n++) {
-		/* It takes faults to lock them, so they are on their list, and not mapped. */
+		/*
+		 * Only faults lock these pages: they are on their LRU list, and
+		 * not mapped.
+		 */
 		ASSERT_EQ(0, run_on_cpu(1));
 		touch(p, 3);
 		NR_MLOCK_IS(0);
@@ -465,8 +471,8 @@ TEST_F(mlock_counters, locked_again_while_waiting_on_another_cpu)
 }
 
 /*
- * Whatever was counted too often, nothing stays mlocked when the last vma that
- * had it locked unmaps it.
+ * Whatever mlock_count is, a page is not mlocked any more when the last vma
+ * that locked it unmaps it.
  */
 TEST_F(mlock_counters, unmapped_after_waiting_on_another_cpu)
 {
@@ -478,7 +484,7 @@ TEST_F(mlock_counters, unmapped_after_waiting_on_another_cpu)
 	if (run_on_cpu(1))
 		SKIP(return, "only one CPU");
 	ASSERT_EQ(0, ftruncate(fd, P(3)));
-	/* Somebody else may have the other CPU drain its batch too early. */
+	/* Other code may make the other CPU drain its batch too early. */
 	for (int n = 0; n < 10; n++) {
 		ASSERT_EQ(0, run_on_cpu(1));
 		ASSERT_EQ(p, mmap(p, P(3), RW, MAP_SHARED | MAP_FIXED, fd, 0));
@@ -490,7 +496,7 @@ TEST_F(mlock_counters, unmapped_after_waiting_on_another_cpu)
 		ASSERT_EQ(0, run_on_cpu(0));
 		EXPECT_EQ(0, do_munlock(p, P(3)));
 		EXPECT_EQ(0, do_mlock2(p, P(3), MLOCK_ONFAULT));
-		/* The first CPU's mlocks count now. */
+		/* The mlocks of the first CPU count now. */
 		ASSERT_EQ(true, drain());
 		EXPECT_EQ(3, unevictable(p, 3));
 		EXPECT_EQ(0, munmap(p, P(3)));
@@ -512,10 +518,10 @@ TEST_F(mlock_counters, active_pages_become_inactive)
 	ASSERT_EQ(p, mmap(p, P(MANY), RW, MAP_SHARED | MAP_FIXED, fd, 0));
 	touch(p, MANY);
 	ASSERT_EQ(true, drain());
-	/* Used often enough, they become active. */
+	/* Pages that are used often enough become active. */
 	for (int n = 0; n < 3; n++)
 		ASSERT_EQ(P(MANY), pread(fd, fill, P(MANY), 0));
-	/* Locking anything brings to the lists what waits on this CPU. */
+	/* mlock() drains the batches of this CPU to the LRU lists. */
 	touch(fill, 1);
 	ASSERT_EQ(0, do_mlock(fill, P(1)));
 	EXPECT_EQ(has_lru_gen() ? 0 : MANY, count_kpageflag(p, MANY, KPF_ACTIVE));
@@ -542,12 +548,12 @@ TEST_F(mlock_counters, ksm_page_counts_once)
 	run = find_number(KSM_RUN, "");
 	if (run < 0 || madvise(p, P(2), MADV_MERGEABLE))
 		SKIP(return, "no KSM");
-	/* It waits for two scans, which is not enough on Arm. */
+	/* ksm_start() waits for two scans, which is not enough on Arm. */
 	for (int i = 0; i < 3 && !merged; i++) {
 		ASSERT_EQ(0, ksm_start());
 		merged = ksm_get_self_merging_pages() == 2;
 	}
-	/* Leave them merged. */
+	/* Keep the pages merged. */
 	EXPECT_EQ(0, write_str(KSM_RUN, "0"));
 	EXPECT_EQ(true, merged);
 	EXPECT_EQ(2, count_kpageflag(p, 2, KPF_KSM));
@@ -558,7 +564,7 @@ TEST_F(mlock_counters, ksm_page_counts_once)
 	NR_MLOCK_IS(1);
 	EXPECT_EQ(0, do_munlock(p, P(2)));
 	NR_MLOCK_IS(0);
-	/* Locked in full it is copied, as if written to. */
+	/* Locking in full copies the page, as a write would. */
 	EXPECT_EQ(0, do_mlock(p, P(2)));
 	EXPECT_EQ(0, count_kpageflag(p, 2, KPF_KSM));
 	NR_MLOCK_IS(2);
@@ -573,8 +579,8 @@ TEST_F(mlock_counters, ksm_page_counts_once)
  */
 
 /*
- * What smaps says is locked of a huge page of n pages that are. It counts bytes << 12 in a
- * long: where that has 32 bits, nothing is left of 2 MiB.
+ * What smaps shows as Locked for a locked huge page of n pages. It counts bytes
+ * << 12 in a long: with 32 bits, nothing is left of 2 MiB.
  */
 static unsigned long smaps_locked(unsigned long n)
 {
@@ -647,7 +653,7 @@ TEST_F(mlock_counters, huge_page_does_not_wait_in_a_batch)
 	touch(p, 1);
 	if (look(p, n).thp != n)
 		SKIP(return, "no huge page");
-	/* Without draining first. */
+	/* Huge pages are not pending in a batch: do not drain. */
 	EXPECT_EQ(1, unevictable(p, 1));
 	EXPECT_EQ(1, mlocked(p, 1));
 	EXPECT_EQ(0, do_munlock(p, P(n)));
@@ -663,7 +669,7 @@ TEST_F(mlock_counters, huge_page_behind_absent_pages)
 		SKIP(return, "no transparent huge pages");
 	p = thp_new(n);
 	ASSERT_NE(NULL, p);
-	/* Of the same mapping. */
+	/* The page before, in the same mapping. */
 	p -= P(1);
 	ASSERT_EQ(0, madvise(p, P(1), MADV_HUGEPAGE));
 	EXPECT_EQ(0, do_mlock(p, P(n + 1)));
@@ -710,24 +716,24 @@ TEST_F(mlock_counters, part_of_a_huge_page_is_not_mlocked)
 		SKIP(return, "no transparent huge pages");
 	p = thp_new(n);
 	ASSERT_NE(NULL, p);
-	/* Charged and shown as locked, but the huge page stays as it was. */
+	/* Charged and shown as locked, but the huge page is not mlocked. */
 	EXPECT_EQ(0, do_mlock(p + P(1), P(1)));
 	EXPECT_EQ(1, charged());
 	EXPECT_EQ(1, look(p + P(1), 1).locked);
 	EXPECT_EQ(0, look(p, n).thp);
 	NR_MLOCK_IS(0);
-	/* Nor is it when the rest is locked bit by bit. */
+	/* Nor is it mlocked when the rest is locked piece by piece. */
 	EXPECT_EQ(0, do_mlock(p + P(2), P(n - 2)));
 	EXPECT_EQ(0, do_mlock(p, P(1)));
 	EXPECT_EQ(n, charged());
 	NR_MLOCK_IS(0);
 	EXPECT_EQ(0, do_munlock(p, P(n)));
 	NR_MLOCK_IS(0);
-	/* In one go it is, though mapped by small entries by now. */
+	/* Locking all of it at once mlocks it, though PTEs map it by now. */
 	EXPECT_EQ(0, do_mlock(p, P(n)));
 	EXPECT_EQ(0, look(p, n).thp);
 	NR_MLOCK_IS(n);
-	/* To unlock a part is enough to lose all of it. */
+	/* Unlocking a part munlocks the whole folio. */
 	EXPECT_EQ(0, do_munlock(p, P(1)));
 	EXPECT_EQ(n - 1, charged());
 	NR_MLOCK_IS(0);
@@ -749,7 +755,7 @@ TEST_F(mlock_counters, huge_page_that_is_not_fully_mapped)
 	EXPECT_EQ(n, charged());
 	EXPECT_EQ(n - 1, look(p, n).locked);
 	NR_MLOCK_IS(0);
-	/* What takes the place of the missing page is a page of its own. */
+	/* A small folio replaces the missing page. */
 	touch(p + P(3), 1);
 	EXPECT_EQ(n, look(p, n).locked);
 	NR_MLOCK_IS(1);
@@ -767,17 +773,17 @@ TEST_F(mlock_counters, huge_page_locked_by_two_processes)
 		SKIP(return, "no transparent huge pages");
 	p = thp_new(n);
 	ASSERT_NE(NULL, p);
-	/* Mapped by one large entry first, then by small ones. */
+	/* Mapped by a PMD first, then by PTEs. */
 	for (int small = 0; small <= 1; small++) {
 		if (small) {
 			EXPECT_EQ(0, do_mlock(p, P(1)));
 			EXPECT_EQ(0, do_munlock(p, P(1)));
 #if defined(__aarch64__) || defined(__arm__)
 			/*
-			 * The fork has left them without write access, which
-			 * this gave back to the first. Entries of which some
-			 * are contiguous PTEs, and others are not, do not count
-			 * as one folio.
+			 * fork() write-protected all entries, and mlock() made
+			 * only the first one writable again. A mix of
+			 * contiguous and other PTEs does not count as one fully
+			 * mapped folio.
 			 */
 			touch(p, n);
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The counters of the machine that locked pages change: tests compare them with
- * what they were, so nobody else may lock or unlock memory.
+ * Global counters of locked pages. Tests compare them with earlier values, so
+ * nobody else may lock or unlock memory.
  *
- * To be included after kselftest_harness.h.
+ * Include this after kselftest_harness.h.
  */
 #ifndef MLOCK_COUNTERS_H
 #define MLOCK_COUNTERS_H
@@ -36,10 +36,10 @@ static inline struct events count_events(void)
 	return c;
 }
 
-/* The same, once the code and data of the helpers are in memory. */
+/* Count again, now that the code and data of the helpers are in memory. */
 static inline struct events first_count(void)
 {
-	/* Ask drop_caches not to log each time. */
+	/* Ask drop_caches not to log each call. */
 	write_str("/proc/sys/vm/drop_caches", "4");
 	count_events();
 	return count_events();
@@ -48,9 +48,9 @@ static inline struct events first_count(void)
 #define PROACTIVE "/proc/sys/vm/compaction_proactiveness"
 
 /*
- * A page that kcompactd is migrating is mapped nowhere, is not counted, and stays
- * mlocked if munlock() finds it so and migration fails. @was is the setting that
- * compaction_restore() puts back, or -1.
+ * While kcompactd migrates a page, the page is not mapped and not counted. If
+ * munlock() misses it then, and the migration fails, it stays mlocked. @was is
+ * the setting that compaction_restore() restores, or -1.
  */
 static inline bool compaction_stop(long *was)
 {
@@ -64,14 +64,14 @@ static inline void compaction_restore(long was)
 		write_ulong(PROACTIVE, was);
 }
 
-/* Of a fixture that has its first count as self->base. */
+/* For fixtures whose first count is self->base. */
 #define NR_MLOCK_IS(n) do {						\
 	struct events now_ = count_events();					\
 									\
 	EXPECT_EQ((long)(n), now_.nr_mlock - self->base.nr_mlock);	\
 } while (0)
 
-/* More than a batch holds, and not a multiple of one. */
+/* More than a batch holds, and not a multiple of it. */
 #define MANY 70
 
 #endif

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the tests of the mlock family have in common: the system calls as they
- * answer, mappings to try them on, and readers of what /proc says of them.
+ * Common code of the mlock tests: wrappers of the system calls, mappings to
+ * test, and readers of /proc.
  *
- * To be included after kselftest_harness.h. What vm_util.h has is used from
- * there. mlock2_() of mlock2.h is not: it loses the error.
+ * Include this after kselftest_harness.h. It uses vm_util.h where possible, but
+ * not mlock2_() of mlock2.h, which loses the error.
  */
 #ifndef MLOCK_HELPERS_H
 #define MLOCK_HELPERS_H
@@ -28,7 +28,7 @@
 #include <unistd.h>
 #include "vm_util.h"
 
-/* What a C library may not have yet. */
+/* Constants that the C library may lack. */
 #ifndef FALLOC_FL_KEEP_SIZE
 #define FALLOC_FL_KEEP_SIZE 1
 #endif
@@ -51,8 +51,8 @@
 #define MADV_DONTNEED_LOCKED 24
 #endif
 /*
- * Bits of /proc/kpageflags. vm_util.h defines some itself, which does not go
- * with the header, and the last one is in no header for user space.
+ * Bits of /proc/kpageflags. The kernel's header conflicts with vm_util.h, which
+ * defines some of them, and the last one is in no uapi header.
  */
 #define HEAD_BIT 15
 #define TAIL_BIT 16
@@ -112,9 +112,9 @@ static inline long map_anon(char *addr, unsigned long pages, int prot, int flags
 }
 
 /*
- * An unmapped range with an inaccessible page on either side, so that what is
- * mapped there neither merges with a neighbour nor is found by mmap() first.
- * Where caches can alias, shared memory can be at its start.
+ * An unmapped range with a PROT_NONE page on either side, so that mappings in
+ * it do not merge with a neighbour, and mmap() does not choose it. With
+ * aliasing caches, shared memory can be mapped at its start.
  */
 static inline char *hole(unsigned long pages)
 {
@@ -133,7 +133,7 @@ static inline char *hole(unsigned long pages)
 	return p;
 }
 
-/* One anonymous, private and writable vma in such a hole. */
+/* An anonymous, private and writable vma in such a hole. */
 static inline char *region(unsigned long pages)
 {
 	char *p = hole(pages);
@@ -149,7 +149,9 @@ static inline void touch(char *addr, unsigned long pages)
 		*(volatile char *)(addr + P(i)) = 1;
 }
 
-/* A line at a time, without allocating: mlockall(MCL_FUTURE) may be on. */
+/*
+ * Reads a line without allocating, since mlockall(MCL_FUTURE) may be in effect.
+ */
 struct reader {
 	int fd;
 	size_t pos, len;
@@ -210,7 +212,7 @@ static inline long find_number(const char *path, const char *key)
 	return val;
 }
 
-/* What a setting says, or which of its choices stands in brackets. */
+/* The value of a setting, or its choice in brackets. */
 static inline bool read_setting(const char *path, char *val, size_t size)
 {
 	char line[256], *from = line, *to;
@@ -245,7 +247,7 @@ static inline bool file_says(const char *path, const char *word)
 	return found;
 }
 
-/* The same where it is in kB, in pages. */
+/* Converts a value in kB to pages. */
 static inline long find_pages(const char *path, const char *key)
 {
 	long kb = find_number(path, key);
@@ -258,7 +260,7 @@ static inline long status_pages(const char *key)
 	return find_pages("/proc/self/status", key);
 }
 
-/* What this process is charged for locked memory, in pages. */
+/* The charge of this process for locked memory, in pages. */
 static inline long charged(void)
 {
 	return status_pages("VmLck:");
@@ -285,7 +287,7 @@ static inline int write_ulong(const char *path, unsigned long val)
 	return write_str(path, buf);
 }
 
-/* A file of which the first line is a number. */
+/* A file whose first line is a number. */
 static inline long read_knob(const char *path)
 {
 	return find_number(path, "");
@@ -293,7 +295,9 @@ static inline long read_knob(const char *path)
 
 #define MAX_MAP_COUNT "/proc/sys/vm/max_map_count"
 
-/* Soft limit only, so that it can be raised again without privilege. */
+/*
+ * Sets the soft limit only, so that it can be raised again without privilege.
+ */
 static inline int set_limit(unsigned long bytes)
 {
 	struct rlimit lim = { .rlim_cur = bytes, .rlim_max = RLIM_INFINITY };
@@ -317,7 +321,7 @@ static inline int set_cap_ipc_lock(bool on)
 	return syscall(__NR_capset, &head, data);
 }
 
-/* Become subject to the limit. /proc/self stays readable. */
+/* Makes the process subject to the limit. /proc/self stays readable. */
 static inline int drop_cap(void)
 {
 	return set_cap_ipc_lock(false);
@@ -346,7 +350,7 @@ static inline int run_on_cpu(int cpu)
 	return sched_setaffinity(0, sizeof(set), &set);
 }
 
-/* What smaps says of the vmas that a range touches; sizes in pages. */
+/* What smaps shows for the vmas that overlap a range; sizes in pages. */
 struct range {
 	unsigned int vmas;
 	unsigned int lo;
@@ -382,7 +386,10 @@ static inline struct range look_bytes(unsigned long from, unsigned long to)
 	if (!read_open("/proc/self/smaps"))
 		ksft_exit_fail_msg("cannot open smaps: %s\n", strerror(errno));
 	while (read_line(line, sizeof(line))) {
-		/* Only the first line of a vma begins with a small letter. */
+		/*
+		 * Only the first line of a vma does not begin with a capital
+		 * letter.
+		 */
 		if (line[0] < 'A' || line[0] > 'Z') {
 			char *next;
 			unsigned long start = strtoul(line, &next, 16);
@@ -442,7 +449,7 @@ static inline struct range look_all(void)
 #define LOCKED(addr, pages)	EXPECT_VMAS(addr, pages, 1, 1, 0)
 #define ONFAULT(addr, pages)	EXPECT_VMAS(addr, pages, 1, 1, 1)
 
-/* Where a mapping such as "[vvar]" is; false if there is none. */
+/* Finds a mapping such as "[vvar]"; false if there is none. */
 static inline bool find_mapping(const char *name, unsigned long *start,
 				unsigned long *end)
 {
@@ -459,9 +466,8 @@ static inline bool find_mapping(const char *name, unsigned long *start,
 }
 
 /*
- * Copies what is still shared with the parent of a process. Where there is no
- * memory, and nobody to be killed for it, a fault that wants some is tried for
- * ever.
+ * Copies the pages that are still shared with the parent. A fault that needs
+ * memory when there is none, and no process to kill, is retried forever.
  */
 static inline void copy_shared_pages(void)
 {
@@ -478,16 +484,16 @@ static inline void copy_shared_pages(void)
 }
 
 /*
- * Whether the end of the program's address space is that of the kernel's. It is
- * not for a 32-bit program where the kernel takes what it passes for a number
- * below 4G. msync() rounds a length up as mlock() does, and likes a length of 0.
+ * Whether the address space of the program ends where that of the kernel does.
+ * It does not for a 32-bit program whose kernel zero-extends lengths. msync()
+ * rounds a length up as mlock() does, and accepts a length of 0.
  */
 static inline bool lengths_wrap(void)
 {
 	return !syscall(__NR_msync, NULL, ULONG_MAX, MS_ASYNC);
 }
 
-/* Whether it takes a 32-bit program's length for a negative one from 2G on. */
+/* Whether the kernel sign-extends the lengths of a 32-bit program. */
 static inline bool lengths_extend(void)
 {
 	return sizeof(long) == 4 && lengths_wrap() &&
@@ -499,7 +505,7 @@ static inline int open_pagemap(void)
 	return open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 }
 
-/* Entries of /proc/PID/pagemap that are read at once. */
+/* Entries of /proc/PID/pagemap to read at once. */
 #define ENTRIES 256
 
 static inline unsigned long read_pagemap(int map, char *addr, unsigned long pages,
@@ -517,8 +523,8 @@ static inline unsigned long read_pagemap(int map, char *addr, unsigned long page
 }
 
 /*
- * How many pages of the range have the bit in the pagemap of the process that
- * opened @map, which may be another one.
+ * Counts the pages of the range that have the bit set in the pagemap @map,
+ * which may be that of another process.
  */
 static inline unsigned long count_entries(int map, char *addr, unsigned long pages,
 					  uint64_t bit)
@@ -548,7 +554,10 @@ static inline unsigned long present(char *addr, unsigned long pages)
 	return count_pagemap(addr, pages, PM_PRESENT);
 }
 
-/* How many present pages of the range have the bit in /proc/kpageflags. */
+/*
+ * Counts the present pages of the range that have the bit set in
+ * /proc/kpageflags.
+ */
 static inline unsigned long count_kpageflag(char *addr, unsigned long pages, int bit)
 {
 	int kpf = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
@@ -582,12 +591,12 @@ static inline unsigned long mlocked(char *addr, unsigned long pages)
 }
 
 /*
- * The pages on their way to an LRU list wait in batches of each CPU, and the
- * counters of the zones in deltas of each CPU. Empty both.
+ * Folios are pending in per-CPU batches, and zone counters in per-CPU deltas.
+ * Drain both.
  *
- * drop_caches drains the batches everywhere, and the page cache that it drops
- * is not what these tests look at. compact_memory drains them as well, but
- * then moves locked pages about.
+ * drop_caches drains the batches of all CPUs. These tests do not depend on the
+ * page cache that it drops. compact_memory drains them as well, but also
+ * migrates locked pages.
  */
 static inline bool drain(void)
 {
@@ -596,7 +605,7 @@ static inline bool drain(void)
 	if (write_str("/proc/sys/vm/drop_caches", "1") &&
 	    write_str("/proc/sys/vm/compact_memory", "1"))
 		return false;
-	/* A kernel for one CPU has no deltas, and no such file. */
+	/* A !SMP kernel has neither deltas nor this file. */
 	ret = write_str("/proc/sys/vm/stat_refresh", "1");
 	return !ret || ret == -ENOENT;
 }
@@ -608,23 +617,28 @@ static inline long read_vmstat(const char *key)
 
 /*
  * Whether the multi-gen LRU is in use. It has no active list, and does not mark
- * what is unevictable as referenced.
+ * unevictable folios as referenced.
  */
 static inline bool has_lru_gen(void)
 {
 	return find_number("/sys/kernel/mm/lru_gen/enabled", "0x") > 0;
 }
 
-/* No limit, and nothing locked yet: 0 when a test may begin. */
+/*
+ * Removes the limit. Returns 0 if nothing is locked, so that a test may start.
+ */
 static inline long start_unlocked(void)
 {
 	return set_limit(RLIM_INFINITY) ? -errno : charged();
 }
 
-/* The argument that makes this program report on itself after an exec. */
+/* The argument that makes this program report its state after exec(). */
 #define AFTER_EXEC "after-exec"
 
-/* What main() does with that argument: bits for what exec() has left. */
+/*
+ * Called by main() for that argument: a bit for each thing that survived
+ * exec().
+ */
 static inline int after_exec(void)
 {
 	char *m = hole(2);
@@ -641,7 +655,7 @@ static inline int after_exec(void)
 	return ret;
 }
 
-/* In a forked child of a test: end it, and in the test: expect a good end. */
+/* For a forked child: exit. For its parent: expect that the child succeeded. */
 #define CHILD_DONE()	_exit(_metadata->exit_code)
 #define REAP(pid)	EXPECT_EQ(0, reap(pid))
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Huge pages for the tests of the mlock family: of hugetlb, and transparent ones.
+ * hugetlb pages and transparent huge pages for the mlock tests.
  *
- * To be included after kselftest_harness.h.
+ * Include this after kselftest_harness.h.
  */
 #ifndef MLOCK_HUGE_H
 #define MLOCK_HUGE_H
@@ -12,7 +12,9 @@
 
 #define NR_HUGEPAGES "/proc/sys/vm/nr_hugepages"
 
-/* Reserve huge pages of the default size; their size in pages, or 0. */
+/*
+ * Reserves huge pages of the default size. Returns their size in pages, or 0.
+ */
 static inline unsigned long need_huge_pages(long nr)
 {
 	unsigned long size = default_huge_page_size();
@@ -23,7 +25,10 @@ static inline unsigned long need_huge_pages(long nr)
 	return size / psize();
 }
 
-/* A huge page at a boundary in an area of three; its size in pages, or 0. */
+/*
+ * Maps an aligned huge page within an area of three. Returns its size in pages,
+ * or 0.
+ */
 static inline unsigned long thp_size(void)
 {
 	if (file_says("/sys/kernel/mm/transparent_hugepage/enabled", "[never]"))

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Locked pages that are part of a large folio of shared memory stay resident
- * when the folio is split: because a page is punched out of it, the file is
- * truncated, or its neighbours are reclaimed.
+ * Locked pages of a large shmem folio stay resident when the folio is split:
+ * because a page is punched out, the file is truncated, or the other pages are
+ * reclaimed.
  *
- * Run as root, for the size of folios is a setting of the machine, and
- * /proc/kpageflags says what is locked. The test restores the setting.
+ * Run as root: the test changes the global setting for folio sizes, which it
+ * restores, and reads /proc/kpageflags.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -35,7 +35,7 @@ FIXTURE(mlock_large)
 	int fd;
 };
 
-/* Shared memory at an address where a folio can be mapped as one. */
+/* Maps shared memory at an address that is aligned for large folios. */
 static char *map_aligned(int fd)
 {
 	char *all = mmap(NULL, SIZE + 2 * FOLIO, PROT_NONE, ANON, -1, 0);
@@ -63,7 +63,7 @@ FIXTURE_SETUP(mlock_large)
 		SKIP(return, "needs root");
 	if (psize() * 4 > FOLIO || !read_setting(SETTING, self->was, sizeof(self->was)))
 		SKIP(return, "no large folios of shared memory");
-	/* Ask drop_caches not to log each time. */
+	/* Ask drop_caches not to log each call. */
 	write_str("/proc/sys/vm/drop_caches", "4");
 	self->step = FOLIO / psize();
 	self->pages = SIZE / psize();
@@ -90,7 +90,7 @@ FIXTURE_TEARDOWN(mlock_large)
 		close(self->fd);
 }
 
-/* These pages are there, mlocked, and as they were. */
+/* These pages are present, mlocked, and unchanged. */
 #define EXPECT_LOCKED(addr, nr) do {					\
 	char *a_ = (addr);						\
 	unsigned long n_ = (nr), broken_ = 0;				\
@@ -154,7 +154,7 @@ TEST_F(mlock_large, truncated)
 
 	ASSERT_EQ(0, do_mlock(self->p, SIZE));
 	EXPECT_LOCKED(self->p, self->pages);
-	/* One page after the other, from the end. */
+	/* Truncate page by page, from the end. */
 	for (; left > self->pages - 2 * self->step; left--) {
 		ASSERT_EQ(0, ftruncate(self->fd, P(left)));
 		EXPECT_EQ(0, present(self->p + P(left), self->pages - left));
@@ -180,7 +180,7 @@ TEST_F(mlock_large, neighbours_paged_out)
 	EXPECT_UNLOCKED(self);
 }
 
-/* A page that is locked twice is unlocked when both locks are gone. */
+/* A page with two locked mappings is munlocked when both are unlocked. */
 TEST_F(mlock_large, hole_with_two_mappings)
 {
 	char *q = map_aligned(self->fd);

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * RLIMIT_MEMLOCK: what is charged and when, who is bound by the limit, and how
- * mlock(), mlock2(), mlockall() and mmap() fail above it. SHM_LOCK is charged to the
- * user: see mlock-shm.c. The limit of brk(), mremap() and of stacks that grow is
- * tested with them, in mlock-vmas.c.
+ * RLIMIT_MEMLOCK: what is charged and when, who is subject to the limit, and
+ * how mlock(), mlock2(), mlockall() and mmap() fail above it. mlock-shm.c tests
+ * SHM_LOCK, which is charged to the user. mlock-vmas.c tests the limit for
+ * brk(), mremap() and growing stacks.
  *
  * The tests describe what the kernel does, quirks included, rather than what a
- * manual page promises, so that another implementation can be held against it.
+ * manual page promises, so that other implementations can be compared with it.
  *
  * Run as root.
  *
- * Out of reach from here, and so not tested: account_locked_vm(), whose callers are
- * drivers (vfio, iommufd and alike).
+ * Not tested: account_locked_vm(), which only drivers call (vfio, iommufd and
+ * others).
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -28,14 +28,14 @@
 #include <unistd.h>
 #include "mlock-helpers.h"
 
-/* What the kernel takes for no limit at all, besides RLIM_INFINITY. */
+/* The other value that the kernel treats as no limit. */
 #if defined(__mips__) && __SIZEOF_LONG__ == 4
 #define COMPAT_INFINITY 0x7fffffffUL
 #else
 #define COMPAT_INFINITY RLIM_INFINITY
 #endif
 
-/* A process that is root, may lock anything and has not yet. */
+/* A root process that may lock anything and has nothing locked. */
 FIXTURE(mlock_limits)
 {
 	int unused;
@@ -97,7 +97,10 @@ TEST_F(mlock_limits, limit_is_rounded_down_to_pages)
 	EXPECT_EQ(0, do_mlock(p, P(2)));
 	EXPECT_EQ(0, do_munlock(p, P(2)));
 
-	/* Less than a page is not 0: nothing fits, but that is not EPERM. */
+	/*
+	 * A limit below a page is not 0: nothing fits, but the error is not
+	 * EPERM.
+	 */
 	ASSERT_EQ(0, set_limit(P(1) - 1));
 	EXPECT_EQ(-ENOMEM, do_mlock(p, 1));
 	EXPECT_EQ(0, do_mlock(p, 0));
@@ -190,7 +193,7 @@ TEST_F(mlock_limits, locked_part_of_the_range_is_not_counted_twice)
 	ASSERT_EQ(0, drop_cap());
 	ASSERT_EQ(0, set_limit(P(4)));
 	ASSERT_EQ(0, do_mlock(p, P(4)));
-	/* All of it, parts of it, in either way. */
+	/* Lock all of it and parts of it again, in both modes. */
 	EXPECT_EQ(0, do_mlock(p, P(4)));
 	EXPECT_EQ(0, do_mlock(p + P(1), P(2)));
 	EXPECT_EQ(0, do_mlock(p, P(1)));
@@ -207,14 +210,14 @@ TEST_F(mlock_limits, locked_part_of_the_range_is_not_counted_twice)
 	UNLOCKED(p + P(4), 2);
 	EXPECT_EQ(4, charged());
 
-	/* Reached exactly by a range that overlaps from either side. */
+	/* A range that overlaps at either side reaches the limit exactly. */
 	ASSERT_EQ(0, set_limit(P(5)));
 	EXPECT_EQ(0, do_mlock(p + P(2), P(3)));
 	EXPECT_EQ(5, charged());
 	EXPECT_EQ(0, do_munlock(p, P(1)));
 	EXPECT_EQ(0, do_mlock(p, P(3)));
 	EXPECT_EQ(5, charged());
-	/* And by one that spans locked and unlocked mappings. */
+	/* So does one that spans locked and unlocked mappings. */
 	EXPECT_EQ(0, do_munlock(p + P(1), P(1)));
 	EXPECT_EQ(0, do_munlock(p + P(3), P(1)));
 	EXPECT_EQ(3, charged());
@@ -232,11 +235,14 @@ TEST_F(mlock_limits, hole_counts_against_the_limit)
 	ASSERT_EQ(0, munmap(p + P(2), P(1)));
 	ASSERT_EQ(0, drop_cap());
 	ASSERT_EQ(0, set_limit(P(2)));
-	/* One locked, one not, one missing: over the limit, nothing is done. */
+	/*
+	 * One page locked, one not, one unmapped: over the limit, nothing
+	 * changes.
+	 */
 	EXPECT_EQ(-ENOMEM, do_mlock(p, P(3)));
 	UNLOCKED(p + P(1), 1);
 	EXPECT_EQ(1, charged());
-	/* Within the limit it is the hole that fails. */
+	/* Within the limit, the call fails at the hole. */
 	ASSERT_EQ(0, set_limit(P(3)));
 	EXPECT_EQ(-ENOMEM, do_mlock(p, P(3)));
 	LOCKED(p + P(1), 1);
@@ -253,7 +259,7 @@ TEST_F(mlock_limits, limit_lowered_below_the_charge)
 	ASSERT_EQ(0, drop_cap());
 	ASSERT_EQ(0, set_limit(P(2)));
 	EXPECT_EQ(3, charged());
-	/* Locked already, but all of the charge is compared with the limit. */
+	/* Locked already, but the whole charge is compared with the limit. */
 	EXPECT_EQ(-ENOMEM, do_mlock(p, P(1)));
 	EXPECT_EQ(-ENOMEM, do_mlock(p, P(3)));
 	EXPECT_EQ(-ENOMEM, do_mlock(p + P(3), P(1)));
@@ -301,8 +307,8 @@ TEST_F(mlock_limits, huge_limits_do_not_overflow)
 		EXPECT_EQ(0, do_mlock(p, P(4)));
 		EXPECT_EQ(4, charged());
 		/*
-		 * As many pages as there are, which may be over the limit; if
-		 * not, the end wraps, or is only unmapped.
+		 * The whole address space, which may be over the limit. If it
+		 * is not, the end wraps, or is only unmapped.
 		 */
 		over = !lengths_wrap();
 		if (limits[i] != RLIM_INFINITY && limits[i] != COMPAT_INFINITY)
@@ -337,11 +343,11 @@ TEST_F(mlock_limits, mlockall_compares_the_whole_address_space)
 	EXPECT_EQ(-ENOMEM, do_mlockall(MCL_CURRENT | MCL_ONFAULT));
 	UNLOCKED(p, 2);
 	EXPECT_EQ(0, charged());
-	/* What has been locked already makes no difference. */
+	/* Memory that is already locked makes no difference. */
 	EXPECT_EQ(0, do_mlock(p, P(2)));
 	EXPECT_EQ(-ENOMEM, do_mlockall(MCL_CURRENT));
 	EXPECT_EQ(2, charged());
-	/* Future alone is not compared with anything. */
+	/* MCL_FUTURE alone is not checked against the limit. */
 	EXPECT_EQ(0, do_mlockall(MCL_FUTURE));
 	EXPECT_EQ(0, do_munlockall());
 
@@ -369,10 +375,10 @@ TEST_F(mlock_limits, map_locked_limits)
 	EXPECT_EQ(0, map_anon(m, 2, RW, MAP_LOCKED));
 	EXPECT_EQ(-EAGAIN, map_anon(m + P(2), 1, RW, MAP_LOCKED));
 	EXPECT_EQ(2, charged());
-	/* What MAP_FIXED replaces is not taken off before the check. */
+	/* The check does not subtract the mapping that MAP_FIXED replaces. */
 	EXPECT_EQ(-EAGAIN, map_anon(m, 1, RW, MAP_LOCKED));
 	LOCKED(m, 2);
-	/* But it is afterwards. */
+	/* That mapping is uncharged only afterwards. */
 	ASSERT_EQ(0, set_limit(P(4)));
 	EXPECT_EQ(0, map_anon(m, 2, RW, MAP_LOCKED));
 	EXPECT_EQ(2, charged());
@@ -395,7 +401,7 @@ TEST_F(mlock_limits, map_under_future_limits)
 		EXPECT_EQ(0, map_anon(m, 2, RW, 0));
 		EXPECT_EQ(-EAGAIN, map_anon(m + P(2), 1, RW, 0));
 		EXPECT_EQ(2, charged());
-		/* EPERM is only for those who ask for MAP_LOCKED. */
+		/* Only MAP_LOCKED fails with EPERM. */
 		ASSERT_EQ(0, set_limit(0));
 		EXPECT_EQ(-EAGAIN, map_anon(m + P(2), 1, RW, 0));
 		EXPECT_EQ(-EPERM, map_anon(m + P(2), 1, RW, MAP_LOCKED));

@@ -55,7 +55,7 @@ FIXTURE_SETUP(mlock_lru_gen)
 		SKIP(return, "needs root");
 	if (access(SETTING, F_OK))
 		SKIP(return, "no multi-gen LRU");
-	/* Ask drop_caches not to log each time. */
+	/* Ask drop_caches not to log each call. */
 	write_str("/proc/sys/vm/drop_caches", "4");
 	ASSERT_EQ(true, read_setting(SETTING, self->was, sizeof(self->was)));
 	ASSERT_EQ(0, set_limit(RLIM_INFINITY));
@@ -74,7 +74,7 @@ FIXTURE_TEARDOWN(mlock_lru_gen)
 		write_str(SETTING, self->was);
 }
 
-/* So many pages of the mapping are mlocked, and no others are unevictable. */
+/* That many pages of the mapping are mlocked, and no others are unevictable. */
 #define EXPECT_MLOCKED(self, nr) do {					\
 	EXPECT_EQ(true, drain());					\
 	EXPECT_EQ(PAGES, present((self)->p, PAGES));			\
@@ -133,7 +133,7 @@ TEST_F(mlock_lru_gen, switched_on_while_locked)
 	EXPECT_MLOCKED(self, PAGES);
 }
 
-/* Entries of a batch that are due while the pages are in a generation */
+/* Batch entries that are drained while the pages are in a generation */
 TEST_F(mlock_lru_gen, unmapped_and_mapped_again)
 {
 	char *q;
@@ -141,7 +141,7 @@ TEST_F(mlock_lru_gen, unmapped_and_mapped_again)
 	touch(self->p, PAGES);
 	q = mremap(self->p, 0, P(PAGES), MREMAP_MAYMOVE);
 	if (q == MAP_FAILED) {
-		/* Private pages have one mapping; a child has the other. */
+		/* A private page is mapped once per process: use a child. */
 		pid_t pid = fork();
 
 		if (!pid) {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Locked pages and memory cgroups: the "unevictable" of memory.stat, and mlock() in a
- * group that has no memory left.
+ * Locked pages and memory cgroups: "unevictable" in memory.stat, and mlock() in
+ * a group that has no memory left.
  *
  * The tests describe what the kernel does, quirks included, rather than what a
- * manual page promises, so that another implementation can be held against it.
+ * manual page promises, so that other implementations can be compared with it.
  *
  * Run as root, and alone: nobody else may lock or unlock memory.
  */
@@ -76,8 +76,8 @@ FIXTURE_TEARDOWN_PARENT(mlock_memcg)
 }
 
 /*
- * The statistics are summed up only when enough has changed, so change enough:
- * each fault counts, and the threshold is 64 for each CPU.
+ * The kernel flushes the statistics only after enough changes, so fault often
+ * enough: the threshold is 64 for each CPU.
  */
 static long memcg_unevictable(const char *stat)
 {
@@ -193,7 +193,7 @@ TEST_F(mlock_memcg, populating_without_memory_is_eagain)
 
 	pid = fork();
 	if (!pid) {
-		/* Nobody in the group may be killed for it. */
+		/* The OOM killer must not kill anybody in the group. */
 		ASSERT_EQ(0, write_str("/proc/self/oom_score_adj", "-1000"));
 		copy_shared_pages();
 		snprintf(path, sizeof(path), "%s/memory.max", self->group);

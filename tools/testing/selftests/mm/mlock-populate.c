@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The pages of a locked mapping: what mlock() brings in, what it cannot bring in,
- * faults that user space answers, copies that it makes so that no write faults
- * later, and what may not take locked pages away.
+ * The pages of a locked mapping: which pages mlock() faults in and which it
+ * cannot, faults that userfaultfd handles, copies made so that no write faults
+ * later, and operations that must not remove locked pages.
  *
  * The tests describe what the kernel does, quirks included, rather than what a
- * manual page promises, so that another implementation can be held against it.
+ * manual page promises, so that other implementations can be compared with it.
  *
  * Run as root.
  *
- * Out of reach from here, and so not tested: that a vma is marked VM_IO while its
- * pages are locked, which only a race would show. EAGAIN, for a page that could not
- * be allocated, is tested in mlock-memcg.c.
+ * Not tested: that a vma is marked VM_IO while its pages are mlocked, which
+ * only a race would show. mlock-memcg.c tests EAGAIN, for a page that could not
+ * be allocated.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -33,13 +33,13 @@
 #include <unistd.h>
 #include "mlock-helpers.h"
 
-/* What a C library may not have yet. */
+/* Constants that the C library may lack. */
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
 #define MADV_GUARD_REMOVE 103
 #endif
 
-/* A process that is root, may lock anything and has not yet. */
+/* A root process that may lock anything and has nothing locked. */
 FIXTURE(mlock_populate)
 {
 	int unused;
@@ -75,7 +75,7 @@ TEST_F(mlock_populate, prot_none_is_enomem_yet_stays_locked)
 	EXPECT_EQ(-ENOMEM, do_mlock(p, P(2)));
 	EXPECT_EQ(2, charged());
 
-	/* Once it becomes writable its pages are faulted in. */
+	/* mprotect() to writable faults its pages in. */
 	ASSERT_EQ(0, mprotect(p, P(2), RW));
 	EXPECT_EQ(2, present(p, 2));
 	EXPECT_EQ(2, look(p, 2).locked);
@@ -99,7 +99,7 @@ TEST_F(mlock_populate, prot_none_on_fault_succeeds)
 	EXPECT_EQ(0, do_mlock2(p, P(2), MLOCK_ONFAULT));
 	ONFAULT(p, 2);
 	EXPECT_EQ(2, charged());
-	/* Stays on fault when it becomes writable. */
+	/* It stays locked on fault when it becomes writable. */
 	ASSERT_EQ(0, mprotect(p, P(2), RW));
 	EXPECT_EQ(0, present(p, 2));
 }
@@ -129,7 +129,7 @@ TEST_F(mlock_populate, prot_none_is_enomem_for_present_pages_too)
 	LOCKED(p, 2);
 	EXPECT_EQ(2, look(p, 2).locked);
 
-	/* What comes after it has not been used by that. */
+	/* The pages behind it are not accessed. */
 	ASSERT_EQ(0, write_str("/proc/self/clear_refs", "1"));
 	EXPECT_EQ(-ENOMEM, do_mlock(p, P(4)));
 	LOCKED(p + P(2), 2);
@@ -199,7 +199,7 @@ TEST_F(mlock_populate, read_only_anonymous_gets_the_zero_page)
 	EXPECT_EQ(3, present(p, 3));
 	EXPECT_EQ(0, look(p, 3).locked);
 	EXPECT_EQ(0, mlocked(p, 3));
-	/* Becoming writable breaks COW at once. */
+	/* mprotect() to writable breaks COW at once. */
 	ASSERT_EQ(0, mprotect(p, P(3), RW));
 	EXPECT_EQ(3, look(p, 3).locked);
 }
@@ -219,18 +219,21 @@ TEST_F(mlock_populate, private_file_breaks_cow_when_locked)
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(P(4), pwrite(fd, warm, P(4), 0));
 	ASSERT_EQ(p, mmap(p, P(4), RW, MAP_PRIVATE | MAP_FIXED, fd, 0));
-	/* Locking on fault takes the page of the file as it is. */
+	/* Locking on fault keeps the page of the file. */
 	EXPECT_EQ(0, FORCE_READ(*p));
 	EXPECT_EQ(0, do_mlock2(p, P(4), MLOCK_ONFAULT));
 	EXPECT_EQ(1, count_pagemap(p, 1, PM_FILE));
-	/* Locking in full replaces it by the copy that a write would need. */
+	/*
+	 * Locking in full replaces the page by the copy that a write would
+	 * need.
+	 */
 	EXPECT_EQ(0, do_mlock(p, P(4)));
 	EXPECT_EQ(4, present(p, 4));
 	EXPECT_EQ(0, count_pagemap(p, 4, PM_FILE));
 	EXPECT_EQ(4, look(p, 4).locked);
 	EXPECT_EQ(4, charged());
 
-	/* Once for practice: only the second round is free of other faults. */
+	/* A warm-up round: only the second one has no other faults. */
 	getrusage(RUSAGE_SELF, &after);
 	getrusage(RUSAGE_SELF, &before);
 	touch(warm, 4);
@@ -258,14 +261,14 @@ TEST_F(mlock_populate, pages_shared_by_fork_are_copied_when_locked)
 		CHILD_DONE();
 	}
 	EXPECT_EQ(0, count_pagemap(p, 6, PM_MMAP_EXCLUSIVE));
-	/* One page is written to, and so is the parent's own. */
+	/* A write gives the parent its own copy of one page. */
 	touch(p + P(2), 1);
 	EXPECT_EQ(1, count_pagemap(p, 6, PM_MMAP_EXCLUSIVE));
-	/* Locking on fault takes what is present as it is. */
+	/* Locking on fault keeps the present pages. */
 	EXPECT_EQ(0, do_mlock2(p + P(4), P(2), MLOCK_ONFAULT));
 	EXPECT_EQ(0, count_pagemap(p + P(4), 2, PM_MMAP_EXCLUSIVE));
 	EXPECT_EQ(2, mlocked(p + P(4), 2));
-	/* Locking in full leaves nothing to be copied later. */
+	/* Locking in full copies the pages now. */
 	EXPECT_EQ(0, do_mlock(p, P(4)));
 	EXPECT_EQ(4, count_pagemap(p, 4, PM_MMAP_EXCLUSIVE));
 	EXPECT_EQ(4, look(p, 4).locked);
@@ -277,14 +280,14 @@ TEST_F(mlock_populate, pages_shared_by_fork_are_copied_when_locked)
 	REAP(pid);
 	close(until[0]);
 
-	/* The same once the child is gone: a write has to find nothing to do. */
+	/* The same after the child has exited: a later write must not fault. */
 	EXPECT_EQ(0, do_munlock(p, P(6)));
 	pid = fork();
 	if (!pid)
 		CHILD_DONE();
 	REAP(pid);
 	EXPECT_EQ(0, do_mlock(p, P(6)));
-	/* What the fork left shared of the stack is copied first. */
+	/* First copies the stack pages that fork() left shared. */
 	getrusage(RUSAGE_SELF, &after);
 	getrusage(RUSAGE_SELF, &before);
 	getrusage(RUSAGE_SELF, &before);
@@ -305,7 +308,7 @@ TEST_F(mlock_populate, present_pages_count_as_referenced_when_locked)
 	EXPECT_EQ(0, look(p, 4).referenced);
 	EXPECT_EQ(0, do_mlock(p, P(4)));
 	EXPECT_EQ(has_lru_gen() ? 0 : 4, look(p, 4).referenced);
-	/* Nobody has used what is only locked on fault. */
+	/* Locking on fault does not mark pages as referenced. */
 	EXPECT_EQ(0, do_mlock2(q, P(4), MLOCK_ONFAULT));
 	EXPECT_EQ(0, look(q, 4).referenced);
 	EXPECT_EQ(4, look(q, 4).locked);
@@ -316,7 +319,7 @@ TEST_F(mlock_populate, locking_again_brings_back_what_was_dropped)
 	char *p = region(6);
 
 	ASSERT_NE(NULL, p);
-	/* Present and locked, absent and locked, and two that are new. */
+	/* Two pages present and locked, two absent and locked, two unlocked. */
 	EXPECT_EQ(0, do_mlock2(p, P(4), MLOCK_ONFAULT));
 	touch(p, 2);
 	EXPECT_EQ(0, do_mlock(p, P(2)));
@@ -345,7 +348,7 @@ TEST_F(mlock_populate, read_only_private_file_keeps_the_file_pages)
 	EXPECT_EQ(3, present(p, 3));
 	EXPECT_EQ(3, count_pagemap(p, 3, PM_FILE));
 	EXPECT_EQ(3, look(p, 3).locked);
-	/* Until it becomes writable, which is the time to copy them. */
+	/* mprotect() to writable copies them. */
 	ASSERT_EQ(0, mprotect(p, P(3), RW));
 	EXPECT_EQ(0, count_pagemap(p, 3, PM_FILE));
 	EXPECT_EQ(3, look(p, 3).locked);
@@ -371,7 +374,7 @@ TEST_F(mlock_populate, shared_file_mapping)
 	EXPECT_EQ(3, count_pagemap(p, 3, PM_FILE));
 	EXPECT_EQ(3, look(p, 3).locked);
 
-	/* "Locked" is a proportional share, the charge is not. */
+	/* "Locked" is a proportional share; the charge is not. */
 	ASSERT_EQ(q, mmap(q, P(3), RW, MAP_SHARED | MAP_FIXED, fd, 0));
 	EXPECT_EQ(0, do_mlock(q, P(2)));
 	EXPECT_EQ(5, charged());
@@ -551,7 +554,7 @@ TEST_F(mlock_populate, userfault_that_fails_is_enomem)
 	LOCKED(p, 3);
 	EXPECT_EQ(3, charged());
 	EXPECT_EQ(1, present(p, 3));
-	/* A page that is put there is locked at once. */
+	/* A page that userfaultfd installs is mlocked at once. */
 	EXPECT_EQ(0, uffd_copy(fd, p + P(1), from, 1));
 	EXPECT_EQ(2, look(p, 3).locked);
 	EXPECT_EQ(2, mlocked(p, 3));
@@ -577,7 +580,7 @@ TEST_F(mlock_populate, populating_uses_what_userfault_tracks)
 	ASSERT_EQ(0, ioctl(fd, UFFDIO_REGISTER, &reg));
 	ASSERT_EQ(0, ioctl(fd, UFFDIO_RWPROTECT, &protect));
 	EXPECT_EQ(4, count_pagemap(p, 4, PM_UFFD_WP));
-	/* Locked on fault, they are not used; locked in full, they are. */
+	/* Locking on fault does not access the pages; locking in full does. */
 	EXPECT_EQ(0, do_mlock2(p, P(4), MLOCK_ONFAULT));
 	EXPECT_EQ(4, count_pagemap(p, 4, PM_UFFD_WP));
 	EXPECT_EQ(0, do_munlock(p, P(4)));
@@ -641,7 +644,7 @@ static int lock_three_pages(void *p)
 	return !!do_mlock(p, P(3));
 }
 
-/* Only who shares the address space of the dead can tell. */
+/* Only a process that shares the address space of the dead one can tell. */
 TEST_F(mlock_populate, killed_while_populating_leaves_all_of_it_locked)
 {
 	char *p = region(3), *stack = region(16);
@@ -658,7 +661,7 @@ TEST_F(mlock_populate, killed_while_populating_leaves_all_of_it_locked)
 	ASSERT_EQ(0, uffd_register(fd, p, P(3), true, false, false));
 	pid = clone(lock_three_pages, stack + P(16), CLONE_VM | SIGCHLD, p);
 	ASSERT_LT(0, pid);
-	/* It waits for the second page, which nobody brings. */
+	/* The child waits for the second page, which nobody provides. */
 	ASSERT_EQ(sizeof(msg), read(fd, &msg, sizeof(msg)));
 	EXPECT_EQ(0, kill(pid, SIGKILL));
 	EXPECT_EQ(SIGKILL, reap(pid));

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What mlock() is for: memory that is locked stays resident, whatever happens
- * around it, and memory that is no longer locked can be reclaimed again. Put to
- * the test with memory pressure that swaps, with migration, with faults and
- * locks in many threads at once, and with CPUs that come and go.
+ * The purpose of mlock(): locked memory stays resident whatever happens, and
+ * memory that is no longer locked can be reclaimed again. The tests use memory
+ * pressure with swap, migration, concurrent faults and locks in many threads,
+ * and CPU hotplug.
  *
- * Run as root, on a machine that does nothing else: the counters of the machine
- * are compared, and one test fills all memory. Swap is a zram device, set up by
- * hand for each test and taken away after it.
+ * Run as root, on an idle machine: the tests compare global counters, and one
+ * test fills all memory. Each test sets up a zram device for swap and removes
+ * it again.
  *
- * Results do not depend on time: each thread has a fixed number of rounds, and
- * pressure goes on until memory that nobody locked is gone.
+ * Results do not depend on time: each thread runs a fixed number of rounds, and
+ * pressure continues until unlocked memory is reclaimed.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -41,12 +41,12 @@
 #define MB (1UL << 20)
 
 /*
- * Emulated machines are slow, the more so if their host is busy; a test that
- * hangs is found all the same.
+ * Emulated machines are slow, especially on a busy host; a test that hangs is
+ * still detected.
  */
 #define TIMEOUT 600
 
-/* Bytes of memory that are filled at the most, by one process. */
+/* The most memory that one process fills, in bytes. */
 #define MOST_MEMORY ((sizeof(long) == 8 ? 4095 : 2048) * MB)
 
 static long meminfo(const char *key)
@@ -59,7 +59,7 @@ static long vm_swap(void)
 	return status_pages("VmSwap:");
 }
 
-/* One of the CPUs there are, or -1. */
+/* One of the CPUs, or -1. */
 static int some_cpu(unsigned int n)
 {
 	cpu_set_t set;
@@ -74,7 +74,7 @@ static int some_cpu(unsigned int n)
 	return -1;
 }
 
-/* How many pages mincore() has found. */
+/* Counts the pages that mincore() reports as resident. */
 static unsigned long in_core(char *addr, unsigned long pages)
 {
 	unsigned char vec[256];
@@ -120,7 +120,7 @@ static struct counters count(void)
 
 static struct counters baseline(void)
 {
-	/* Ask drop_caches not to log each time. */
+	/* Ask drop_caches not to log each call. */
 	write_str("/proc/sys/vm/drop_caches", "4");
 	count();
 	return count();
@@ -136,7 +136,7 @@ static struct counters baseline(void)
 } while (0)
 
 /*
- * Areas of memory whose contents are known
+ * Areas of memory with known contents
  */
 
 enum kind {
@@ -201,8 +201,9 @@ static int tmpfs_file(unsigned long pages)
 }
 
 /*
- * Through no mapping: mlockall() would lock that, too, and what one CPU has to
- * lock may wait there until another has unlocked it and locked it again.
+ * Writes without a mapping, since mlockall() would lock a mapping as well. Its
+ * mlocks could then be pending on one CPU while another munlocks and mlocks the
+ * pages again.
  */
 static bool file_stamp(int fd, unsigned int seed, unsigned long pages)
 {
@@ -218,21 +219,21 @@ static bool file_stamp(int fd, unsigned int seed, unsigned long pages)
 	return i == pages;
 }
 
-/* Private mappings of a file have every other page written to. */
+/* In private file mappings, write to every other page. */
 static bool is_written(const struct area *a, unsigned long page)
 {
 	return a->kind != PRIVATE_TMPFS || page % 2;
 }
 
-/* What a page of the area has to hold. */
+/* What a page of the area must contain. */
 static unsigned int page_seed(const struct area *a, unsigned long page)
 {
 	return a->seed + (a->kind == PRIVATE_TMPFS && page % 2);
 }
 
 /*
- * Map an area, with an inaccessible page on either side so that it does not
- * merge with a neighbour. Nothing of it is faulted in.
+ * Maps an area with a PROT_NONE page on either side, so that it does not merge
+ * with a neighbour. Faults in nothing.
  */
 static bool area_map(struct area *a, enum kind kind, unsigned long pages)
 {
@@ -254,7 +255,7 @@ static bool area_map(struct area *a, enum kind kind, unsigned long pages)
 		goto fail;
 	if (fd >= 0)
 		close(fd);
-	/* Page by page is what is counted here. */
+	/* The tests count single pages. */
 	madvise(p, P(pages), MADV_NOHUGEPAGE);
 	a->p = p;
 	return true;
@@ -279,7 +280,7 @@ static void area_touch(const struct area *a)
 	}
 }
 
-/* How many pages do not hold what they should. */
+/* Counts the pages with wrong contents. */
 static unsigned long area_broken(const struct area *a)
 {
 	unsigned long n = 0;
@@ -289,7 +290,7 @@ static unsigned long area_broken(const struct area *a)
 	return n;
 }
 
-/* How many pages the process that opened @map has not got present. */
+/* Counts the pages that are not present in the pagemap @map. */
 static unsigned long area_gone(const struct area *a, int map)
 {
 	return a->pages - count_entries(map, a->p, a->pages, PM_PRESENT);
@@ -301,7 +302,7 @@ enum way {
 	MLOCKALL,
 };
 
-/* A new area that is locked, all of it present. */
+/* A new, locked area, all of it present. */
 static bool area_locked(struct area *a, enum kind kind, enum way way,
 			unsigned long pages)
 {
@@ -317,7 +318,7 @@ static bool area_locked(struct area *a, enum kind kind, enum way way,
 	return true;
 }
 
-/* A new area that is not locked, all of it present. */
+/* A new, unlocked area, all of it present. */
 static bool area_plain(struct area *a, enum kind kind, unsigned long pages)
 {
 	if (!area_map(a, kind, pages))
@@ -341,7 +342,7 @@ static bool area_plain(struct area *a, enum kind kind, unsigned long pages)
 	EXPECT_EQ(0, area_broken(a_));					\
 } while (0)
 
-/* The counters and flags of its pages, too. */
+/* Checks the counters and the page flags as well. */
 #define EXPECT_UNEVICTABLE(a, n) do {					\
 	const struct area *un_ = (a);					\
 									\
@@ -350,7 +351,7 @@ static bool area_plain(struct area *a, enum kind kind, unsigned long pages)
 	EXPECT_EQ(n, unevictable(un_->p, un_->pages));			\
 } while (0)
 
-/* Looks at the contents last, which brings it back. */
+/* Checks the contents last, which faults the pages in. */
 #define EXPECT_SWAPPED(a) do {						\
 	const struct area *a_ = (a);					\
 	struct range range_ = look(a_->p, a_->pages);			\
@@ -370,7 +371,7 @@ static bool area_plain(struct area *a, enum kind kind, unsigned long pages)
  * Pressure
  */
 
-/* A page full of the same word takes no memory in zram. */
+/* A page filled with the same word takes no memory in zram. */
 static void dirty(char *p, unsigned long pages, unsigned long tag)
 {
 	for (unsigned long i = 0; i < pages; i++) {
@@ -383,7 +384,7 @@ static void dirty(char *p, unsigned long pages, unsigned long tag)
 
 #define MAX_SQUEEZERS 2
 
-/* Not for ever: somebody may have died. */
+/* Gives up after a while, since a process may have died. */
 static bool wait_for(unsigned int *counter, unsigned int val)
 {
 	for (int ms = 0; ms < TIMEOUT / 2 * 1000; ms++) {
@@ -394,7 +395,7 @@ static bool wait_for(unsigned int *counter, unsigned int val)
 	return false;
 }
 
-/* Whether three quarters of every victim are gone. */
+/* Whether three quarters of every victim are reclaimed. */
 static bool all_gone(const struct area *victim, unsigned int nr, int map)
 {
 	for (unsigned int i = 0; i < nr; i++) {
@@ -405,8 +406,8 @@ static bool all_gone(const struct area *victim, unsigned int nr, int map)
 }
 
 /*
- * Have @kids children dirty @least pages altogether, and then more, up to @most,
- * until the victims have been reclaimed. Returns whether they have.
+ * Makes @kids children dirty @least pages in total, and then more, up to @most,
+ * until the victims are reclaimed. Returns whether they are.
  */
 static bool squeeze(const struct area *victim, unsigned int nr,
 		    unsigned int kids, unsigned long least, unsigned long most)
@@ -421,8 +422,8 @@ static bool squeeze(const struct area *victim, unsigned int nr,
 	if (arrived == MAP_FAILED || map < 0)
 		return false;
 	/*
-	 * Reclaim prefers what it has not yet found to be in use, of which
-	 * there will be plenty. Do not let it wait for the victims.
+	 * Reclaim prefers pages that it has not found referenced, of which
+	 * there will be many. Make it reclaim the victims soon.
 	 */
 	for (unsigned int i = 0; i < nr; i++)
 		madvise(victim[i].p, P(victim[i].pages), MADV_COLD);
@@ -438,9 +439,9 @@ static bool squeeze(const struct area *victim, unsigned int nr,
 		if (pid[i])
 			continue;
 
-		/* If it does come to that, it is this one that has to go. */
+		/* If the OOM killer runs, it must kill this process. */
 		write_str("/proc/self/oom_score_adj", "1000");
-		/* It takes longer to reclaim what all of them have mapped. */
+		/* Pages that all children map take longer to reclaim. */
 		for (unsigned int j = 0; j < nr; j++)
 			munmap(victim[j].p, P(victim[j].pages));
 		p = mmap(NULL, P(max), RW, ANON | MAP_NORESERVE, -1, 0);
@@ -448,7 +449,7 @@ static bool squeeze(const struct area *victim, unsigned int nr,
 			_exit(2);
 		madvise(p, P(max), MADV_NOHUGEPAGE);
 		dirty(p, done, (unsigned long)i << 24);
-		/* Keep it until all have come that far. */
+		/* Keep the memory until all children have got here. */
 		__atomic_add_fetch(arrived, 1, __ATOMIC_SEQ_CST);
 		if (!wait_for(arrived, kids))
 			_exit(2);
@@ -474,7 +475,7 @@ static bool squeeze(const struct area *victim, unsigned int nr,
 }
 
 /*
- * What tests of pressure within a cgroup stand on
+ * Common code for pressure within a cgroup
  */
 
 struct stage {
@@ -485,8 +486,8 @@ struct stage {
 };
 
 /*
- * In pages: large against what each CPU may charge in advance. The group has
- * room for an area that is locked, another, and what else a process needs.
+ * In pages: large compared with what each CPU may charge in advance. The group
+ * has space for a locked area, another area, and the needs of a process.
  */
 static unsigned long area_size(void)
 {
@@ -498,7 +499,7 @@ static unsigned long group_max(void)
 	return 3 * area_size();
 }
 
-/* There is no teardown after a setup that gave up, so leave nothing behind. */
+/* There is no teardown after a failed setup, so leave nothing behind. */
 static const char *stage_start(struct stage *s)
 {
 	const char *why = swap_start(&s->swap, 1024 * MB / psize());
@@ -521,7 +522,7 @@ static void stage_stop(struct stage *s)
 	swap_stop(&s->swap);
 }
 
-/* Pressure within it that an area, if not locked, does not withstand. */
+/* Applies pressure in the group that reclaims an unlocked area. */
 static bool squeeze_group(const struct area *victim)
 {
 	return squeeze(victim, 1, 1, group_max(), 8 * group_max());
@@ -609,7 +610,7 @@ TEST_F_TIMEOUT(mlock_squeezed, locked_stays_and_unlocked_goes, TIMEOUT)
 }
 
 /*
- * Pressure within a cgroup: what is common to all
+ * Pressure within a cgroup: tests that apply to all kinds
  */
 
 FIXTURE(mlock_swapped)
@@ -663,12 +664,12 @@ TEST_F_TIMEOUT(mlock_swapped, mlock_brings_it_back, TIMEOUT)
 		ASSERT_EQ(true, area_plain(&a, variant->kind, self->stage.pages));
 		EXPECT_EQ(true, squeeze_group(&a));
 
-		/* On fault, the flag alone brings nothing back. */
+		/* Locking on fault alone faults nothing in. */
 		there = present(a.p, a.pages);
 		EXPECT_GT(half, there);
 		EXPECT_EQ(0, do_mlock2(a.p, P(a.pages), MLOCK_ONFAULT));
 		EXPECT_EQ(there, present(a.p, a.pages));
-		/* What is touched is locked from then on, and counted. */
+		/* Pages are mlocked and counted once they are accessed. */
 		for (unsigned long i = 0; i < half; i++)
 			FORCE_READ(a.p[P(i)]);
 		EXPECT_EQ(half, present(a.p, half));
@@ -678,7 +679,7 @@ TEST_F_TIMEOUT(mlock_swapped, mlock_brings_it_back, TIMEOUT)
 		EXPECT_EQ(half, present(a.p, half));
 		EXPECT_EQ(0, area_unmap(&b));
 
-		/* All of it comes back, and stays. */
+		/* Locking in full faults in all of it, and it stays. */
 		EXPECT_EQ(0, do_mlock(a.p, P(a.pages)));
 		EXPECT_EQ(a.pages, present(a.p, a.pages));
 		EXPECT_UNEVICTABLE(&a, a.pages);
@@ -732,7 +733,7 @@ TEST_F_TIMEOUT(mlock_swapped, swapoff_brings_it_back, TIMEOUT)
 		EXPECT_EQ(true, squeeze_group(&a));
 		EXPECT_EQ(0, do_mlock2(a.p, P(a.pages), MLOCK_ONFAULT));
 		ASSERT_EQ(0, swapoff(self->stage.swap.dev));
-		/* Shared memory comes back to its file only. */
+		/* Shared memory is swapped in to the file only. */
 		if (variant->kind == SHARED_TMPFS)
 			EXPECT_EQ(0, area_broken(&a));
 		EXPECT_RESIDENT(&a);
@@ -744,7 +745,7 @@ TEST_F_TIMEOUT(mlock_swapped, swapoff_brings_it_back, TIMEOUT)
 	EXPECT_BASELINE(self->stage.base);
 }
 
-/* A process that has locked the area, and holds it until told. */
+/* A process that locks the area until told to unlock. */
 struct locker {
 	pid_t pid;
 	int fd;
@@ -800,7 +801,10 @@ TEST_F_TIMEOUT(mlock_swapped, the_last_locker_counts, TIMEOUT)
 		ASSERT_EQ(0, group_join(&self->stage.group));
 		ASSERT_EQ(true, area_plain(&plain, variant->kind, self->stage.pages));
 		ASSERT_EQ(true, area_plain(&a, variant->kind, self->stage.pages));
-		/* A page that is on its way to a list is not counted twice. */
+		/*
+		 * Drain first: a page that is not yet on a list is not counted
+		 * twice.
+		 */
 		ASSERT_EQ(true, drain());
 		ASSERT_EQ(true, locker_start(&first, &a));
 		ASSERT_EQ(true, drain());
@@ -816,7 +820,7 @@ TEST_F_TIMEOUT(mlock_swapped, the_last_locker_counts, TIMEOUT)
 		EXPECT_EQ(true, squeeze_group(&plain));
 		EXPECT_EQ(a.pages, present(a.p, a.pages));
 		EXPECT_EQ(0, look(a.p, a.pages).swap);
-		/* Almost all, as the count of locks may be too low. */
+		/* Not exactly all, since mlock_count may be too low. */
 		EXPECT_EQ(true, drain());
 		EXPECT_LT(a.pages / 2, mlocked(a.p, a.pages));
 		EXPECT_LT(a.pages / 2, unevictable(a.p, a.pages));
@@ -883,7 +887,7 @@ TEST_F_TIMEOUT(mlock_machine, locked_stays_and_unlocked_goes, TIMEOUT)
 	pid_t pid;
 	char c;
 
-	/* All that another process has got from some point on. */
+	/* All memory of another process, from some point on. */
 	ASSERT_EQ(0, pipe(ready));
 	ASSERT_EQ(0, pipe(go));
 	pid = fork();
@@ -919,7 +923,7 @@ TEST_F_TIMEOUT(mlock_machine, locked_stays_and_unlocked_goes, TIMEOUT)
 	}
 	ASSERT_EQ(1, write(go[1], "", 1));
 	REAP(pid);
-	/* Before the contents of any is looked at. */
+	/* Check this before reading the contents. */
 	EXPECT_LT(plain[0].pages / 2, vm_swap());
 	for (unsigned int i = 0; i < ARRAY_SIZE(how); i++)
 		EXPECT_SWAPPED(&plain[i]);
@@ -932,7 +936,7 @@ TEST_F_TIMEOUT(mlock_machine, locked_stays_and_unlocked_goes, TIMEOUT)
 }
 
 /*
- * Threads that get in each other's way
+ * Threads that race with each other
  */
 
 FIXTURE(mlock_storm)
@@ -951,7 +955,7 @@ static int set_cpu(int cpu, bool on)
 	return write_str(path, on ? "1" : "0");
 }
 
-/* The last CPU that can be turned off, or -1. */
+/* The last CPU that can be taken offline, or -1. */
 static int spare_cpu(void)
 {
 	for (int cpu = sysconf(_SC_NPROCESSORS_CONF) - 1; cpu > 0; cpu--) {
@@ -988,14 +992,14 @@ FIXTURE_TEARDOWN_PARENT(mlock_storm)
 	swap_stop(&self->swap);
 }
 
-/* A sequence of numbers that is the same each time. */
+/* A reproducible sequence of numbers. */
 static unsigned int next(unsigned int *state)
 {
 	*state = *state * 1103515245 + 12345;
 	return *state >> 16;
 }
 
-/* One thread: @rounds of something, on its part of the areas. */
+/* A thread: @rounds of an operation on its part of the areas. */
 struct job {
 	void (*round)(struct job *job);
 	struct area *area;
@@ -1067,7 +1071,7 @@ static void lock_or_unlock(struct job *job)
 	job->errors += !!ret;
 }
 
-/* Lets go of pages, locked or not. What tmpfs holds is not lost by this. */
+/* Drops pages, locked or not. Pages of tmpfs are not lost. */
 static void drop(struct job *job)
 {
 	struct area *a;
@@ -1085,7 +1089,7 @@ static void lock_or_drop(struct job *job)
 		drop(job);
 }
 
-/* Reads, which faults, and writes what is there already. */
+/* Reads, which faults, and writes back the same contents. */
 static void use(struct job *job)
 {
 	struct area *a;
@@ -1096,7 +1100,7 @@ static void use(struct job *job)
 		if (next(&job->seed) % 2)
 			FORCE_READ(p[P(i)]);
 		else
-			/* One that no stamp reaches, and no one looks at. */
+			/* A byte outside the stamp, which nobody checks. */
 			*(volatile char *)(p + P(i) + psize() / 2) = 1;
 	}
 }
@@ -1107,7 +1111,7 @@ static void lock_and_use(struct job *job)
 	use(job);
 }
 
-/* Locked memory refuses this; parts that are not are reclaimed. */
+/* Fails for locked memory; reclaims unlocked parts. */
 static void reclaim(struct job *job)
 {
 	struct area *a;
@@ -1117,7 +1121,7 @@ static void reclaim(struct job *job)
 	madvise(p, P(pages), next(&job->seed) % 2 ? MADV_PAGEOUT : MADV_COLD);
 }
 
-/* A child has all of it unlocked, may lock it, and dies with that. */
+/* The child inherits no locks. It may lock memory, and exits with it locked. */
 static void fork_child(struct job *job)
 {
 	unsigned int seed = next(&job->seed);
@@ -1132,7 +1136,7 @@ static void fork_child(struct job *job)
 	job->errors += !!reap(pid);
 }
 
-/* To the other node if there is one, from one place to another if not. */
+/* To the other node if there is one, otherwise within the node. */
 static bool move_to_node(struct area *a, int node)
 {
 	for (unsigned long i = 0; i < a->pages; i++) {
@@ -1142,7 +1146,7 @@ static bool move_to_node(struct area *a, int node)
 		if (syscall(__NR_move_pages, 0, 1UL, &p, &node, &status,
 			    MPOL_MF_MOVE))
 			return false;
-		/* Busy, or not there: never mind. */
+		/* Ignore pages that are busy or not present. */
 		if (status == -ENODEV || status == -EACCES)
 			return false;
 	}
@@ -1176,7 +1180,7 @@ static void toggle_cpu(struct job *job)
 
 #define STORM_PAGES 256
 
-/* To look at a page, it has to be there. */
+/* A page must be present to be checked. */
 static void read_all(const struct area *a, unsigned int nr)
 {
 	for (; nr--; a++) {
@@ -1185,7 +1189,7 @@ static void read_all(const struct area *a, unsigned int nr)
 	}
 }
 
-/* The pages of these areas that are locked make up what the counters say. */
+/* The counters match the number of locked pages in these areas. */
 #define EXPECT_COUNTED(base, area, nr) do {				\
 	struct counters now_;						\
 	long sum_ = 0;							\
@@ -1199,10 +1203,10 @@ static void read_all(const struct area *a, unsigned int nr)
 } while (0)
 
 /*
- * The batches of two CPUs have no order between them. A page that is locked on
- * one and unlocked on another, and that lives on, may be taken for locked once
- * more than it is. So here each area has a CPU of its own for that, while it is
- * reclaimed and migrated from all of them.
+ * The batches of two CPUs are not ordered. If a page is mlocked on one CPU,
+ * munlocked on another, and not freed, its mlock_count may be too high by one.
+ * So here each area is locked and unlocked on a CPU of its own, while all CPUs
+ * reclaim and migrate it.
  */
 TEST_F_TIMEOUT(mlock_storm, migration_reclaim_and_fork, TIMEOUT)
 {
@@ -1233,7 +1237,7 @@ TEST_F_TIMEOUT(mlock_storm, migration_reclaim_and_fork, TIMEOUT)
 	if (migrated >= 0)
 		EXPECT_LT(migrated, read_vmstat("pgmigrate_success "));
 
-	/* What is still locked is counted, and nothing else is. */
+	/* Exactly the pages that are still locked are counted. */
 	EXPECT_COUNTED(self->base, area, 4);
 	for (int i = 0; i < 4; i++)
 		EXPECT_EQ(0, do_munlock(area[i].p, P(STORM_PAGES)));
@@ -1242,8 +1246,8 @@ TEST_F_TIMEOUT(mlock_storm, migration_reclaim_and_fork, TIMEOUT)
 		EXPECT_EQ(0, look(area[i].p, STORM_PAGES).lo);
 		EXPECT_EQ(0, mlocked(area[i].p, STORM_PAGES));
 		/*
-		 * A page that was in other hands when it was unlocked may wait
-		 * for somebody to put it where it belongs.
+		 * A page that was isolated when it was munlocked may be
+		 * stranded until somebody isolates it and puts it back.
 		 */
 		madvise(area[i].p, P(STORM_PAGES), MADV_PAGEOUT);
 		EXPECT_EQ(0, area_broken(&area[i]));
@@ -1268,7 +1272,9 @@ TEST_F_TIMEOUT(mlock_storm, faults_locks_and_cpu_hotplug, TIMEOUT)
 	};
 	unsigned int nr = ARRAY_SIZE(job);
 
-	/* What has one CPU does the rest; the next test is skipped there. */
+	/*
+	 * With one CPU, this test does the rest, and the next one is skipped.
+	 */
 	self->cpu = spare_cpu();
 	job[5].cpu = self->cpu;
 	if (self->cpu < 0)
@@ -1285,14 +1291,14 @@ TEST_F_TIMEOUT(mlock_storm, faults_locks_and_cpu_hotplug, TIMEOUT)
 	EXPECT_COUNTED(self->base, area, 2);
 	for (int i = 0; i < 2; i++)
 		EXPECT_EQ(0, do_munlock(area[i].p, P(STORM_PAGES)));
-	/* As said above, there may be some left; no more than are counted. */
+	/* As above, some pages may stay mlocked; the counters must match. */
 	EXPECT_COUNTED(self->base, area, 2);
 	for (int i = 0; i < 2; i++)
 		EXPECT_EQ(0, area_unmap(&area[i]));
 	EXPECT_BASELINE(self->base);
 }
 
-/* Fewer pages than a batch holds, which a CPU takes with it. */
+/* A CPU goes offline with fewer pages in its batch than that holds. */
 TEST_F_TIMEOUT(mlock_storm, batch_of_a_cpu_that_goes, TIMEOUT)
 {
 	struct area a, b;

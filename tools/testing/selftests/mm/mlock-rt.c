@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a real-time task locks stays unevictable while another task of the same
- * CPU, the locker, locks and unlocks the same pages.
+ * Pages that a real-time task locks stay unevictable while another task on the
+ * same CPU, the locker, locks and unlocks the same pages.
  *
  * On PREEMPT_RT, the real-time task can preempt the locker in the middle of
  * munlock(), where other kernels hold a spinlock. If it faults a page into a
- * locked vma then, its mlock is pending in this CPU's batch. The munlock must not
- * overtake it: it would take the last mlock_count, and the page would become
- * evictable. Compaction, which is to leave unevictable pages alone, could migrate
- * the page, and the real-time task would have to wait for it.
+ * locked vma then, its mlock is pending in this CPU's batch. The munlock must
+ * not overtake that mlock: it would take the last mlock_count, and the page
+ * would become evictable. Compaction, which leaves unevictable pages alone,
+ * could then migrate the page, and the real-time task would have to wait.
  *
  * Run as root: the test needs a real-time priority and /proc/kpageflags, and
  * changes settings of compaction, which it restores.
@@ -31,15 +31,15 @@
 #include <unistd.h>
 #include "mlock-helpers.h"
 
-/* A kernel with all checks on an emulated machine is slow. */
+/* A debug kernel on an emulated machine is slow. */
 #define TIMEOUT 600
 
-/* For how long a test tries; whether it passes does not depend on it. */
+/* How long a test runs; its result does not depend on this. */
 #define SECONDS 8
 
 /* The file that both tasks map */
 #define PAGES 256UL
-/* How much of it is locked at a time: less than a batch has room for */
+/* How many pages are locked at a time: fewer than a batch holds */
 #define PART 8UL
 /* Pages that are allocated between two of the file */
 #define GAP 8UL
@@ -58,11 +58,13 @@ static const struct {
 	 * that is isolated while it is locked.
 	 */
 	{ "/proc/sys/vm/compaction_proactiveness", 0 },
-	/* Keep few pages in per-CPU lists, where compaction does not find them. */
+	/*
+	 * Keep few pages on per-CPU lists, where compaction does not find them.
+	 */
 	{ "/proc/sys/vm/percpu_pagelist_high_fraction", 1000000 },
 };
 
-/* In memory that the two tasks share */
+/* Shared between the two tasks */
 struct locker {
 	pid_t pid;
 	int fd;
@@ -116,7 +118,7 @@ static bool sleep_ns(struct locker *locker, int64_t ns)
 	return !waitpid(locker->pid, NULL, WNOHANG);
 }
 
-/* Lets it return from munlock() that often. */
+/* Waits until the locker has returned from munlock() that often. */
 static bool wait_for(struct locker *locker, unsigned int rounds)
 {
 	unsigned int from = locker->rounds;
@@ -157,7 +159,7 @@ FIXTURE_SETUP(mlock_rt)
 		if (self->was[i] >= 0 && self->was[i] != settings[i].val)
 			ASSERT_EQ(0, write_ulong(settings[i].path, settings[i].val));
 	}
-	/* Ask drop_caches not to log each time. */
+	/* Ask drop_caches not to log each call. */
 	write_str("/proc/sys/vm/drop_caches", "4");
 	ASSERT_EQ(0, set_limit(RLIM_INFINITY));
 	ASSERT_EQ(0, sched_getaffinity(0, sizeof(set), &set));
@@ -202,9 +204,9 @@ static struct rusage used(void)
  * Maps a part of the file, locks it on fault and faults it in while the locker
  * is in munlock().
  *
- * mlock2() drains this CPU's batch. If the locker could run after that, which the
- * scheduler's deadline server may let it, then a munlock would be pending before
- * the mlock, and rightly take the last mlock_count: try again.
+ * mlock2() drains this CPU's batch. If the deadline server of the scheduler
+ * lets the locker run after that, a munlock may be pending before the mlock,
+ * and rightly takes the last mlock_count: try again.
  */
 static bool lock_part(struct locker *locker, char *p, unsigned long at)
 {
@@ -243,7 +245,7 @@ static char *lock_pages(struct locker *locker, unsigned long pages)
 
 /*
  * munlock() drains this CPU's batch. munmap() of locked memory would leave
- * munlocks pending there, and the locker's next mlocks might be lost to them.
+ * munlocks pending there, which could cancel the next mlocks of the locker.
  */
 static bool unlock_pages(char *p)
 {
@@ -282,8 +284,8 @@ static void read_frames(char *p, uint64_t *frame)
 }
 
 /*
- * Gives the file new pages, which are scattered over memory that is free
- * otherwise: compaction moves most of them up.
+ * Gives the file new pages, scattered over free memory, so that compaction
+ * migrates most of them.
  */
 static bool scatter_pages(int fd, char *gaps)
 {
@@ -296,7 +298,10 @@ static bool scatter_pages(int fd, char *gaps)
 		touch(gaps + P(GAP * i), GAP);
 		touch(p + P(i), 1);
 	}
-	/* Keep some: compaction does not fill pageblocks that are free. */
+	/*
+	 * Free all but one page of each gap: compaction does not fill free
+	 * pageblocks.
+	 */
 	for (unsigned long i = 0; i < PAGES; i++) {
 		if (madvise(gaps + P(GAP * i), P(GAP - 1), MADV_DONTNEED))
 			return false;
@@ -317,7 +322,7 @@ TEST_F_TIMEOUT(mlock_rt, not_migrated_by_compaction, TIMEOUT)
 
 	if (access(COMPACT, W_OK))
 		SKIP(return, "no compaction");
-	/* Nothing else that this task uses is to be migrated. */
+	/* Compaction must not migrate any other memory of this task. */
 	ASSERT_EQ(0, do_mlockall(MCL_CURRENT));
 	gaps = mmap(NULL, P(GAP * PAGES), RW, ANON, -1, 0);
 	ASSERT_NE(MAP_FAILED, gaps);

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What is written into locked memory does not get to the swap device, whatever
- * happens to that memory and around it: each page has a secret of its own, all
- * that can be reclaimed is, and then the device is read and searched.
+ * Data in locked memory never reaches the swap device, whatever happens to that
+ * memory. Each page has its own secret. The tests reclaim all that can be
+ * reclaimed, and then read and search the device.
  *
- * The same secret in memory that nobody has locked has to be found there, or
- * nothing was proved.
+ * The same secret in unlocked memory must be found on the device; otherwise the
+ * test has proved nothing.
  *
- * Run as root, on a machine that does nothing else. Swap is a zram device, set up
- * by hand for each test and taken away after it; so are the cgroup that has its
- * memory reclaimed, and the settings for large folios.
+ * Run as root, on an idle machine. Each test sets up a zram device for swap, a
+ * cgroup to reclaim from, and the settings for large folios, and removes or
+ * restores them.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -41,7 +41,7 @@
 #define KSM "/sys/kernel/mm/ksm/"
 
 /*
- * Areas of memory that are full of secrets
+ * Areas of memory filled with secrets
  */
 
 enum kind {
@@ -59,7 +59,7 @@ struct area {
 	unsigned long pages;
 	unsigned long same;	/* pages in a row that share a secret */
 	uint64_t key[2];
-	/* What the last search has come across, by the first of such pages. */
+	/* What the last search found, by the first page with that secret. */
 	bool found[MOST_PAGES];
 };
 
@@ -72,8 +72,8 @@ static uint64_t mix(uint64_t x)
 }
 
 /*
- * The first word of a block says where it belongs. They are computed anew each
- * time, so that memory that is not locked never holds a whole one.
+ * The first word of a block identifies its page. Words are computed again each
+ * time, so that unlocked memory never holds a whole secret.
  */
 static uint64_t word(const struct area *a, unsigned long page, unsigned int i)
 {
@@ -108,7 +108,7 @@ static void area_fill(const struct area *a)
 		write_secret(a, i);
 }
 
-/* How many pages of a part have lost their secret. Brings back what is gone. */
+/* Counts the pages of a part without their secret. Faults in missing pages. */
 static unsigned long broken(const struct area *a, unsigned long from, unsigned long nr)
 {
 	unsigned long n = 0;
@@ -118,7 +118,7 @@ static unsigned long broken(const struct area *a, unsigned long from, unsigned l
 	return n;
 }
 
-/* How many of a part the last search has found. */
+/* Counts the pages of a part that the last search found. */
 static unsigned long found(const struct area *a, unsigned long from, unsigned long nr)
 {
 	unsigned long n = 0;
@@ -230,7 +230,7 @@ FIXTURE_SETUP(mlock_secret)
 	memset(self, 0, sizeof(*self));
 	if (geteuid())
 		SKIP(return, "needs root");
-	/* Ask drop_caches not to log each time. */
+	/* Ask drop_caches not to log each call. */
 	write_str("/proc/sys/vm/drop_caches", "4");
 	self->align = huge && huge <= 4 * MB ? huge : 2 * MB;
 	self->pages = self->align / psize() > 256 ? self->align / psize() : 256;
@@ -273,7 +273,7 @@ FIXTURE_TEARDOWN_PARENT(mlock_secret)
 	swap_stop(&self->swap);
 }
 
-/* An address range of that alignment, which is free but for what is around it. */
+/* A free, aligned address range between PROT_NONE mappings. */
 static char *reserve(unsigned long pages, unsigned long align)
 {
 	unsigned long len = P(pages) + 2 * align;
@@ -311,7 +311,7 @@ static bool area_map(struct area *a, enum kind kind, unsigned long pages,
 	return true;
 }
 
-/* It consists of folios of the size that it should. */
+/* Whether the area consists of folios of the expected size. */
 static bool in_folios(const struct area *a, unsigned long unit)
 {
 	unsigned long heads = count_kpageflag(a->p, a->pages, HEAD_BIT);
@@ -329,7 +329,7 @@ static void reclaim(const struct group *g, const struct area *victim, int rounds
 	char path[128];
 
 	snprintf(path, sizeof(path), "%s/memory.reclaim", g->path);
-	/* In the end it always says that there was not as much as that. */
+	/* This always fails in the end, for there is not as much to reclaim. */
 	for (int i = 0; i < rounds; i++) {
 		madvise(victim->p, P(victim->pages), MADV_COLD);
 		if (write_str(path, "256M swappiness=200") == -EINVAL)
@@ -337,7 +337,7 @@ static void reclaim(const struct group *g, const struct area *victim, int rounds
 	}
 }
 
-/* Have all that can be go, and some more. Whether that was all of the victim. */
+/* Reclaims all that can be reclaimed. Returns whether the victim is gone. */
 static bool squeeze(const struct group *g, const struct area *victim)
 {
 	bool gone = false;
@@ -351,8 +351,8 @@ static bool squeeze(const struct group *g, const struct area *victim)
 }
 
 /*
- * The search: each block of all of the device, past the page cache. What it reads
- * may be secrets, so the buffer is locked, and erased before it is given back.
+ * Searches all blocks of the device, bypassing the page cache. The buffer may
+ * receive secrets, so it is locked, and erased before it is unmapped.
  */
 #define CHUNK (256 * KB)
 
@@ -386,8 +386,8 @@ static bool search(const struct swap *s, struct area **area, unsigned int nr)
 }
 
 /*
- * What the tests are made of. Two areas, with the same history but that only one
- * is locked; it is so before its secrets are written.
+ * Building blocks of the tests. Two areas have the same history, except that
+ * only one is locked, before its secrets are written.
  */
 
 struct areas {
@@ -430,7 +430,7 @@ enum way {
 	EXPECT_LT(a_[0]->pages / 2, found(a_[0], 0, a_[0]->pages));	\
 } while (0)
 
-/* A part that was locked all the time is there, and was never elsewhere. */
+/* A part that was always locked is present, and was never swapped out. */
 #define EXPECT_KEPT(kept, from, nr) do {				\
 	struct area *k_ = (kept);					\
 	unsigned long f_ = (from), n_ = (nr);				\
@@ -440,7 +440,7 @@ enum way {
 	EXPECT_EQ(0, broken(k_, f_, n_));				\
 } while (0)
 
-/* All of it in a process of its own, which is in the group. */
+/* Runs code in a child process in the group. */
 #define IN_GROUP(...)							\
 do {									\
 	pid_t pid_ = fork();						\
@@ -480,8 +480,8 @@ TEST_F_TIMEOUT(mlock_secret, locked_by_mlockall, TIMEOUT)
 }
 
 /*
- * A child has none of it locked. What it writes to becomes its own copy, which it
- * overwrites at once; the rest it has mapped while all is squeezed.
+ * A child inherits no locks. A page that it writes to becomes its own copy,
+ * which it overwrites at once; it maps the other pages during reclaim.
  */
 TEST_F_TIMEOUT(mlock_secret, forked, TIMEOUT)
 {
@@ -537,7 +537,7 @@ TEST_F_TIMEOUT(mlock_secret, moved, TIMEOUT)
 	});
 }
 
-/* To where no folio can be mapped as one, and the rest stays. */
+/* Moves a part to an address where folios are misaligned; the rest stays. */
 TEST_F_TIMEOUT(mlock_secret, moved_in_part, TIMEOUT)
 {
 	unsigned long from = self->unit / 2 + 1, nr = self->pages / 4 + 1;
@@ -556,7 +556,7 @@ TEST_F_TIMEOUT(mlock_secret, moved_in_part, TIMEOUT)
 	});
 }
 
-/* Of each folio a quarter stays locked, the second one. */
+/* The second quarter of each folio stays locked. */
 #define NEIGHBOURS(way_of_it)						\
 IN_GROUP({								\
 	unsigned long part = self->unit / 4;				\
@@ -597,7 +597,7 @@ TEST_F_TIMEOUT(mlock_secret, neighbours_unmapped, TIMEOUT)
 	NEIGHBOURS(UNMAP);
 }
 
-/* A page in the middle of each folio is treated in some way, the others stay. */
+/* Changes a page in the middle of each folio; the other pages stay. */
 #define ONE_OF_EACH(way_of_it)						\
 IN_GROUP({								\
 	unsigned long at = self->unit / 2 - 1;				\
@@ -614,7 +614,10 @@ IN_GROUP({								\
 
 #define DROP(p) madvise(p, P(1), MADV_DONTNEED_LOCKED)
 
-/* From the file, through a second mapping, since a locked one refuses that. */
+/*
+ * Punches a page out of the file through a second mapping, since a locked
+ * mapping refuses that.
+ */
 static int remove_page(char *p)
 {
 	char *q = mremap(p, 0, P(1), MREMAP_MAYMOVE);
@@ -680,8 +683,8 @@ TEST_F_TIMEOUT(mlock_secret, collapsed, TIMEOUT)
 }
 
 /*
- * Not about locks: what is written by PTEs, to pages that were mapped to be read,
- * must get to the swap device although a huge page takes the place of the PTEs.
+ * Not about locks: data written through PTEs, to pages that a read fault
+ * mapped, must reach the swap device even if a huge page replaces the PTEs.
  */
 TEST_F_TIMEOUT(mlock_secret, collapsed_when_dirty, TIMEOUT)
 {
@@ -705,13 +708,16 @@ TEST_F_TIMEOUT(mlock_secret, collapsed_when_dirty, TIMEOUT)
 	});
 }
 
-/* Huge pages are made of both areas if they can be, and all was looked at twice. */
+/*
+ * Waits until the plain area consists of huge pages, and khugepaged has scanned
+ * everything twice.
+ */
 static bool wait_for_khugepaged(const struct areas *both)
 {
 	long end = find_number(KHUGEPAGED "full_scans", "") + 2;
 
 	for (int ms = 0; ms < TIMEOUT / 4 * 1000; ms += 10) {
-		/* The huge page of a file is mapped when it is used. */
+		/* An access maps the huge page of a file. */
 		broken(&both->plain, 0, both->plain.pages);
 		if (in_folios(&both->plain, huge_size() / psize()) &&
 		    find_number(KHUGEPAGED "full_scans", "") >= end)
@@ -728,7 +734,7 @@ TEST_F_TIMEOUT(mlock_secret, khugepaged, TIMEOUT)
 	NEEDS_HUGE_PAGES();
 	IN_GROUP({
 		MAKE_PAIR(&pair, MLOCK);
-		/* A huge page that is mapped by PTEs, too. */
+		/* Let PTEs map a huge page, too. */
 		ASSERT_EQ(0, do_munlock(pair.locked.p, P(1)));
 		ASSERT_EQ(0, do_mlock(pair.locked.p, P(1)));
 		if (is_shared(variant->kind) && !is_huge(variant->kind)) {
@@ -743,14 +749,14 @@ TEST_F_TIMEOUT(mlock_secret, khugepaged, TIMEOUT)
 		EXPECT_EQ(true, wait_for_khugepaged(&pair));
 		SQUEEZE(&pair);
 		EXPECT_KEPT(&pair.locked, 0, self->pages);
-		/* Nor did it forget that there is something to write to swap. */
+		/* The pages are still dirty, and can be swapped out. */
 		ASSERT_EQ(0, do_munlock(pair.locked.p, P(self->pages)));
 		EXPECT_EQ(true, squeeze(&self->group, &pair.locked));
 		EXPECT_EQ(0, broken(&pair.locked, 0, self->pages));
 	});
 }
 
-/* KSM has merged that many pairs of pages. */
+/* Whether KSM has merged that many pairs of pages. */
 static bool wait_for_ksm(unsigned long pairs)
 {
 	for (int ms = 0; ms < TIMEOUT / 4 * 1000; ms += 10) {
@@ -761,7 +767,7 @@ static bool wait_for_ksm(unsigned long pairs)
 	return false;
 }
 
-/* Two locked pages each, with the same secret, become one if they are private. */
+/* Pairs of locked pages with the same secret are merged if they are private. */
 TEST_F_TIMEOUT(mlock_secret, merged, TIMEOUT)
 {
 	unsigned long pairs = is_shared(variant->kind) ? 0 : self->pages / 2;
@@ -789,8 +795,8 @@ TEST_F_TIMEOUT(mlock_secret, merged, TIMEOUT)
 }
 
 /*
- * Whether all of them are on the node now. Pages of a folio that was moved with
- * another one of its pages are told to be busy, once.
+ * Returns whether all pages are on the node now. When one page of a folio moves
+ * the folio, move_pages() reports its other pages as busy, once.
  */
 static bool move_to_node(const struct area *a, int node, int tries)
 {
@@ -816,7 +822,7 @@ static bool move_to_node(const struct area *a, int node, int tries)
 	return false;
 }
 
-/* To the other node if there is one, from one place to another if not. */
+/* To the other node if there is one, otherwise within the node. */
 TEST_F_TIMEOUT(mlock_secret, migrated, TIMEOUT)
 {
 	IN_GROUP({
@@ -834,7 +840,7 @@ TEST_F_TIMEOUT(mlock_secret, migrated, TIMEOUT)
 	});
 }
 
-/* What somebody else holds cannot be migrated, and is mapped again. */
+/* A page with an extra reference cannot be migrated, and is mapped again. */
 TEST_F_TIMEOUT(mlock_secret, migration_fails, TIMEOUT)
 {
 	IN_GROUP({
@@ -846,7 +852,7 @@ TEST_F_TIMEOUT(mlock_secret, migration_fails, TIMEOUT)
 		ASSERT_EQ(0, pipe(pipes));
 		nr = fcntl(pipes[1], F_SETPIPE_SZ, MB) / psize();
 		ASSERT_LE(4, nr);
-		/* One of four pages, so one of each folio. */
+		/* Every fourth page, so one page of each folio. */
 		for (unsigned long i = 0; i < nr && 4 * i < self->pages; i++) {
 			iov.iov_base = pair.locked.p + P(4 * i);
 			iov.iov_len = P(1);

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * System V shared memory. SHM_LOCK is charged to the user, not to the process: within
- * and over the limit, in user namespaces, and when the segment is removed. Then
- * shmat() under mlockall(MCL_FUTURE), SHM_HUGETLB, and the pages of a segment that
- * SHM_LOCK makes unevictable.
+ * System V shared memory. SHM_LOCK is charged to the user, not to the process:
+ * below and above the limit, in user namespaces, and when the segment is
+ * removed. The other tests cover shmat() under mlockall(MCL_FUTURE),
+ * SHM_HUGETLB, and the pages that SHM_LOCK makes unevictable.
  *
  * The tests describe what the kernel does, quirks included, rather than what a
- * manual page promises, so that another implementation can be held against it.
+ * manual page promises, so that other implementations can be compared with it.
  *
- * Run as root. "mlock_shm_counters" needs the machine to itself: nobody else may lock
+ * Run as root. "mlock_shm_counters" needs an idle machine: nobody else may lock
  * or unlock memory.
  */
 #define _GNU_SOURCE
@@ -33,10 +33,10 @@
 #define SHM_LOCKED 02000
 #endif
 
-/* Any user and group that owns nothing; the tests count up from here. */
+/* A user and group that owns nothing; the tests count up from here. */
 #define SOMEBODY 54321
 
-/* Become somebody else for good, without any capability. */
+/* Becomes another user for good, without any capability. */
 static int become(unsigned int id)
 {
 	if (setgroups(0, NULL) || setresgid(id, id, id) || setresuid(id, id, id))
@@ -61,7 +61,7 @@ static long shm_do(int id, int cmd)
 	return neg_errno(shmctl(id, cmd, NULL));
 }
 
-/* A process that is root, may lock anything and has not yet. */
+/* A root process that may lock anything and has nothing locked. */
 FIXTURE(mlock_shm)
 {
 	int unused;
@@ -94,14 +94,14 @@ TEST_F(mlock_shm, shm_lock_within_and_over_the_limit)
 	EXPECT_EQ(0, charged());
 	EXPECT_EQ(-ENOMEM, shm_do(b, SHM_LOCK));
 	EXPECT_EQ(false, shm_locked(b));
-	/* Twice is charged once, and so is the refusal: not at all. */
+	/* Locking twice charges once; a refused lock charges nothing. */
 	EXPECT_EQ(0, shm_do(a, SHM_LOCK));
 	ASSERT_EQ(0, set_limit(P(5)));
 	EXPECT_EQ(0, shm_do(b, SHM_LOCK));
 	EXPECT_EQ(0, shm_do(a, SHM_UNLOCK));
 	EXPECT_EQ(false, shm_locked(a));
 	EXPECT_EQ(0, shm_do(a, SHM_UNLOCK));
-	/* Three pages left, whatever has been unlocked twice. */
+	/* Three pages stay charged, whatever is unlocked twice. */
 	ASSERT_EQ(0, set_limit(P(4)));
 	EXPECT_EQ(-ENOMEM, shm_do(a, SHM_LOCK));
 	EXPECT_EQ(0, shm_do(b, SHM_UNLOCK));
@@ -122,7 +122,7 @@ TEST_F(mlock_shm, shm_lock_rounds_up_and_the_limit_down)
 	ASSERT_EQ(0, set_limit(P(2)));
 	EXPECT_EQ(0, shm_do(id, SHM_LOCK));
 	EXPECT_EQ(0, shm_do(id, SHM_UNLOCK));
-	/* Less than a page is more than nothing: not EPERM. */
+	/* A limit below a page is not 0: not EPERM. */
 	ASSERT_EQ(0, set_limit(1));
 	EXPECT_EQ(-ENOMEM, shm_do(id, SHM_LOCK));
 	ASSERT_EQ(0, set_limit(RLIM_INFINITY));
@@ -143,7 +143,7 @@ TEST_F(mlock_shm, shm_lock_limit_zero_is_eperm)
 	ASSERT_EQ(0, set_limit(0));
 	EXPECT_EQ(-EPERM, shm_do(id, SHM_LOCK));
 	EXPECT_EQ(false, shm_locked(id));
-	/* To unlock it is always allowed, locked or not. */
+	/* Unlocking is always allowed, locked or not. */
 	EXPECT_EQ(0, shm_do(id, SHM_UNLOCK));
 	ASSERT_EQ(0, set_limit(P(1)));
 	EXPECT_EQ(0, shm_do(id, SHM_LOCK));
@@ -168,7 +168,7 @@ TEST_F(mlock_shm, shm_removal_uncharges)
 	ASSERT_LE(0, b);
 	EXPECT_EQ(0, shm_do(a, SHM_LOCK));
 	EXPECT_EQ(-ENOMEM, shm_do(b, SHM_LOCK));
-	/* Not before the last attachment is gone. */
+	/* The charge stays until the last attachment is gone. */
 	p = shmat(a, NULL, 0);
 	EXPECT_NE((void *)-1, p);
 	EXPECT_EQ(0, shm_do(a, IPC_RMID));
@@ -195,7 +195,10 @@ TEST_F(mlock_shm, shm_lock_is_for_the_owner)
 	}
 	REAP(pid);
 
-	/* Locked by root for somebody: charged to root, who is not limited. */
+	/*
+	 * Root locks a segment of another user: charged to root, without a
+	 * limit.
+	 */
 	ASSERT_EQ(0, shmctl(id, IPC_STAT, &ds));
 	ds.shm_perm.uid = SOMEBODY + 4;
 	ASSERT_EQ(0, shmctl(id, IPC_SET, &ds));
@@ -210,7 +213,10 @@ TEST_F(mlock_shm, shm_lock_is_for_the_owner)
 		own = shm_new(P(2));
 		ASSERT_LE(0, own);
 		EXPECT_EQ(0, shm_do(own, SHM_LOCK));
-		/* The owner may unlock it, which changes nothing for him. */
+		/*
+		 * The owner may unlock it, which does not change the owner's
+		 * charge.
+		 */
 		EXPECT_EQ(0, shm_do(id, SHM_UNLOCK));
 		EXPECT_EQ(-ENOMEM, shm_do(id, SHM_LOCK));
 		EXPECT_EQ(0, shm_do(own, SHM_UNLOCK));
@@ -242,9 +248,9 @@ TEST_F(mlock_shm, shm_lock_is_charged_to_the_user)
 		CHILD_DONE();
 	}
 	REAP(pid);
-	/* That process is gone, its charge is not. */
+	/* The process is gone, but its charge stays. */
 	EXPECT_EQ(-ENOMEM, shm_do(b, SHM_LOCK));
-	/* mlock() is counted for itself. */
+	/* mlock() has its own count. */
 	EXPECT_EQ(0, do_mlock(p, P(2)));
 	EXPECT_EQ(0, shm_do(a, SHM_UNLOCK));
 	EXPECT_EQ(0, shm_do(b, SHM_LOCK));
@@ -269,7 +275,7 @@ TEST_F(mlock_shm, shm_lock_is_not_refused_for_what_another_wants)
 	ASSERT_LE(0, large);
 	pid = fork();
 	if (!pid) {
-		/* Refused each time, so never to be seen in the charge. */
+		/* Always refused, so it must never show in the charge. */
 		while (shm_do(large, SHM_LOCK) == -ENOMEM)
 			__atomic_add_fetch(tries, 1, __ATOMIC_SEQ_CST);
 		_exit(1);
@@ -292,8 +298,8 @@ TEST_F(mlock_shm, shm_lock_in_a_user_namespace)
 	int status;
 
 	/*
-	 * The limit in force when the namespace is made bounds all that its
-	 * users lock together, in whole pages.
+	 * The limit at the creation of the namespace applies to the sum of what
+	 * its users lock, in whole pages.
 	 */
 	const unsigned long limit[] = { 0, P(1) - 1, P(1), P(2) - 1 };
 
@@ -402,7 +408,7 @@ TEST_F(mlock_shm, shm_hugetlb_is_not_a_matter_of_the_limit)
 
 	if (!size)
 		SKIP(return, "no hugetlb");
-	/* Nobody: neither the capability nor the group, which is 0. */
+	/* This user has neither the capability nor the group, which is 0. */
 	ASSERT_EQ(0, become(SOMEBODY + 7));
 	ASSERT_EQ(0, set_limit(RLIM_INFINITY));
 	id = shmget(IPC_PRIVATE, size, IPC_CREAT | SHM_HUGETLB | 0600);
@@ -412,7 +418,7 @@ TEST_F(mlock_shm, shm_hugetlb_is_not_a_matter_of_the_limit)
 	id = shmget(IPC_PRIVATE, size, IPC_CREAT | SHM_HUGETLB | 0600);
 	EXPECT_EQ(-1, id);
 	EXPECT_EQ(EPERM, errno);
-	/* The attempts have left no charge behind. */
+	/* The attempts left no charge behind. */
 	own = shm_new(P(1));
 	ASSERT_LE(0, own);
 	EXPECT_EQ(0, shm_do(own, SHM_LOCK));
@@ -420,7 +426,7 @@ TEST_F(mlock_shm, shm_hugetlb_is_not_a_matter_of_the_limit)
 }
 
 /*
- * SHM_HUGETLB with huge pages, whose number is put back afterwards
+ * SHM_HUGETLB with huge pages; restores their number afterwards
  */
 
 FIXTURE(mlock_shm_hugetlb)
@@ -459,7 +465,7 @@ TEST_F(mlock_shm_hugetlb, shm_hugetlb_is_not_locked_by_shm_lock)
 	EXPECT_EQ(0, shm_do(id, SHM_UNLOCK));
 	EXPECT_EQ(0, shm_do(id, IPC_RMID));
 
-	/* The group may have one too, whatever its limit. */
+	/* The group is also allowed, whatever its limit. */
 	if (read_knob("/proc/sys/vm/hugetlb_shm_group"))
 		return;
 	pid = fork();
@@ -479,7 +485,7 @@ TEST_F(mlock_shm_hugetlb, shm_hugetlb_is_not_locked_by_shm_lock)
 }
 
 /*
- * The pages, and the counters of the machine
+ * The pages, and the global counters
  */
 
 FIXTURE(mlock_shm_counters)
@@ -516,7 +522,7 @@ TEST_F(mlock_shm_counters, shm_lock_is_unevictable_but_not_mlocked)
 	NR_MLOCK_IS(0);
 	EXPECT_EQ(0, mlocked(p, MANY));
 	EXPECT_EQ(MANY, unevictable(p, MANY));
-	/* Locked by both, released by both. */
+	/* Locked by both, until both unlock. */
 	EXPECT_EQ(0, do_mlock(p, P(MANY)));
 	NR_MLOCK_IS(MANY);
 	EXPECT_EQ(0, shm_do(id, SHM_UNLOCK));

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Mappings that mlock() skips: those of the kernel and of drivers, hugetlb,
+ * Mappings that mlock() skips: mappings of the kernel and of drivers, hugetlb,
  * MAP_DROPPABLE and memfd_secret(). They count against the limit all the same.
  *
  * The tests describe what the kernel does, quirks included, rather than what a
- * manual page promises, so that another implementation can be held against it.
+ * manual page promises, so that other implementations can be compared with it.
  *
  * Run as root.
  *
- * Out of reach from here, and so not tested: DAX mappings, which need a device that
- * offers them.
+ * Not tested: DAX mappings, which need a suitable device.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -24,12 +23,12 @@
 #include "mlock-helpers.h"
 #include "mlock-huge.h"
 
-/* What a C library may not have yet. */
+/* Constants that the C library may lack. */
 #ifndef MAP_DROPPABLE
 #define MAP_DROPPABLE 0x08
 #endif
 
-/* A process that is root, may lock anything and has not yet. */
+/* A root process that may lock anything and has nothing locked. */
 FIXTURE(mlock_special)
 {
 	int unused;
@@ -68,7 +67,7 @@ TEST_F(mlock_special, vvar_and_vdso_are_skipped)
 	}
 	if (!found)
 		SKIP(return, "neither [vvar] nor [vdso]");
-	/* Not locked, and yet subject to the limit. */
+	/* Not locked, but subject to the limit. */
 	ASSERT_EQ(0, drop_cap());
 	ASSERT_EQ(0, set_limit(P(1) - 1));
 	EXPECT_EQ(-ENOMEM, do_mlock((void *)start, end - start));
@@ -113,7 +112,7 @@ TEST_F(mlock_special, driver_mapping_is_skipped)
 	ASSERT_NE(NULL, p);
 	if (!map_special(p, 0))
 		SKIP(return, "no perf events");
-	/* It has accounting of its own, which VmLck does not show. */
+	/* perf has its own accounting, which VmLck does not show. */
 	EXPECT_EQ(0, charged());
 	UNLOCKED(p, 2);
 	EXPECT_EQ(0, do_mlock(p, P(2)));
@@ -125,7 +124,7 @@ TEST_F(mlock_special, driver_mapping_is_skipped)
 	EXPECT_EQ(0, charged());
 	EXPECT_EQ(0, munmap(p, P(2)));
 
-	/* Neither locked by MAP_LOCKED nor by the default. */
+	/* Neither MAP_LOCKED nor MCL_FUTURE locks it. */
 	ASSERT_EQ(p, map_special(p, MAP_LOCKED));
 	UNLOCKED(p, 2);
 	EXPECT_EQ(0, charged());
@@ -138,7 +137,7 @@ TEST_F(mlock_special, driver_mapping_is_skipped)
 	EXPECT_EQ(before, charged());
 	EXPECT_EQ(0, munmap(p, P(2)));
 	EXPECT_EQ(before, charged());
-	/* But it has to fit below the limit. */
+	/* But it must stay below the limit. */
 	ASSERT_EQ(0, drop_cap());
 	ASSERT_EQ(0, set_limit(P(before + 1)));
 	EXPECT_EQ(MAP_FAILED, map_special(p, 0));
@@ -172,7 +171,7 @@ TEST_F(mlock_special, droppable_is_skipped)
 	EXPECT_EQ(0, do_mlock(p, P(2)));
 	UNLOCKED(p, 2);
 	EXPECT_EQ(0, charged());
-	/* But populated, on fault or not: the flag is not there to tell. */
+	/* But populated in both modes, since the vma has no VM_LOCKONFAULT. */
 	EXPECT_EQ(2, present(p, 2));
 	EXPECT_EQ(0, mlocked(p, 2));
 	ASSERT_EQ(p, mmap(p, P(2), RW, type, -1, 0));
@@ -182,7 +181,7 @@ TEST_F(mlock_special, droppable_is_skipped)
 	EXPECT_EQ(2, present(p, 2));
 	EXPECT_EQ(0, do_munlock(p, P(2)));
 
-	/* Asking for both is an error, the default is not. */
+	/* MAP_LOCKED is an error here, MCL_FUTURE is not. */
 	EXPECT_EQ(MAP_FAILED, mmap(p, P(2), RW, type | MAP_LOCKED, -1, 0));
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(0, do_mlockall(MCL_FUTURE));
@@ -199,7 +198,7 @@ TEST_F(mlock_special, droppable_is_skipped)
 	ASSERT_EQ(0, set_limit(P(1)));
 	EXPECT_EQ(MAP_FAILED, mmap(p, P(2), RW, type, -1, 0));
 	EXPECT_EQ(EAGAIN, errno);
-	/* And permission comes before the contradiction. */
+	/* EPERM takes precedence over EINVAL. */
 	ASSERT_EQ(0, set_limit(0));
 	EXPECT_EQ(MAP_FAILED, mmap(p, P(2), RW, type | MAP_LOCKED, -1, 0));
 	EXPECT_EQ(EPERM, errno);
@@ -218,8 +217,8 @@ TEST_F(mlock_special, secretmem_is_locked_when_mapped_or_never)
 	ASSERT_EQ(0, ftruncate(fd, P(2)));
 
 	/*
-	 * Mapped without: mlock() skips it, and then fails to populate it, for
-	 * the kernel does not touch such memory on behalf of a user.
+	 * Mapped without MAP_LOCKED: mlock() skips it, and then fails to
+	 * populate it, since GUP refuses secret memory.
 	 */
 	ASSERT_EQ(p, mmap(p, P(2), RW, type, fd, 0));
 	UNLOCKED(p, 2);
@@ -234,7 +233,7 @@ TEST_F(mlock_special, secretmem_is_locked_when_mapped_or_never)
 	EXPECT_EQ(0, charged());
 	ASSERT_EQ(0, munmap(p, P(2)));
 
-	/* Locked by MAP_LOCKED, and not to be unlocked again. */
+	/* MAP_LOCKED locks it, and munlock() does not unlock it. */
 	ASSERT_EQ(p, mmap(p, P(2), RW, type | MAP_LOCKED, fd, 0));
 	LOCKED(p, 2);
 	EXPECT_EQ(2, charged());
@@ -255,7 +254,7 @@ TEST_F(mlock_special, secretmem_is_locked_when_mapped_or_never)
 	ASSERT_EQ(0, munmap(p, P(2)));
 	EXPECT_EQ(0, charged());
 
-	/* And by the default; locked on fault, there is nothing to populate. */
+	/* MCL_FUTURE locks it as well; locking on fault populates nothing. */
 	EXPECT_EQ(0, do_mlockall(MCL_FUTURE | MCL_ONFAULT));
 	ASSERT_EQ(p, mmap(p, P(2), RW, type, fd, 0));
 	ONFAULT(p, 2);
@@ -271,7 +270,7 @@ TEST_F(mlock_special, secretmem_is_locked_when_mapped_or_never)
  * hugetlb
  */
 
-/* The number of huge pages is put back afterwards. */
+/* Restores the number of huge pages afterwards. */
 FIXTURE(mlock_hugetlb)
 {
 	long was;
@@ -312,7 +311,7 @@ TEST_F(mlock_hugetlb, hugetlb_is_skipped)
 	EXPECT_EQ(0, do_mlock(p + P(1), P(1)));
 	UNLOCKED(p, 2 * n);
 	EXPECT_EQ(n, look(p, 2 * n).hugetlb);
-	/* On fault as well, for the flag is not there to tell. */
+	/* On fault as well, since the vma has no VM_LOCKONFAULT. */
 	EXPECT_EQ(0, do_mlock2(p, P(2 * n), MLOCK_ONFAULT));
 	UNLOCKED(p, 2 * n);
 	EXPECT_EQ(2 * n, look(p, 2 * n).hugetlb);
@@ -350,7 +349,7 @@ TEST_F(mlock_hugetlb, hugetlb_has_to_fit_below_the_limit)
 	ASSERT_EQ(0, do_mlockall(MCL_FUTURE));
 	EXPECT_EQ(MAP_FAILED, map_huge(n, 0));
 	EXPECT_EQ(EAGAIN, errno);
-	/* As often as one likes, since it is never charged. */
+	/* Any number of times, since it is never charged. */
 	ASSERT_EQ(0, set_limit(P(n)));
 	EXPECT_EQ(0, do_mlock(p, P(n)));
 	p = map_huge(n, 0);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the tests of the mlock family have in common where memory is reclaimed:
- * swap on a zram device and a memory cgroup, set up by hand and taken away again.
+ * Common code of the mlock tests that reclaim memory: set up and remove swap on
+ * a zram device, and a memory cgroup.
  *
- * To be included after mlock-helpers.h.
+ * Include this after mlock-helpers.h.
  */
 #ifndef MLOCK_SWAP_H
 #define MLOCK_SWAP_H
@@ -84,7 +84,7 @@ static inline const char *swap_try(struct swap *s, unsigned long pages)
 {
 	char path[64], size[32];
 
-	/* Somebody else's device is not touched. */
+	/* Leave the devices of others alone. */
 	if (find_number(zram_file(path, sizeof(path), s, "disksize"), "")) {
 		s->id = find_number(ZRAM_CONTROL "hot_add", "");
 		if (s->id < 0)

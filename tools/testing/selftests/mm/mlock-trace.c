@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The trace events of the mlock family: each reason for which locking memory is
- * refused is made to happen once, and every field of the event is compared. What
- * succeeds must leave no such event.
+ * The trace events of the mlock family: the tests trigger each reason for a
+ * refusal once, and compare every field of the event. Requests that succeed
+ * must not emit it.
  *
- * Run as root, on a kernel with CONFIG_MLOCK2 and trace events. The tests have an
- * instance of tracefs for themselves, and want the machine, too: nobody else may
- * lock memory.
+ * Run as root, on a kernel with CONFIG_MLOCK2 and trace events. The tests use
+ * their own tracefs instance, and need an idle machine: nobody else may lock
+ * memory.
  *
- * Out of reach from here: __account_locked_vm() and can_do_mlock() of drivers, and
- * a vma that another thread unmaps while its pages are faulted in.
+ * Not tested: __account_locked_vm() and can_do_mlock() of drivers, and a vma
+ * that another thread unmaps while its pages are faulted in.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -39,7 +39,7 @@
 #include <unistd.h>
 #include "mlock-helpers.h"
 
-/* What a C library may not have yet. */
+/* Constants that the C library may lack. */
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
 #endif
@@ -58,7 +58,7 @@
 /* Any group that owns nothing. */
 #define SOMEBODY 54321
 
-/* Pages below a stack, more than stack_guard_gap is */
+/* Pages below a stack, more than stack_guard_gap */
 #define STACK_ROOM 1024
 
 #define MAX_EVENTS 16
@@ -70,7 +70,7 @@ static struct event {
 
 static int trace_pipe;
 
-/* Takes what has been traced since the last time, at most MAX_EVENTS of it. */
+/* Reads the events since the last call, at most MAX_EVENTS. */
 static int take_events(void)
 {
 	static char buf[16 << 10];
@@ -103,7 +103,7 @@ static int take_events(void)
 	return n;
 }
 
-/* How many vmas a process has, without those that are the kernel's. */
+/* Counts the vmas of a process, without those of the kernel. */
 static int map_count(const char *pid)
 {
 	char line[512], maps[32];
@@ -133,7 +133,7 @@ struct refusal {
 	int error;
 };
 
-/* Expects one event, of a refusal, with all of its fields. */
+/* Expects one refusal event, with all of its fields. */
 static void check_refusal(struct __test_metadata *_metadata, int line, struct refusal r)
 {
 	char want[sizeof(events[0].text)], comm[32] = "";
@@ -206,7 +206,7 @@ static char *vma_text(const char *p, unsigned long pages, const char *from,
 		    (unsigned long)p, (unsigned long)p + P(pages), from, to, charged);
 }
 
-/* Gives up the capability for good, and nothing else that root has. */
+/* Drops CAP_IPC_LOCK for good, and nothing else that root has. */
 static int drop_ipc_lock(void)
 {
 	struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
@@ -228,7 +228,7 @@ static bool have_events(void)
 	return !stat(TRACEFS "/events/mlock/mlock_refused/enable", &st);
 }
 
-/* The C has no such events, and without tracefs there are none. */
+/* The events exist with MLOCK2 only, and not without tracefs. */
 TEST(events_are_those_of_mlock2)
 {
 	if (geteuid())
@@ -334,7 +334,10 @@ TEST_F(mlock_trace, over_limit_of_what_grows)
 
 	ASSERT_NE(NULL, p);
 	ASSERT_EQ(0, map_anon(p, 2, RW, MAP_LOCKED));
-	/* It grows down to make room for an access, but stays away from what is below. */
+	/*
+	 * The stack grows down for an access, but keeps a gap to the mapping
+	 * below.
+	 */
 	ASSERT_EQ(0, map_anon(stack, 1, RW, MAP_GROWSDOWN | MAP_LOCKED));
 	brk = (char *)(((unsigned long)brk + P(1) - 1) & -P(1));
 	brk = (char *)syscall(__NR_brk, brk);
@@ -347,7 +350,10 @@ TEST_F(mlock_trace, over_limit_of_what_grows)
 	REFUSED("mremap", "over_limit", .error = -EAGAIN, .len = P(1), .locked = 3,
 		.total = 4, .limit = P(3));
 
-	/* Copying into it fails instead of ending us. */
+	/*
+	 * A system call that writes to the stack fails instead of raising
+	 * SIGSEGV.
+	 */
 	EXPECT_EQ(-1, read(open("/dev/zero", O_RDONLY), stack - 1, 1));
 	EXPECT_EQ(EFAULT, errno);
 	REFUSED("stack", "over_limit", .error = -ENOMEM, .len = P(1), .locked = 3,
@@ -363,14 +369,14 @@ TEST_F(mlock_trace, over_limit_of_what_grows)
 		.total = 4, .limit = P(3), .state = "future");
 }
 
-/* A debugger writes below a stack, which grows at the expense of its owner. */
+/* A debugger writes below a stack, whose growth is charged to its owner. */
 TEST_F(mlock_trace, stack_of_another_process)
 {
 	char *p = hole(STACK_ROOM + 1), *stack = p + P(STACK_ROOM), id[16];
 	pid_t pid;
 
 	ASSERT_NE(NULL, p);
-	/* Without memory cgroups, the kernel does not know whose it is. */
+	/* Without memory cgroups, the kernel does not know the owner. */
 	if (!file_says("/proc/cgroups", "memory") && access(CGROUPS "/memory.stat", F_OK))
 		SKIP(return, "no memory cgroups");
 	ASSERT_EQ(0, drop_ipc_lock());
@@ -396,7 +402,7 @@ TEST_F(mlock_trace, stack_of_another_process)
 	EXPECT_EQ(pid, waitpid(pid, NULL, 0));
 }
 
-/* What root of a user namespace may do there does not count. */
+/* CAP_IPC_LOCK in a user namespace does not count. */
 TEST_F(mlock_trace, capability_in_a_namespace)
 {
 	char *p = region(2);
@@ -408,12 +414,14 @@ TEST_F(mlock_trace, capability_in_a_namespace)
 	EXPECT_EQ(-ENOMEM, do_mlock(p, P(2)));
 	REFUSED("mlock", "over_limit", .error = -ENOMEM, .start = p, .len = P(2),
 		.total = 2, .limit = P(1), .state = "ns_cap");
-	/* Without it there, it is like anywhere else. */
+	/* Without that capability, the event does not mention it. */
 	ASSERT_EQ(0, drop_ipc_lock());
 	EXPECT_EQ(-ENOMEM, do_mlock(p, P(2)));
 	REFUSED("mlock", "over_limit", .error = -ENOMEM, .start = p, .len = P(2),
 		.total = 2, .limit = P(1));
-	/* The instance is nobody's here; the parent removes it. */
+	/*
+	 * The user namespace does not own the instance; the parent removes it.
+	 */
 	self->on = false;
 }
 
@@ -431,7 +439,7 @@ TEST_F(mlock_trace, over_user_limit)
 	EXPECT_EQ(-ENOMEM, neg_errno(shmctl(b, SHM_LOCK, NULL)));
 	REFUSED("shm_lock", "over_user_limit", .error = -ENOMEM, .len = P(3) + 1,
 		.locked = 2, .total = 6, .limit = P(5));
-	/* To the owner the capability matters only if the limit is 0. */
+	/* For the owner, the capability matters only if the limit is 0. */
 	ASSERT_EQ(0, set_limit(0));
 	EXPECT_EQ(-EPERM, neg_errno(shmctl(b, SHM_LOCK, NULL)));
 	REFUSED("shm_lock", "limit_zero", .error = -EPERM, .len = P(3) + 1);
@@ -449,7 +457,9 @@ TEST_F(mlock_trace, over_user_limit_of_a_namespace)
 	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &limit));
 	if (unshare(CLONE_NEWUSER))
 		SKIP(return, "no user namespaces");
-	/* The instance is nobody's here; the parent removes it. */
+	/*
+	 * The user namespace does not own the instance; the parent removes it.
+	 */
 	self->on = false;
 	limit.rlim_cur = P(8);
 	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &limit));
@@ -527,7 +537,7 @@ TEST_F(mlock_trace, range_wraps)
 	char *last = (char *)-P(1);
 
 	if (sizeof(long) == 4 && file_says("/sys/kernel/address_bits", "64")) {
-		/* For this kernel there is more above it. */
+		/* The address space of this kernel extends above it. */
 		EXPECT_EQ(-ENOMEM, do_mlock(last, P(1)));
 		REFUSED("mlock", "not_mapped", .error = -ENOMEM, .start = last,
 			.len = P(1), .at = last);
@@ -568,14 +578,14 @@ TEST_F(mlock_trace, too_many_vmas)
 	REFUSED("mlock2", "too_many_vmas", .error = -ENOMEM, .start = p + P(2),
 		.len = P(2), .at = p + P(2));
 
-	/* One split may be done, the other may not. */
+	/* One of the two splits succeeds. */
 	ASSERT_EQ(0, write_ulong(MAX_MAP_COUNT, map_count("self") + 1));
 	at_first = do_mlock(p + P(2), P(2));
 	EXPECT_EQ(0, write_ulong(MAX_MAP_COUNT, max));
 	EXPECT_EQ(-ENOMEM, at_first);
 	REFUSED("mlock", "too_many_vmas", .error = -ENOMEM, .start = p + P(2),
 		.len = P(2), .at = p + P(4));
-	/* Nor is one enough where the first one is not needed. */
+	/* The first split was not undone; the second one fails again. */
 	ASSERT_EQ(0, write_ulong(MAX_MAP_COUNT, map_count("self")));
 	at_first = do_mlock(p + P(2), P(2));
 	EXPECT_EQ(0, write_ulong(MAX_MAP_COUNT, max));
@@ -592,7 +602,7 @@ TEST_F(mlock_trace, too_many_vmas)
 		.len = P(1), .at = p + P(6));
 }
 
-/* A child in a memory cgroup of its own, which nobody is killed for. */
+/* A child in its own memory cgroup, without the OOM killer. */
 static pid_t fork_in_group(struct __test_metadata *_metadata, bool *none)
 {
 	pid_t pid;
@@ -627,7 +637,7 @@ TEST_F(mlock_trace, no_memory_for_vma)
 		long ret = 0;
 
 		ASSERT_NE(NULL, p);
-		/* What was charged ahead of use goes first. */
+		/* Memory charged in advance is used up first. */
 		ASSERT_EQ(1, write(max, "0", 1));
 		for (i = 1; i < pages && !ret; i += 2)
 			ret = do_mlock2(p + P(i), P(1), MLOCK_ONFAULT);
@@ -682,7 +692,7 @@ TEST_F(mlock_trace, populate_without_access)
 	EXPECT_EQ(-ENOMEM, do_mlock(p + P(1), P(3)));
 	REFUSED("mlock", "populate_failed", .error = -ENOMEM, .start = p + P(1),
 		.len = P(3), .at = p + P(2), .cause = "no_access");
-	/* Neither mmap() nor mlockall() is refused for that. */
+	/* Neither mmap() nor mlockall() fails for that. */
 	EXPECT_EQ(0, map_anon(p, 4, PROT_NONE, MAP_LOCKED));
 	EXPECT_EQ(0, do_mlockall(MCL_CURRENT));
 	EXPECT_EQ(0, do_munlockall());
@@ -776,7 +786,7 @@ TEST_F(mlock_trace, killed)
 	pid_t pid;
 
 	ASSERT_NE(NULL, p);
-	/* The child's fault is served by nobody, so that it waits. */
+	/* Nobody handles the fault of the child, so the child waits. */
 	fd = uffd_for(p, 2, 0);
 	if (fd < 0)
 		SKIP(return, "no userfaultfd");
@@ -787,7 +797,7 @@ TEST_F(mlock_trace, killed)
 		if (fd < 0)
 			_exit(1);
 		if (fork() == 0) {
-			/* It waits once the fault is told of. */
+			/* The fault message shows that the parent waits. */
 			if (read(fd, &msg, sizeof(msg)) == sizeof(msg))
 				kill(getppid(), SIGKILL);
 			_exit(0);
@@ -868,7 +878,7 @@ TEST_F(mlock_trace, all)
 	before = charged();
 	EXPECT_EQ(4, before);
 	EXPECT_EQ(0, do_mlockall(MCL_CURRENT | MCL_ONFAULT));
-	/* All that can be locked, for none was locked on fault. */
+	/* All lockable vmas, since none was locked on fault before. */
 	vmas = look_all().lf;
 	EXPECT_LT(1, vmas);
 	EVENTS(1, text("mlockall: tgid=%d flags=MCL_CURRENT|MCL_ONFAULT vmas=%lu pages=%ld",
@@ -904,7 +914,7 @@ TEST_F(mlock_trace, folios)
 	ASSERT_EQ(0, ftruncate(fd, P(2)));
 	ASSERT_EQ(p, mmap(p, P(2), RW, MAP_SHARED | MAP_FIXED, fd, 0));
 	ASSERT_EQ(q, mmap(q, P(2), RW, MAP_SHARED | MAP_FIXED, fd, 0));
-	/* What was touched waits in a batch of this CPU. */
+	/* The pages that are touched are pending in a batch of this CPU. */
 	ASSERT_EQ(0, run_on_cpu(0));
 	touch(p, 2);
 	touch(q, 2);

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * How locked vmas split and merge, and what becomes of lock and charge in mmap(),
- * munmap(), mprotect(), brk(), mremap(), remap_file_pages(), and in a stack that
- * grows.
+ * How locked vmas split and merge, and how lock and charge change in mmap(),
+ * munmap(), mprotect(), brk(), mremap(), remap_file_pages() and stack growth.
  *
  * The tests describe what the kernel does, quirks included, rather than what a
- * manual page promises, so that another implementation can be held against it.
+ * manual page promises, so that other implementations can be compared with it.
  *
  * Run as root.
  *
- * Out of reach from here, and so not tested: a vma that mlockall() fails to change.
- * It never splits one, so only an allocation failure could do that.
+ * Not tested: a vma that mlockall() fails to change. mlockall() never splits a
+ * vma, so only an allocation failure could cause that.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -26,12 +25,12 @@
 #include <unistd.h>
 #include "mlock-helpers.h"
 
-/* What a C library may not have yet. */
+/* Constants that the C library may lack. */
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
 #endif
 
-/* A process that is root, may lock anything and has not yet. */
+/* A root process that may lock anything and has nothing locked. */
 FIXTURE(mlock_vmas)
 {
 	int unused;
@@ -184,7 +183,7 @@ TEST_F(mlock_vmas, map_locked)
 	EXPECT_EQ(2, charged());
 	EXPECT_EQ(0, munmap(m, P(3)));
 	EXPECT_EQ(0, charged());
-	/* Cannot be populated, which nobody hears of. */
+	/* Cannot be populated, but mmap() does not fail. */
 	EXPECT_EQ(0, map_anon(m, 3, PROT_NONE, MAP_LOCKED));
 	LOCKED(m, 3);
 	EXPECT_EQ(3, charged());
@@ -219,7 +218,7 @@ static char *brk_now(void)
 	return (char *)syscall(__NR_brk, 0);
 }
 
-/* Move the break by pages; true if it moved. */
+/* Moves the break by pages. Returns true if it moved. */
 static bool brk_to(char *to)
 {
 	return (char *)syscall(__NR_brk, to) == to;
@@ -237,7 +236,7 @@ TEST_F(mlock_vmas, brk_under_future)
 	LOCKED(top, 2);
 	EXPECT_EQ(2, present(top, 2));
 	EXPECT_EQ(2, look(top, 2).locked);
-	/* Within the page that is there: no charge. */
+	/* Within the same page: no charge. */
 	EXPECT_EQ(true, brk_to(top + P(2) - 1));
 	EXPECT_EQ(true, brk_to(top + P(2)));
 	EXPECT_EQ(2, charged());
@@ -288,7 +287,7 @@ TEST_F(mlock_vmas, brk_next_to_a_locked_heap_is_not_locked)
  * mremap() and remap_file_pages()
  */
 
-/* mremap() that has to fail: the negative error. */
+/* mremap() that must fail: returns the negative error. */
 static long remap_error(char *addr, unsigned long old, unsigned long new,
 			int flags, char *to)
 {
@@ -356,7 +355,7 @@ TEST_F(mlock_vmas, mremap_grow_of_unlocked_memory_is_free)
 
 	ASSERT_NE(NULL, p);
 	ASSERT_EQ(0, munmap(p + P(2), P(2)));
-	/* Even with the default set: the vma itself decides. */
+	/* Even with MCL_FUTURE: the vma itself decides. */
 	ASSERT_EQ(0, do_mlockall(MCL_FUTURE));
 	ASSERT_EQ(0, drop_cap());
 	ASSERT_EQ(0, set_limit(0));
@@ -387,7 +386,7 @@ TEST_F(mlock_vmas, mremap_moves)
 	ASSERT_EQ(0, do_mlock(p, P(4)));
 	ASSERT_EQ(0, drop_cap());
 	ASSERT_EQ(0, set_limit(P(4)));
-	/* Without growing it is not a question of the limit. */
+	/* Without growth, the limit does not matter. */
 	EXPECT_EQ(to, sys_mremap(p, P(4), P(4),
 				 MREMAP_MAYMOVE | MREMAP_FIXED, to));
 	EXPECT_EQ(4, charged());
@@ -395,7 +394,7 @@ TEST_F(mlock_vmas, mremap_moves)
 	EXPECT_EQ(4, present(to, 4));
 	EXPECT_EQ(4, mlocked(to, 4));
 	EXPECT_VMAS(p, 4, 0, 0, 0);
-	/* A part of it, to where it touches nothing. */
+	/* Move a part to where it cannot merge. */
 	EXPECT_EQ(to + P(6), sys_mremap(to + P(1), P(1), P(1),
 					MREMAP_MAYMOVE | MREMAP_FIXED,
 					to + P(6)));
@@ -533,7 +532,7 @@ TEST_F(mlock_vmas, remap_file_pages_keeps_the_lock)
 		SKIP(return, "no remap_file_pages()");
 	EXPECT_VMAS(p, 2, 2, 2, 0);
 	EXPECT_EQ(2, charged());
-	/* It maps anew, so the limit has to allow for both. */
+	/* It creates a new mapping, so both must fit below the limit. */
 	ASSERT_EQ(0, drop_cap());
 	ASSERT_EQ(0, set_limit(P(2)));
 	EXPECT_EQ(-EAGAIN, neg_errno(syscall(__NR_remap_file_pages, p, P(1),
@@ -550,7 +549,7 @@ TEST_F(mlock_vmas, remap_file_pages_keeps_the_lock)
  */
 #ifndef __hppa__
 
-/* A growing vma of @pages with room for @room pages to grow. */
+/* A growable vma of @pages, with space for @room more pages. */
 static char *growing(unsigned long pages, unsigned long room)
 {
 	char *p = hole(pages + room);
@@ -567,14 +566,17 @@ TEST_F(mlock_vmas, stack_growth_is_charged)
 	ASSERT_NE(NULL, p);
 	ASSERT_EQ(0, do_mlock(p, P(2)));
 	EXPECT_EQ(2, charged());
-	/* The fault brings one page, the growth charges all of them. */
+	/* The fault brings in one page, but the growth charges all of them. */
 	touch(p - P(3), 1);
 	EXPECT_EQ(5, charged());
 	LOCKED(p - P(3), 5);
 	EXPECT_EQ(3, present(p - P(3), 5));
 	EXPECT_EQ(3, look(p, 2).locked);
 	EXPECT_EQ(3, mlocked(p - P(3), 5));
-	/* Below it, mlock() finds nothing and does not make it grow. */
+	/*
+	 * mlock() below the stack finds no vma, and does not make the stack
+	 * grow.
+	 */
 	EXPECT_EQ(-ENOMEM, do_mlock(p - P(4), P(1)));
 	EXPECT_EQ(5, charged());
 	EXPECT_EQ(0, munmap(p - P(3), P(5)));
@@ -645,7 +647,7 @@ TEST_F(mlock_vmas, main_stack_grows_locked_after_mlockall)
 	long before;
 
 	ASSERT_EQ(true, find_mapping("[stack]", &start, &end));
-	/* Only new mappings: the stack is not one. */
+	/* MCL_FUTURE affects only new mappings; the stack is not new. */
 	ASSERT_EQ(0, do_mlockall(MCL_FUTURE));
 	touch((char *)start - P(2), 1);
 	r = look((char *)start - P(2), 1);
@@ -667,7 +669,7 @@ TEST_F(mlock_vmas, main_stack_grows_locked_after_mlockall)
  * Too many mappings for a split
  */
 
-/* The setting is put back afterwards. */
+/* Restores the setting afterwards. */
 FIXTURE(mlock_max_map_count)
 {
 	long was;
@@ -688,8 +690,8 @@ FIXTURE_TEARDOWN_PARENT(mlock_max_map_count)
 }
 
 /*
- * Allow a few more mappings than there are and use up all but @spare: every
- * second page of an area gets another protection until that fails.
+ * Allows a few more mappings than exist, and uses up all but @spare: changes
+ * the protection of every second page of an area until that fails.
  */
 static bool use_up_mappings(unsigned int spare)
 {
@@ -698,7 +700,7 @@ static bool use_up_mappings(unsigned int spare)
 
 	if (!p || write_ulong(MAX_MAP_COUNT, look_all().vmas + pages / 2))
 		return false;
-	/* Each page, from the end, splits off one mapping. */
+	/* Each page, from the end, adds one mapping. */
 	while (++used < pages) {
 		if (mprotect(p + P(pages - used), P(1),
 			     used & 1 ? PROT_READ : PROT_NONE))
@@ -706,7 +708,7 @@ static bool use_up_mappings(unsigned int spare)
 	}
 	if (used == pages || errno != ENOMEM)
 		return false;
-	/* Each one that is gone again makes room for another. */
+	/* Removing one makes room for another. */
 	for (used--; spare; spare--, used--) {
 		if (munmap(p + P(pages - used), P(1)))
 			return false;
@@ -731,7 +733,7 @@ TEST_F(mlock_max_map_count, split_that_fails_locks_nothing)
 	EXPECT_EQ(0, do_mlock(p, P(3)));
 	LOCKED(p, 3);
 	EXPECT_EQ(3, charged());
-	/* Nor can a part of it be unlocked, or locked in another way. */
+	/* Nor can a part of it be unlocked, or change its mode. */
 	EXPECT_EQ(-ENOMEM, do_munlock(p, P(1)));
 	EXPECT_EQ(-ENOMEM, do_munlock(p + P(1), P(1)));
 	EXPECT_EQ(-ENOMEM, do_mlock2(p, P(1), MLOCK_ONFAULT));
@@ -773,7 +775,9 @@ TEST_F(mlock_max_map_count, second_split_that_fails_leaves_the_first)
 	EXPECT_EQ(-ENOMEM, do_mlock(p + P(1), P(1)));
 	EXPECT_VMAS(p, 3, 2, 0, 0);
 	EXPECT_EQ(0, charged());
-	/* Which leaves no room, and merges when locked with the rest. */
+	/*
+	 * This uses the last mapping; locked like the rest, the vma merges.
+	 */
 	EXPECT_EQ(-ENOMEM, do_mlock(p + P(2), P(1)));
 	EXPECT_EQ(0, do_mlock(p, P(3)));
 	LOCKED(p, 3);

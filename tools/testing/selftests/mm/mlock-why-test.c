@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * tools/mm/mlock-why: what it says of requests that are refused, and of memory
- * that is locked; how it passes on what the command does; and what it says where
- * it cannot work.
+ * Tests of tools/mm/mlock-why: its reports on refused requests and on locked
+ * memory, how it passes on the status of the command, and its messages if it
+ * cannot work.
  *
- * Run as root. The environment variable MLOCK_WHY may say where the program is.
- * What is about refusals needs a kernel with the trace events; the rest does not.
+ * Run as root. The environment variable MLOCK_WHY may give the path of the
+ * program. Tests of refusals need a kernel with the trace events; the rest does
+ * not.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
