@@ -124,7 +124,7 @@ pub(crate) fn do_mlock(addr: usize, len: usize, mode: LockMode) -> Result {
     let limit = memlock::current_limit();
 
     if limit.is_zero() {
-        do_mlock_without_limit(addr, len, mode, limit)
+        do_mlock_by_capability(addr, len, mode, limit)
     } else {
         lock_range(addr, len, mode, limit)
     }
@@ -133,7 +133,7 @@ pub(crate) fn do_mlock(addr: usize, len: usize, mode: LockMode) -> Result {
 // For a limit of 0. Not inlined, so that a call with a limit does not save the registers that this
 // needs.
 #[inline(never)]
-fn do_mlock_without_limit(addr: usize, len: usize, mode: LockMode, limit: Limit) -> Result {
+fn do_mlock_by_capability(addr: usize, len: usize, mode: LockMode, limit: Limit) -> Result {
     if memlock::can_do_mlock(limit) {
         lock_range(addr, len, mode, limit)
     } else if mlock_trace::is_refused_traced() {
@@ -274,15 +274,15 @@ pub(crate) fn mlockall(flags: i32) -> Result {
     let limit = memlock::current_limit();
 
     if limit.is_zero() {
-        mlockall_without_limit(request, limit)
+        mlockall_by_capability(request, limit)
     } else {
         lock_all(request, limit)
     }
 }
 
-// Not inlined, as `do_mlock_without_limit()`.
+// Not inlined, as `do_mlock_by_capability()`.
 #[inline(never)]
-fn mlockall_without_limit(request: LockAll, limit: Limit) -> Result {
+fn mlockall_by_capability(request: LockAll, limit: Limit) -> Result {
     if memlock::can_do_mlock(limit) {
         lock_all(request, limit)
     } else {
