@@ -181,6 +181,7 @@ pub fn put_testzero(folio: *const Folio) -> bool {
     if f.refcount.get() <= 0 {
         fail("a reference is put that nobody has");
     }
+    super::mm::note_put();
     f.refcount.set(f.refcount.get() - 1);
     seen(u64::from(f.refcount.get() == 0)) != 0
 }

@@ -75,11 +75,24 @@ pub fn mlock_fbatch_unlock() {
     let cpu = &world().cpus[sched::cpu()];
     log(|| "unlock mlock batch".into());
     // SAFETY: We have the lock.
-    let waiting = unsafe { (*cpu.mlock.get()).fbatch.nr } != 0;
-    if cpu.waiting.replace(waiting) && !waiting {
+    let batch = unsafe { &*cpu.mlock.get() };
+    let left = batch.fbatch.nr.saturating_sub(batch.nr_dead);
+    if cpu.waiting.replace(left) != 0 && left == 0 {
         cpu.drained.set(cpu.drained.get().wrapping_add(1));
     }
     unlock(&cpu.mlock_lock);
+}
+
+/// A reference is put: whoever has a batch locked puts those of the batch. With PREEMPT_RT, a walk
+/// keeps the lock after that.
+pub fn note_put() {
+    let cpu = &world().cpus[sched::cpu()];
+    if cpu.mlock_lock.owner.get() == sched::me() && cpu.waiting.get() != 0 {
+        cpu.waiting.set(cpu.waiting.get() - 1);
+        if cpu.waiting.get() == 0 {
+            cpu.drained.set(cpu.drained.get().wrapping_add(1));
+        }
+    }
 }
 
 /// The batch of another CPU: for a look at its count, or of one that is gone.
@@ -445,7 +458,7 @@ pub fn lru_add_drain_all() {
         let cpu = &world().cpus[cpu];
         let drained = cpu.drained.get();
         seen(u64::from(drained));
-        (cpu.waiting.get(), drained)
+        (cpu.waiting.get() != 0, drained)
     });
     lru_add_drain();
     let mut has_work = [false; CPUS];

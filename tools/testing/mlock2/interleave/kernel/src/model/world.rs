@@ -180,9 +180,9 @@ pub struct Cpu {
     pub lru_lock: Lock,
     pub lru_add: UnsafeCell<FolioBatch>,
     pub online: Cell<bool>,
-    /// Whether folios were left in the mlock batch when its lock was dropped, and how often that
-    /// came to an end.
-    pub waiting: Cell<bool>,
+    /// How many references were left in the mlock batch when its lock was dropped, and are yet to be
+    /// put; and how often the last one of them was.
+    pub waiting: Cell<u8>,
     pub drained: Cell<u8>,
 }
 
@@ -375,7 +375,7 @@ impl World {
                     lru_lock: Lock::new(RANK_LOCAL),
                     lru_add: UnsafeCell::new(FolioBatch::EMPTY),
                     online: Cell::new(true),
-                    waiting: Cell::new(false),
+                    waiting: Cell::new(0),
                     drained: Cell::new(0),
                 }
             }; CPUS],
@@ -487,7 +487,7 @@ impl World {
                 c.mlock_lock.owner.get(),
                 c.lru_lock.owner.get(),
                 c.online.get().into(),
-                c.waiting.get().into(),
+                c.waiting.get(),
                 c.drained.get(),
                 0,
                 0,
