@@ -112,6 +112,11 @@ static const char *size_text(unsigned long bytes)
 	return buf;
 }
 
+static const char *limit_text(unsigned long limit)
+{
+	return limit == ULONG_MAX ? "unlimited" : size_text(limit);
+}
+
 static unsigned long add(unsigned long a, unsigned long b)
 {
 	return a + b < a ? ULONG_MAX : a + b;
@@ -246,6 +251,23 @@ static void read_comm(pid_t pid, char *buf, size_t size)
 	buf[n] = '\0';
 }
 
+/* As in include/uapi/linux/nsfs.h, which a C library may not have. */
+#define INITIAL_PID_NS	0xEFFFFFFC
+
+/* Whether the events number processes otherwise than /proc and fork() do here. */
+static bool in_pid_namespace(void)
+{
+	struct stat st;
+
+	return !stat("/proc/self/ns/pid", &st) && st.st_ino != INITIAL_PID_NS;
+}
+
+static void want_initial_pids(void)
+{
+	if (in_pid_namespace())
+		die("in this PID namespace, processes have other numbers than in the events: run it outside, or use -a and look for the name");
+}
+
 static bool parse_pid(const char *str, pid_t *pid)
 {
 	char *end;
@@ -267,7 +289,7 @@ struct refusal {
 	double time;
 	int tid;
 	int tgid;
-	int owner;	/* of the memory */
+	int owner;	/* of the memory; 0 if the kernel cannot tell */
 	char caller[32];
 	char reason[32];
 	char cause[32];
@@ -393,13 +415,17 @@ static void say_limit(struct text *t, const struct refusal *r)
 
 	if (is(r->reason, "over_user_limit") && total <= r->limit) {
 		say(t, "the user has %s of shared memory locked and needs %s, which RLIMIT_MEMLOCK (%s) allows, but not the one that the user namespace was made with, which binds all in there: make it, or start the container, with a higher limit",
-		    size_text(locked), size_text(total), size_text(r->limit));
+		    size_text(locked), size_text(total), limit_text(r->limit));
 		return;
 	}
 	say(t, "RLIMIT_MEMLOCK");
 	/* A driver pins within the owner's limit. A stack grows within that of who writes to it. */
-	if (r->owner != r->tgid)
-		say(t, " of pid %d", is(r->caller, "account_locked_vm") ? r->owner : r->tgid);
+	if (r->owner != r->tgid && !is(r->caller, "account_locked_vm"))
+		say(t, " of pid %d", r->tgid);
+	else if (!r->owner)
+		say(t, " of that process");
+	else if (r->owner != r->tgid)
+		say(t, " of pid %d", r->owner);
 	if (is(r->reason, "limit_zero"))
 		say(t, " is 0");
 	else if (is(r->reason, "over_user_limit"))
@@ -411,6 +437,8 @@ static void say_limit(struct text *t, const struct refusal *r)
 	else
 		say(t, " is %s and %s are locked; needs %s",
 		    size_text(r->limit), size_text(locked), size_text(total));
+	if (is(r->caller, "stack") && r->owner == r->tgid)
+		say(t, ", and the program gets SIGSEGV");
 
 	/* MAP_LOCKED alone is refused for a limit of 0. */
 	if (is_future(r) && !is(r->reason, "limit_zero") &&
@@ -419,7 +447,8 @@ static void say_limit(struct text *t, const struct refusal *r)
 
 		for (i = 0; i < nr_futures && futures[i].tgid != r->owner; i++)
 			;
-		say(t, ", for all that it maps is locked since it called mlockall(MCL_FUTURE), ");
+		say(t, ", for all that it maps%s is locked since it called mlockall(MCL_FUTURE), ",
+		    is(r->caller, "mmap") ? ", with shmat() and io_setup() as well," : "");
 		if (i < nr_futures)
 			say(t, "%.3f s before", r->time - futures[i].time);
 		else
@@ -452,7 +481,7 @@ static void say_populate(struct text *t, const struct refusal *r)
 	else if (is(r->cause, "no_memory"))
 		say(t, "there was no memory for it, in the machine or in the memory cgroup: lock less, or raise memory.max");
 	else if (is(r->cause, "sigbus"))
-		say(t, "what is mapped there could not supply it: look for an I/O error (dmesg), a full file system, or a program that handles its userfaults");
+		say(t, "what is mapped there could not supply it: look for an I/O error (dmesg), a full file system, no free huge page (vm.nr_hugepages, hugetlb.*.max of the cgroup), or a program that handles its userfaults");
 	else if (is(r->cause, "unmapped"))
 		say(t, "another thread has unmapped it meanwhile: the program has to keep it mapped");
 	else
@@ -513,9 +542,14 @@ static void report_refusal(const struct refusal *r)
 	if (!json) {
 		put_name(r->comm);
 		fprintf(out, " (pid %d)", r->tgid);
-		if (r->owner != r->tgid) {
+		if (!r->owner) {
+			fputs(", in the memory of another process", out);
+		} else if (r->owner != r->tgid) {
 			fputs(", in the memory of ", out);
-			read_comm(r->owner, owner, sizeof(owner));
+			if (in_pid_namespace())
+				strcpy(owner, "?");
+			else
+				read_comm(r->owner, owner, sizeof(owner));
 			put_name(owner);
 			fprintf(out, " (pid %d)", r->owner);
 		}
@@ -525,15 +559,18 @@ static void report_refusal(const struct refusal *r)
 	}
 	fprintf(out, "{\"event\":\"refused\",\"time\":%.6f,", r->time);
 	json_string("comm", r->comm);
-	fprintf(out, ",\"pid\":%d,\"tid\":%d,\"owner\":%d,", r->tgid, r->tid, r->owner);
+	fprintf(out, ",\"pid\":%d,\"tid\":%d,", r->tgid, r->tid);
+	json_number("owner", r->owner, r->owner);
+	fputc(',', out);
 	json_string("caller", r->caller);
 	fputc(',', out);
 	json_string("reason", r->reason);
 	fputc(',', out);
 	json_string("errno", error_name(r->error));
-	fprintf(out, ",\"start\":%lu,\"len\":%lu,\"locked\":%lu,\"total\":%lu,\"limit\":%lu,\"at\":%lu,",
-		r->start, r->len, pages_to_bytes(r->locked), pages_to_bytes(r->total), r->limit,
-		r->at);
+	fprintf(out, ",\"start\":%lu,\"len\":%lu,\"locked\":%lu,\"total\":%lu,", r->start,
+		r->len, pages_to_bytes(r->locked), pages_to_bytes(r->total));
+	json_number("limit", r->limit, r->limit != ULONG_MAX);
+	fprintf(out, ",\"at\":%lu,", r->at);
 	json_string("cause", r->cause);
 	fprintf(out, ",\"map_count\":%d,", r->map_count);
 	json_string("state", r->state);
@@ -607,10 +644,16 @@ static bool parse_head(char *line, struct head *h)
 static unsigned char watched[MAX_PIDS / 8];
 static bool watch_all;
 
-static void watch_task(int tid)
+static void watch_task(int tid, bool on)
 {
-	if (tid > 0 && tid < MAX_PIDS)
-		watched[tid / 8] |= 1 << tid % 8;
+	unsigned char bit = 1 << tid % 8;
+
+	if (tid <= 0 || tid >= MAX_PIDS)
+		return;
+	if (on)
+		watched[tid / 8] |= bit;
+	else
+		watched[tid / 8] &= ~bit;
 }
 
 static bool is_watched(int tid)
@@ -624,14 +667,14 @@ static unsigned long nr_refused;
 static void parse_refused(const struct head *h)
 {
 	struct refusal r = { .time = h->time, .tid = h->tid };
-	char *fields = h->fields, *comm = strstr(fields, " comm="), total[32];
+	char *fields = h->fields, *comm = strstr(fields, " comm="), val[32];
 
 	if (comm)
 		*comm = '\0';
 	snprintf(r.comm, sizeof(r.comm), "%s", comm ? comm + 6 : "?");
 	r.tgid = number(fields, "tgid");
-	/* A kernel may not know the owner; an older one has neither this nor the total. */
-	r.owner = number(fields, "owner") ?: (unsigned long)r.tgid;
+	/* An older kernel has neither this nor the total. */
+	r.owner = field(fields, "owner", val, sizeof(val)) ? atoi(val) : r.tgid;
 	if (!is_watched(r.tid) && !is_watched(r.owner))
 		return;
 	field(fields, "caller", r.caller, sizeof(r.caller));
@@ -642,8 +685,8 @@ static void parse_refused(const struct head *h)
 	r.start = number(fields, "start");
 	r.len = number(fields, "len");
 	r.locked = number(fields, "locked");
-	if (field(fields, "total", total, sizeof(total)))
-		r.total = strtoul(total, NULL, 0);
+	if (field(fields, "total", val, sizeof(val)))
+		r.total = strtoul(val, NULL, 0);
 	else
 		r.total = add(r.locked, r.len / page_size + !!(r.len % page_size));
 	r.limit = number(fields, "limit");
@@ -653,21 +696,43 @@ static void parse_refused(const struct head *h)
 	report_refusal(&r);
 }
 
+static bool lost_events;
+
+/* Such a line is longer than a name, so no process can write it. */
+static bool parse_lost(const char *line)
+{
+	unsigned long nr = 0;
+	int cpu, n = 0;
+
+	if (sscanf(line, "CPU:%d [LOST %lu EVENTS]%n", &cpu, &nr, &n) < 2 &&
+	    sscanf(line, "CPU:%d [LOST EVENTS]%n", &cpu, &n) < 1)
+		return false;
+	if (!n || line[n])
+		return false;
+	lost_events = true;
+	if (nr)
+		fprintf(stderr, "mlock-why: too many at once: %lu events of CPU %d are lost\n",
+			nr, cpu);
+	else
+		fprintf(stderr, "mlock-why: too many at once: events of CPU %d are lost\n", cpu);
+	return true;
+}
+
 static void parse_line(char *line)
 {
 	struct head h = { .tid = 0 };
 	char flags[64];
 
-	if (!parse_head(line, &h)) {
-		if (!strncmp(line, "CPU:", 4) && strstr(line, " EVENTS]"))
-			fprintf(stderr, "mlock-why: %s: too many at once\n", line);
-	} else if (is(h.event, "mlock_refused")) {
+	if (parse_lost(line) || !parse_head(line, &h))
+		return;
+	if (is(h.event, "mlock_refused")) {
 		parse_refused(&h);
 	} else if (is(h.event, "mlockall")) {
 		if (field(h.fields, "flags", flags, sizeof(flags)) && strstr(flags, "MCL_FUTURE"))
 			remember_future(number(h.fields, "tgid"), h.time);
-	} else if (is(h.event, "task_newtask") && is_watched(h.tid)) {
-		watch_task(number(h.fields, "pid"));
+	} else if (is(h.event, "task_newtask")) {
+		/* Not any more if it has the number of one that has ended. */
+		watch_task(number(h.fields, "pid"), is_watched(h.tid));
 	}
 }
 
@@ -704,8 +769,6 @@ static void drain_events(void)
 
 	while (poll(&pfd, 1, 0) > 0 && pfd.revents & POLLIN && read_events())
 		;
-	/* poll() may wait for a page of events to be full: ask once more. */
-	read_events();
 }
 
 /*
@@ -762,6 +825,7 @@ static const struct {
 static void open_trace(void)
 {
 	const char *dir = NULL;
+	int err = EEXIST;
 	char path[128];
 	unsigned int i;
 
@@ -785,10 +849,13 @@ static void open_trace(void)
 		die("this kernel has no events for mlock: it needs CONFIG_MLOCK2=y and CONFIG_TRACEPOINTS=y. --report and --system work without");
 	}
 
-	snprintf(instance, sizeof(instance), "%s/instances/mlock-why-%d", dir, getpid());
-	if (mkdir(instance, 0700)) {
-		int err = errno;
-
+	/* The one that was before us with our number may have been killed. */
+	for (i = 0; i < 100 && err == EEXIST; i++) {
+		snprintf(instance, sizeof(instance), "%s/instances/mlock-why-%d-%u", dir,
+			 getpid(), i);
+		err = mkdir(instance, 0700) ? errno : 0;
+	}
+	if (err) {
 		strcpy(path, instance);
 		*instance = '\0';
 		die("%s: %s%s", path, strerror(err),
@@ -833,10 +900,13 @@ static void catch_signals(void)
 	struct sigaction sa = { .sa_handler = stop };
 
 	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGQUIT, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);
 	sigaction(SIGHUP, &sa, NULL);
 	/* Who reads the output has gone: there is nothing to watch for any more. */
 	sigaction(SIGPIPE, &sa, NULL);
+	/* The output is as large as it may be. */
+	sigaction(SIGXFSZ, &sa, NULL);
 }
 
 static void wait_for_events(void)
@@ -849,6 +919,8 @@ static void wait_for_events(void)
 
 static void end_trace(void)
 {
+	/* Who is refused without end must not keep us from our end. */
+	write_file(instance, "tracing_on", "0");
 	drain_events();
 	remove_instance();
 }
@@ -862,6 +934,7 @@ static int watch(pid_t pid)
 	char path[64];
 
 	if (pid) {
+		want_initial_pids();
 		snprintf(path, sizeof(path), "/proc/%d/task", pid);
 		if (access(path, F_OK))
 			die("there is no process %d", pid);
@@ -878,7 +951,7 @@ static int watch(pid_t pid)
 
 		while (dir && (d = readdir(dir))) {
 			if (parse_pid(d->d_name, &tid))
-				watch_task(tid);
+				watch_task(tid, true);
 		}
 		if (dir)
 			closedir(dir);
@@ -886,7 +959,7 @@ static int watch(pid_t pid)
 	if (!json)
 		fprintf(stderr, "mlock-why: watching%s; end with ^C\n",
 			pid ? " the process" : "");
-	while (!stopped && (!pid || !access(path, F_OK)))
+	while (!stopped && (!pid || (is_watched(pid) && !access(path, F_OK))))
 		wait_for_events();
 	end_trace();
 	return 0;
@@ -903,16 +976,21 @@ struct user {
 	size_t nr_groups;
 };
 
-/* The groups that /etc/group has this user in; the group of shm_hugetlb may be one. */
+/*
+ * As initgroups() has them: the user's own group, and those that /etc/group has the
+ * user in; the group of shm_hugetlb may be one.
+ */
 static void find_groups(struct user *u, const char *name)
 {
 	FILE *f = fopen("/etc/group", "re");
 	struct group *gr;
 	char **member;
 
+	u->groups[u->nr_groups++] = u->gid;
 	while (f && (gr = fgetgrent(f))) {
 		for (member = gr->gr_mem; *member; member++) {
-			if (is(*member, name) && u->nr_groups < ARRAY_SIZE(u->groups))
+			if (is(*member, name) && gr->gr_gid != u->gid &&
+			    u->nr_groups < ARRAY_SIZE(u->groups))
 				u->groups[u->nr_groups++] = gr->gr_gid;
 		}
 	}
@@ -1000,6 +1078,7 @@ static int watch_command(char **argv, const char *name)
 	sighandler_t sigchld;
 	int go[2], status;
 
+	want_initial_pids();
 	if (name)
 		find_user(&user, name);
 	/* Whoever started us may ignore it, and then there is no status to wait for. */
@@ -1024,10 +1103,11 @@ static int watch_command(char **argv, const char *name)
 	signal(SIGINT, SIG_IGN);
 	signal(SIGQUIT, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 	signal(SIGTERM, pass_on);
 	signal(SIGHUP, pass_on);
 	open_trace();
-	watch_task(command);
+	watch_task(command, true);
 	start_trace();
 	if (write(go[1], "", 1) != 1)
 		die("cannot start the command: %s", strerror(errno));
@@ -1035,7 +1115,9 @@ static int watch_command(char **argv, const char *name)
 
 	status = wait_for_command();
 	end_trace();
-	if (!json && !nr_refused)
+	/* Nor was anything asked for if the command has not run, as these may mean. */
+	if (!json && !nr_refused && !lost_events &&
+	    (status < EXIT_OURS || status > EXIT_NOT_FOUND))
 		fprintf(out, "mlock-why: nothing was refused\n");
 	return status;
 }
@@ -1053,7 +1135,7 @@ struct mapping {
 	unsigned long locked;
 	bool lo;
 	bool lf;
-	char name[128];
+	char *name;
 };
 
 struct process {
@@ -1136,7 +1218,11 @@ static int add_mapping(struct process *p, const struct mapping *m)
 	if (!maps)
 		return -ENOMEM;
 	p->maps = maps;
-	maps[p->nr_maps++] = *m;
+	maps[p->nr_maps] = *m;
+	maps[p->nr_maps].name = strdup(m->name);
+	if (!maps[p->nr_maps].name)
+		return -ENOMEM;
+	p->nr_maps++;
 	p->size += m->size;
 	p->rss += m->rss;
 	p->locked += m->locked;
@@ -1146,8 +1232,10 @@ static int add_mapping(struct process *p, const struct mapping *m)
 /* Reads the locked mappings of a process. Negative if it cannot be looked at. */
 static int read_maps(struct process *p)
 {
-	struct mapping m = { .start = 0 };
-	char path[64], line[4096];
+	/* A path may have 4 characters for one; a longer line would begin a second one. */
+	static char line[4 * PATH_MAX + 128], name[sizeof(line)];
+	struct mapping m = { .name = name };
+	char path[64];
 	int err = 0, at;
 	FILE *f;
 
@@ -1155,6 +1243,7 @@ static int read_maps(struct process *p)
 	f = fopen(path, "re");
 	if (!f)
 		return -errno;
+	*name = '\0';
 	errno = 0;
 	while (!err && fgets(line, sizeof(line), f)) {
 		unsigned long start, end;
@@ -1169,7 +1258,7 @@ static int read_maps(struct process *p)
 			memset(&m, 0, sizeof(m));
 			m.start = start;
 			m.end = end;
-			snprintf(m.name, sizeof(m.name), "%s", at ? line + at : "");
+			m.name = strcpy(name, at ? line + at : "");
 		} else if (!strncmp(line, "VmFlags:", 8)) {
 			m.lo = strstr(line, " lo");
 			m.lf = strstr(line, " lf");
@@ -1189,6 +1278,14 @@ static int read_maps(struct process *p)
 	return err;
 }
 
+static void free_maps(struct process *p)
+{
+	while (p->nr_maps)
+		free(p->maps[--p->nr_maps].name);
+	free(p->maps);
+	p->maps = NULL;
+}
+
 /* False if there is no such process, or none with memory of its own. */
 static bool read_process(struct process *p, pid_t pid)
 {
@@ -1204,11 +1301,6 @@ static bool read_process(struct process *p, pid_t pid)
 	p->vmpin = file_number(path, "VmPin:", 0);
 	p->limit = read_limit(pid);
 	return true;
-}
-
-static const char *limit_text(unsigned long limit)
-{
-	return limit == ULONG_MAX ? "unlimited" : size_text(limit);
 }
 
 static const char *may_not(int err)
@@ -1263,7 +1355,7 @@ static int report(pid_t pid)
 			fputc('}', out);
 		}
 		fputs("]}\n", out);
-		free(p.maps);
+		free_maps(&p);
 		return 0;
 	}
 
@@ -1284,7 +1376,7 @@ static int report(pid_t pid)
 	}
 	fprintf(out, "%10lu %10lu %10lu  in %zu mapping%s\n", p.size >> 10, p.rss >> 10,
 		p.locked >> 10, p.nr_maps, p.nr_maps == 1 ? "" : "s");
-	free(p.maps);
+	free_maps(&p);
 	return 0;
 }
 
@@ -1387,8 +1479,7 @@ static int report_system(void)
 		err = has_secretmem(pid);
 		if (p.vmlck || err > 0)
 			err = read_maps(&p);
-		free(p.maps);
-		p.maps = NULL;
+		free_maps(&p);
 		/* It may have ended meanwhile. */
 		if (err == -ENOENT || err == -ESRCH)
 			continue;
@@ -1444,7 +1535,7 @@ static int report_system(void)
 		fputc('\n', out);
 	fprintf(out, "%10lu kB charged to %zu process%s (VmLck)\n", charged >> 10, nr,
 		nr == 1 ? "" : "es");
-	fprintf(out, "%10lu kB of that is resident and locked, what is shared counted once\n",
+	fprintf(out, "%10lu kB of that is resident and locked, with their part of what is shared\n",
 		locked >> 10);
 	fprintf(out, "\n%10lu kB Mlocked in /proc/meminfo\n", mlocked >> 10);
 	fprintf(out, "%10lu kB Unevictable in /proc/meminfo, of which, beside Mlocked,\n",

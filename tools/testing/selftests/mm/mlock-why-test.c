@@ -17,6 +17,7 @@
 #include <libgen.h>
 #include <linux/capability.h>
 #include <linux/mman.h>
+#include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -80,6 +81,7 @@ static const struct {
 	{ "x owner=1 tgid=", "x owner=1 tgid=", "x owner=1 tgid=" },
 	{ "a comm=b", "a comm=b", "a comm=b" },
 	{ "a\nb", "a", "a" },
+	{ "\nCPU:\033c EVENTS]", "", "" },
 	{ "\033[31m\"\\", "\\033[31m\"\\", "\\u001b[31m\\\"\\\\" },
 	/* UTF-8, but for the last two: a control character, and half of a letter */
 	{ "\xc3\xbc\xe2\x82\xac\xc2\x9b\xc3", "\xc3\xbc\xe2\x82\xac\\302\\233\\303",
@@ -144,13 +146,13 @@ static int do_what(const char *what)
 		shmctl(id, IPC_RMID, NULL);
 		return ret;
 	}
-	if (!strcmp(what, "shm-of-a-namespace")) {
+	if (!strcmp(what, "shm-of-a-namespace") || !strcmp(what, "shm-without-limit")) {
 		struct rlimit rl = { P(1), RLIM_INFINITY };
 		int id, ret;
 
 		if (setrlimit(RLIMIT_MEMLOCK, &rl) || unshare(CLONE_NEWUSER))
 			return 2;
-		rl.rlim_cur = P(8);
+		rl.rlim_cur = !strcmp(what, "shm-without-limit") ? RLIM_INFINITY : P(8);
 		id = shmget(IPC_PRIVATE, P(2), IPC_CREAT | 0600);
 		ret = setrlimit(RLIMIT_MEMLOCK, &rl) ?:
 		      refused(neg_errno(shmctl(id, SHM_LOCK, NULL)), ENOMEM);
@@ -190,8 +192,8 @@ static int do_what(const char *what)
 	if (!strcmp(what, "groups")) {
 		gid_t groups[4];
 
-		return getuid() != 4711 || getgid() != 4712 || getgroups(4, groups) != 2 ||
-		       groups[0] != 4713 || groups[1] != 4715;
+		return getuid() != 4711 || getgid() != 4712 || getgroups(4, groups) != 3 ||
+		       groups[0] != 4712 || groups[1] != 4713 || groups[2] != 4715;
 	}
 	if (!strcmp(what, "hole"))
 		return munmap(p + P(4), P(1)) ?: refused(do_mlock(p, P(8)), ENOMEM);
@@ -211,6 +213,19 @@ static int do_what(const char *what)
 		return fd < 0 || ftruncate(fd, P(2)) ||
 		       mmap(p, P(4), RW, MAP_SHARED | MAP_FIXED, fd, 0) != p ||
 		       refused(do_mlock(p, P(4)), ENOMEM);
+	}
+	if (!strcmp(what, "huge")) {
+		/* No huge page is there for it. */
+		p = mmap(NULL, P(1), RW, ANON | MAP_HUGETLB | MAP_NORESERVE, -1, 0);
+		return p == MAP_FAILED || refused(do_mlock(p, P(1)), ENOMEM);
+	}
+	if (!strcmp(what, "stack_overflow")) {
+		char *room = hole(STACK_ROOM + 1), *stack = room + P(STACK_ROOM);
+
+		if (!room || limited(P(1)) || map_anon(stack, 1, RW, MAP_GROWSDOWN | MAP_LOCKED))
+			return 2;
+		stack[-1] = 1;
+		return 1;
 	}
 	if (!strcmp(what, "mappings")) {
 		char *many = region(2 * FEW_MAPPINGS);
@@ -434,7 +449,7 @@ TEST_F(mlock_why, what_mlockall_did)
 	double secs = -1;
 	char *p;
 
-	SAYS("future", "): mmap(%s) = EAGAIN: RLIMIT_MEMLOCK is %s and 0 KiB are locked; needs %s, for all that it maps is locked since it called mlockall(MCL_FUTURE), ",
+	SAYS("future", "): mmap(%s) = EAGAIN: RLIMIT_MEMLOCK is %s and 0 KiB are locked; needs %s, for all that it maps, with shmat() and io_setup() as well, is locked since it called mlockall(MCL_FUTURE), ",
 	     size(P(17)), size(P(16)), size(P(17)));
 	p = strstr(output, "(MCL_FUTURE), ");
 	ASSERT_NE(NULL, p);
@@ -447,6 +462,9 @@ TEST_F(mlock_why, capability_in_a_namespace)
 {
 	SAYS("shm-of-a-namespace", "): shmctl(SHM_LOCK) of %s = ENOMEM: the user has 0 KiB of shared memory locked and needs %s, which RLIMIT_MEMLOCK (%s) allows, but not the one that the user namespace was made with",
 	     size(P(2)), size(P(2)), size(P(8)));
+	SAYS("shm-without-limit", ", which RLIMIT_MEMLOCK (unlimited) allows, but not ");
+	EXPECT_EQ(0, run("--json", "--", own_path, "do", "shm-without-limit", NULL));
+	EXPECT_NE(NULL, strstr(output, ",\"limit\":null,\"at\":0,"));
 	SAYS("namespace", RAISE " in the initial user namespace; that of its own namespace does not count\n");
 }
 
@@ -513,6 +531,28 @@ TEST_F(mlock_why, what_cannot_be_faulted_in)
 	     size(P(2)));
 }
 
+TEST_F(mlock_why, no_huge_page)
+{
+	long huge = find_number("/proc/sys/vm/nr_hugepages", "");
+
+	if (huge < 0)
+		SKIP(return, "no hugetlb");
+	if (huge)
+		SKIP(return, "there are huge pages");
+	SAYS("huge", ", 0 KiB into it, could not be faulted in: what is mapped there could not supply it: look for an I/O error (dmesg), a full file system, no free huge page (vm.nr_hugepages, ");
+}
+
+TEST_F(mlock_why, stack_that_cannot_grow)
+{
+	char want[256];
+
+	EXPECT_EQ(128 + SIGSEGV, WEXITSTATUS(run("--", own_path, "do", "stack_overflow", NULL)));
+	snprintf(want, sizeof(want), "): growing a locked stack by %s = ENOMEM: RLIMIT_MEMLOCK is %s and %s are locked; needs %s, and the program gets SIGSEGV"
+		 RAISE "\n", size(P(1)), size(P(1)), size(P(1)), size(P(2)));
+	EXPECT_NE(NULL, strstr(output, want))
+		TH_LOG("%s", output);
+}
+
 TEST_F(mlock_why, nothing_refused)
 {
 	EXPECT_EQ(0, run("--", own_path, "do", "nothing", NULL));
@@ -545,6 +585,7 @@ TEST_F(mlock_why, names)
 
 	EXPECT_EQ(0, run("--", own_path, "do", "names", NULL));
 	EXPECT_EQ(ARRAY_SIZE(names), lines());
+	EXPECT_EQ(NULL, strchr(output, '\033'));
 	for (i = 0; i < ARRAY_SIZE(names) && line; i++) {
 		snprintf(want, sizeof(want), "%s (pid ", names[i].text);
 		EXPECT_EQ(line, strstr(line, want))
@@ -615,6 +656,141 @@ TEST_F(mlock_why, nothing_stays_behind)
 	EXPECT_EQ(0, left_behind());
 }
 
+/* As if one of the same number had been killed */
+static int leave_behind(void)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), TRACEFS "/instances/mlock-why-%d-0", getpid());
+	return mkdir(path, 0700);
+}
+
+TEST_F(mlock_why, another_has_stayed_behind)
+{
+	char path[128];
+	int status, fd;
+	pid_t pid;
+
+	before_exec = leave_behind;
+	pid = start(&fd, (char *[]){ tool, "--", own_path, "do", "nothing", NULL });
+	before_exec = NULL;
+	ASSERT_LT(0, pid);
+	read_all(fd);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_STREQ("mlock-why: nothing was refused\n", output);
+	EXPECT_EQ(1, left_behind());
+	snprintf(path, sizeof(path), TRACEFS "/instances/mlock-why-%d-0", pid);
+	EXPECT_EQ(0, rmdir(path));
+}
+
+/* Somebody else may be refused faster than that can be read. */
+TEST_F_TIMEOUT(mlock_why, refused_without_end, 120)
+{
+	pid_t pid = fork();
+
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			do_munlock((void *)P(1), P(1));
+	}
+	EXPECT_EQ(42, WEXITSTATUS(run("--", own_path, "do", "exit", NULL)));
+	EXPECT_EQ(0, kill(pid, SIGKILL));
+	EXPECT_EQ(pid, waitpid(pid, NULL, 0));
+	/* It watched another, but of events that were lost one cannot tell. */
+	EXPECT_EQ(NULL, strstr(output, "): munlock("));
+	EXPECT_EQ(!strstr(output, " are lost\n"), !!strstr(output, "nothing was refused\n"))
+		TH_LOG("%s", output);
+	EXPECT_EQ(0, left_behind());
+}
+
+/* Reads up to the end of the line in which it says that it watches. */
+static bool is_watching(int fd)
+{
+	char line[128] = "";
+	int n = 0;
+
+	while (n < (int)sizeof(line) - 1 && read(fd, line + n, 1) == 1 && line[n] != '\n')
+		n++;
+	return strstr(line, "mlock-why: watching") == line;
+}
+
+static pid_t fork_as(pid_t number)
+{
+	struct clone_args args = {
+		.exit_signal = SIGCHLD,
+		.set_tid = (unsigned long)&number,
+		.set_tid_size = 1,
+	};
+
+	return syscall(__NR_clone3, &args, sizeof(args));
+}
+
+/* What has the number of a process that was watched and has ended is not watched. */
+TEST_F(mlock_why, number_of_another)
+{
+	pid_t *ended = mmap(NULL, P(1), RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	char pid_text[32], want[64];
+	pid_t pid, why, other;
+	int fd;
+
+	ASSERT_NE(MAP_FAILED, ended);
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		raise(SIGSTOP);
+		other = fork();
+		if (!other)
+			_exit(0);
+		if (other < 0 || reap(other))
+			_exit(1);
+		*ended = other;
+		raise(SIGSTOP);
+		_exit(refused(do_munlock((void *)P(1), P(1)), ENOMEM));
+	}
+	ASSERT_EQ(pid, waitpid(pid, NULL, WUNTRACED));
+	snprintf(pid_text, sizeof(pid_text), "%d", pid);
+	why = start(&fd, (char *[]){ tool, "-p", pid_text, NULL });
+	ASSERT_LT(0, why);
+	EXPECT_EQ(true, is_watching(fd));
+	EXPECT_EQ(0, kill(pid, SIGCONT));
+	ASSERT_EQ(pid, waitpid(pid, NULL, WUNTRACED));
+
+	other = fork_as(*ended);
+	if (!other)
+		_exit(refused(do_munlock((void *)P(1), P(1)), ENOMEM));
+	EXPECT_EQ(*ended, other);
+	REAP(other);
+	EXPECT_EQ(0, kill(pid, SIGCONT));
+	REAP(pid);
+	read_all(fd);
+	REAP(why);
+	EXPECT_EQ(1, lines());
+	snprintf(want, sizeof(want), " (pid %d): munlock(", pid);
+	EXPECT_NE(NULL, strstr(output, want))
+		TH_LOG("%s", output);
+}
+
+/* ^\ of the terminal, and an output that is as large as it may be */
+TEST_F(mlock_why, signals)
+{
+	static const int signals[] = { SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGXFSZ };
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(signals); i++) {
+		int fd, status;
+		pid_t pid = start(&fd, (char *[]){ tool, "-a", NULL });
+
+		ASSERT_LT(0, pid);
+		EXPECT_EQ(true, is_watching(fd));
+		EXPECT_EQ(0, kill(pid, signals[i]));
+		read_all(fd);
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		EXPECT_EQ(0, status);
+		EXPECT_EQ(0, left_behind());
+	}
+}
+
 TEST_F(mlock_why, exit_status)
 {
 	before_exec = ignore_children;
@@ -626,7 +802,10 @@ TEST_F(mlock_why, exit_status)
 	EXPECT_EQ(128 + SIGTERM, WEXITSTATUS(run("--", own_path, "do", "die", NULL)));
 	EXPECT_EQ(127, WEXITSTATUS(run("--", "/no-such-program", NULL)));
 	EXPECT_NE(NULL, strstr(output, "mlock-why: /no-such-program: No such file"));
+	/* It has not run: whether it would have been refused anything is not known. */
+	EXPECT_EQ(1, lines());
 	EXPECT_EQ(126, WEXITSTATUS(run("--", "/proc", NULL)));
+	EXPECT_EQ(1, lines());
 	/* Its instance is gone each time. */
 	EXPECT_EQ(0, run("--", own_path, "do", "nothing", NULL));
 	EXPECT_EQ(0, left_behind());
@@ -696,17 +875,13 @@ TEST_F(mlock_why, watch)
 	};
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(argv); i++) {
-		char line[128] = "";
-		int fd, status, n = 0;
+		int fd, status;
 		pid_t pid;
 
 		snprintf(pid_text, sizeof(pid_text), "%d", getpid());
 		pid = start(&fd, argv[i]);
 		ASSERT_LT(0, pid);
-		/* It says when it watches. */
-		while (n < (int)sizeof(line) - 1 && read(fd, line + n, 1) == 1 && line[n] != '\n')
-			n++;
-		EXPECT_EQ(&line[0], strstr(line, "mlock-why: watching"));
+		EXPECT_EQ(true, is_watching(fd));
 		EXPECT_EQ(-EINVAL, do_mlockall(0));
 		EXPECT_EQ(0, kill(pid, SIGINT));
 		read_all(fd);
@@ -785,8 +960,8 @@ static long of_system(const char *key)
 
 TEST_F(mlock_why_anywhere, names)
 {
+	char pid[32], name[250], want[300], *p;
 	int fd = memfd_create("a\033b", 0);
-	char pid[32], *p;
 
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, ftruncate(fd, P(1)));
@@ -803,6 +978,28 @@ TEST_F(mlock_why_anywhere, names)
 	EXPECT_NE(NULL, strstr(output, "\"name\":\"/memfd:a\\u001bb (deleted)\"}"));
 	EXPECT_EQ(0, run("--system", NULL));
 	EXPECT_NE(NULL, strstr(output, " a\\012b\\033 (pid "));
+
+	/* All of a long one */
+	memset(name, 'x', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	fd = memfd_create(name, 0);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ftruncate(fd, P(1)));
+	ASSERT_EQ(p, mmap(p, P(1), RW, MAP_SHARED | MAP_FIXED, fd, 0));
+	ASSERT_EQ(0, do_mlock(p, P(1)));
+	EXPECT_EQ(0, run("--json", "--report", pid, NULL));
+	snprintf(want, sizeof(want), "\"name\":\"/memfd:%s (deleted)\"}", name);
+	EXPECT_NE(NULL, strstr(output, want))
+		TH_LOG("%s", output);
+}
+
+TEST_F(mlock_why_anywhere, pid_namespace)
+{
+	if (unshare(CLONE_NEWPID))
+		SKIP(return, "no PID namespaces");
+	EXPECT_EQ(125, WEXITSTATUS(run("--", own_path, "do", "nothing", NULL)));
+	EXPECT_NE(NULL, strstr(output, "mlock-why: in this PID namespace, "));
+	EXPECT_EQ(1, lines());
 }
 
 TEST_F(mlock_why_anywhere, secretmem)
@@ -937,7 +1134,8 @@ TEST_F(mlock_why_anywhere, clear_messages)
 	ASSERT_EQ(0, limited(P(1)));
 	EXPECT_EQ(125, WEXITSTATUS(run("--", own_path, "do", "nothing", NULL)));
 	EXPECT_EQ(1, lines());
-	EXPECT_TRUE(strstr(output, "needs root") || strstr(output, "tracefs is not at ") ||
+	EXPECT_TRUE(strstr(output, "in this PID namespace") ||
+		    strstr(output, "needs root") || strstr(output, "tracefs is not at ") ||
 		    strstr(output, "this kernel has no events for mlock"));
 	EXPECT_EQ(125, WEXITSTATUS(run("--report", "1", NULL)));
 	EXPECT_NE(NULL, strstr(output, "be the user of the process, or have CAP_SYS_PTRACE"));
