@@ -218,6 +218,14 @@ static unsigned long file_number(const char *path, const char *key, unsigned lon
 	return val;
 }
 
+/* Without this, each process would seem to be missing, and each number 0. */
+static void want_proc(void)
+{
+	if (access("/proc/self/status", R_OK) || access("/proc/meminfo", R_OK))
+		die("cannot read /proc: %s: mount -t proc proc /proc, as root",
+		    strerror(errno));
+}
+
 static void first_line(const char *path, char *buf, size_t size)
 {
 	FILE *f = fopen(path, "re");
@@ -408,6 +416,12 @@ static void say_call(struct text *t, const struct refusal *r)
 		say(t, "%s(%s)", r->caller, len);
 }
 
+/* Whether the length is a negative number: the limit is compared before that is seen. */
+static bool wraps(const struct refusal *r)
+{
+	return r->len > LONG_MAX || r->start + r->len < r->start;
+}
+
 static void say_limit(struct text *t, const struct refusal *r)
 {
 	unsigned long locked = pages_to_bytes(r->locked);
@@ -492,8 +506,11 @@ static void say_why(struct text *t, const struct refusal *r)
 {
 	char line[64];
 
-	if (is(r->reason, "limit_zero") || is(r->reason, "over_limit") ||
-	    is(r->reason, "over_user_limit")) {
+	if (is(r->reason, "range_wraps") || (is(r->reason, "over_limit") && wraps(r))) {
+		say(t, "the range from %#lx reaches past the end of all addresses: the program has to give another length, and not a negative one",
+		    r->start);
+	} else if (is(r->reason, "limit_zero") || is(r->reason, "over_limit") ||
+		   is(r->reason, "over_user_limit")) {
 		say_limit(t, r);
 	} else if (is(r->reason, "not_permitted") && is(r->caller, "shm_lock")) {
 		say(t, "only the owner and the creator of the segment may lock it (ipcs -m -c), and CAP_IPC_LOCK in the user namespace of the IPC namespace: run it as one of the two, or give that");
@@ -509,9 +526,6 @@ static void say_why(struct text *t, const struct refusal *r)
 	} else if (is(r->reason, "not_mapped")) {
 		say(t, "nothing is mapped at %#lx, where the range starts: the program has to give another address, or to unmap that later",
 		    r->at);
-	} else if (is(r->reason, "range_wraps")) {
-		say(t, "the range from %#lx reaches past the end of all addresses: the program has to give another length, and not a negative one",
-		    r->start);
 	} else if (is(r->reason, "bad_flags") && is(r->caller, "mlockall")) {
 		say(t, "the flags must have MCL_CURRENT, MCL_FUTURE or both, and may have MCL_ONFAULT beside them");
 	} else if (is(r->reason, "bad_flags")) {
@@ -710,11 +724,17 @@ static bool parse_lost(const char *line)
 	if (!n || line[n])
 		return false;
 	lost_events = true;
-	if (nr)
+	if (json) {
+		fprintf(out, "{\"event\":\"lost\",\"cpu\":%d,", cpu);
+		json_number("events", nr, nr);
+		fputs("}\n", out);
+		fflush(out);
+	} else if (nr) {
 		fprintf(stderr, "mlock-why: too many at once: %lu events of CPU %d are lost\n",
 			nr, cpu);
-	else
+	} else {
 		fprintf(stderr, "mlock-why: too many at once: events of CPU %d are lost\n", cpu);
+	}
 	return true;
 }
 
@@ -959,7 +979,8 @@ static int watch(pid_t pid)
 	if (!json)
 		fprintf(stderr, "mlock-why: watching%s; end with ^C\n",
 			pid ? " the process" : "");
-	while (!stopped && (!pid || (is_watched(pid) && !access(path, F_OK))))
+	/* Nobody needs what cannot be written. */
+	while (!stopped && !ferror(out) && (!pid || (is_watched(pid) && !access(path, F_OK))))
 		wait_for_events();
 	end_trace();
 	return 0;
@@ -1462,6 +1483,7 @@ static int report_system(void)
 	unsigned long unevictable = file_number("/proc/meminfo", "Unevictable:", 0);
 	unsigned long charged = 0, locked = 0, secret = 0, shm = shm_locked(), known;
 	unsigned int ramfs = count_ramfs(), hidden = 0;
+	bool know_locked = true, know_secret;
 	struct process *all = NULL, p;
 	size_t nr = 0, i;
 	DIR *dir = opendir("/proc");
@@ -1495,8 +1517,10 @@ static int report_system(void)
 		all[nr++] = p;
 		charged += p.vmlck;
 		locked += p.locked;
+		know_locked &= !p.hidden;
 	}
 	closedir(dir);
+	know_secret = secret || !hidden;
 	if (nr)
 		qsort(all, nr, sizeof(*all), by_charge);
 
@@ -1513,9 +1537,12 @@ static int report_system(void)
 			json_number("locked", all[i].locked, !all[i].hidden);
 			fputs("}\n", out);
 		}
-		fprintf(out, "{\"event\":\"system\",\"processes\":%zu,\"unreadable\":%u,\"charged\":%lu,\"locked\":%lu,\"mlocked\":%lu,\"unevictable\":%lu,\"shm_lock\":%lu,",
-			nr, hidden, charged, locked, mlocked, unevictable, shm);
-		json_number("secretmem", secret, secret || !hidden);
+		fprintf(out, "{\"event\":\"system\",\"processes\":%zu,\"unreadable\":%u,\"charged\":%lu,",
+			nr, hidden, charged);
+		json_number("locked", locked, know_locked);
+		fprintf(out, ",\"mlocked\":%lu,\"unevictable\":%lu,\"shm_lock\":%lu,", mlocked,
+			unevictable, shm);
+		json_number("secretmem", secret, know_secret);
 		fprintf(out, ",\"ramfs_mounts\":%u}\n", ramfs);
 		free(all);
 		return 0;
@@ -1535,17 +1562,17 @@ static int report_system(void)
 		fputc('\n', out);
 	fprintf(out, "%10lu kB charged to %zu process%s (VmLck)\n", charged >> 10, nr,
 		nr == 1 ? "" : "es");
-	fprintf(out, "%10lu kB of that is resident and locked, with their part of what is shared\n",
-		locked >> 10);
+	fprintf(out, "%10s kB of that is resident and locked, with their part of what is shared\n",
+		kb_text(locked, know_locked));
 	fprintf(out, "\n%10lu kB Mlocked in /proc/meminfo\n", mlocked >> 10);
 	fprintf(out, "%10lu kB Unevictable in /proc/meminfo, of which, beside Mlocked,\n",
 		unevictable >> 10);
 	fprintf(out, "%10lu kB     System V shared memory with SHM_LOCK\n", shm >> 10);
 	fprintf(out, "%10s kB     secret memory that is mapped, and not locked (memfd_secret)\n",
-		kb_text(secret, secret || !hidden));
+		kb_text(secret, know_secret));
 	known = add(add(mlocked, shm), secret);
-	fprintf(out, "%10lu kB     the rest: ramfs (%u mounted), and what drivers keep\n",
-		(unevictable > known ? unevictable - known : 0) >> 10, ramfs);
+	fprintf(out, "%10s kB     the rest: ramfs (%u mounted), SHM_LOCK of other IPC namespaces, drivers\n",
+		kb_text(unevictable > known ? unevictable - known : 0, know_secret), ramfs);
 	if (hidden)
 		fprintf(out, "\nWithout what %u process%s mapped that may not be looked at (CAP_SYS_PTRACE).\n",
 			hidden, hidden == 1 ? " has" : "es have");
@@ -1627,6 +1654,8 @@ int main(int argc, char **argv)
 	/* A line at once: the command may write there, too. */
 	setvbuf(out, buf, _IOLBF, sizeof(buf));
 
+	if (mode && mode != 'a')
+		want_proc();
 	switch (mode) {
 	case 'p':
 	case 'a':

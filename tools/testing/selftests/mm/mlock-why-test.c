@@ -121,6 +121,8 @@ static int do_what(const char *what)
 		return limited(0) ?: refused(do_mlock(p, P(1)), EPERM);
 	if (!strcmp(what, "over"))
 		return limited(limit) ?: refused(do_mlock2(p, P(17), MLOCK_ONFAULT), ENOMEM);
+	if (!strcmp(what, "negative"))
+		return limited(limit) ?: refused(do_mlock(p, -P(1)), ENOMEM);
 	if (!strcmp(what, "locked"))
 		return limited(limit) ?: do_mlock(p, P(10)) ?:
 		       refused(do_mlock(p + P(10), P(7)), ENOMEM);
@@ -506,6 +508,10 @@ TEST_F(mlock_why, what_is_not_mapped)
 	SAYS("hole", ", %s into the range; what comes before that is locked now: the whole range has to be mapped\n",
 	     size(P(4)));
 	SAYS("unmapped", "): mlock(%s) = ENOMEM: nothing is mapped at 0x", size(P(1)));
+	/* Asked before the range is, the limit allows less. No limit would be enough. */
+	SAYS("negative", " = ENOMEM: the range from 0x");
+	EXPECT_NE(NULL, strstr(output, " reaches past the end of all addresses: "));
+	EXPECT_EQ(NULL, strstr(output, "raise it"));
 	SAYS("flags", "): mlock2(%s) = EINVAL: the only flag is MLOCK_ONFAULT: give that, or 0\n",
 	     size(P(1)));
 }
@@ -705,6 +711,42 @@ TEST_F_TIMEOUT(mlock_why, refused_without_end, 120)
 	EXPECT_EQ(0, left_behind());
 }
 
+/* What a program reads has to tell as well that events were lost. */
+TEST_F_TIMEOUT(mlock_why, lost_events, 120)
+{
+	char pid_text[32], path[128];
+	pid_t pid = fork(), why;
+	int fd, i;
+
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	snprintf(pid_text, sizeof(pid_text), "%d", pid);
+	why = start(&fd, (char *[]){ tool, "--json", "-p", pid_text, NULL });
+	ASSERT_LT(0, why);
+	/* The last thing that it turns on */
+	snprintf(path, sizeof(path), "%s/instances/mlock-why-%d-0/events/mlock/mlockall/enable",
+		 TRACEFS, why);
+	while (!file_says(path, "1"))
+		usleep(1000);
+	EXPECT_EQ(0, kill(why, SIGSTOP));
+	ASSERT_EQ(why, waitpid(why, NULL, WUNTRACED));
+	/* More than a buffer has, in which an event is 100 bytes or more. */
+	for (i = 0; i < 40000; i++)
+		do_munlock((void *)P(1), P(1));
+	EXPECT_EQ(0, kill(pid, SIGKILL));
+	ASSERT_EQ(pid, waitpid(pid, NULL, 0));
+	EXPECT_EQ(0, kill(why, SIGCONT));
+	read_all(fd);
+	REAP(why);
+	EXPECT_EQ(output, strstr(output, "{\"event\":\"lost\",\"cpu\":"))
+		TH_LOG("%s", output);
+	EXPECT_NE(NULL, strstr(output, ",\"events\":"));
+}
+
 /* Reads up to the end of the line in which it says that it watches. */
 static bool is_watching(int fd)
 {
@@ -789,6 +831,22 @@ TEST_F(mlock_why, signals)
 		EXPECT_EQ(0, status);
 		EXPECT_EQ(0, left_behind());
 	}
+}
+
+/* It ends when it cannot write, and not when somebody ends it. */
+TEST_F(mlock_why, output_is_full)
+{
+	int fd, status;
+	pid_t pid = start(&fd, (char *[]){ tool, "-a", "-o", "/dev/full", NULL });
+
+	ASSERT_LT(0, pid);
+	EXPECT_EQ(true, is_watching(fd));
+	EXPECT_EQ(-EINVAL, do_mlockall(0));
+	read_all(fd);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(125, WEXITSTATUS(status));
+	EXPECT_STREQ("mlock-why: cannot write /dev/full\n", output);
+	EXPECT_EQ(0, left_behind());
 }
 
 TEST_F(mlock_why, exit_status)
@@ -1068,11 +1126,13 @@ TEST_F(mlock_why_anywhere, hidden_processes)
 	snprintf(want, sizeof(want), "\n%10lu          ?          ?  ", P(2) >> 10);
 	EXPECT_NE(NULL, strstr(output, want));
 	EXPECT_NE(NULL, strstr(output, " mapped that may not be looked at (CAP_SYS_PTRACE).\n"));
+	EXPECT_NE(NULL, strstr(output, "\n         ? kB of that is resident and locked"));
 	EXPECT_EQ(0, run("--json", "--system", NULL));
 	snprintf(want, sizeof(want), ",\"charged\":%lu,\"pinned\":0,\"resident\":null,\"locked\":null}\n",
 		 P(2));
 	EXPECT_NE(NULL, strstr(output, want));
 	EXPECT_LT(0, of_system("unreadable"));
+	EXPECT_EQ(-1, of_system("locked"));
 
 	EXPECT_EQ(125, WEXITSTATUS(run("--report", pid_text, NULL)));
 	snprintf(want, sizeof(want), ", charged (VmLck) %s\n", size(P(2)));
@@ -1113,6 +1173,25 @@ TEST_F(mlock_why_anywhere, system)
 
 	EXPECT_EQ(0, run("--json", "--system", NULL));
 	EXPECT_NE(NULL, strstr(output, "{\"event\":\"system\",\"processes\":"));
+}
+
+static int hide_proc(void)
+{
+	return unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	       mount("tmpfs", "/proc", "tmpfs", 0, NULL);
+}
+
+/* What is not there is not 0. */
+TEST_F(mlock_why_anywhere, without_proc)
+{
+	before_exec = hide_proc;
+	EXPECT_EQ(125, WEXITSTATUS(run("--system", NULL)));
+	EXPECT_NE(NULL, strstr(output, "mlock-why: cannot read /proc: "));
+	EXPECT_EQ(1, lines());
+	EXPECT_EQ(125, WEXITSTATUS(run("--report", "1", NULL)));
+	EXPECT_NE(NULL, strstr(output, "mlock-why: cannot read /proc: "));
+	EXPECT_EQ(1, lines());
+	before_exec = NULL;
 }
 
 TEST_F(mlock_why_anywhere, clear_messages)
