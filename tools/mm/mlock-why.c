@@ -153,18 +153,23 @@ static size_t printable(const char *s)
 	return val < least[n] || (val >= 0xd800 && val < 0xe000) || val > 0x10ffff ? 0 : n;
 }
 
-/* Escapes as /proc/PID/maps does. */
-static void put_name(const char *name)
+/* A newline is \012, as in /proc/PID/maps; what is a \ in @special, as well. */
+static void put_escaped(const char *name, const char *special)
 {
 	size_t n;
 
 	for (; *name; name += n ?: 1) {
-		n = printable(name);
+		n = strchr(special, *name) ? 0 : printable(name);
 		if (n)
 			fwrite(name, 1, n, out);
 		else
 			fprintf(out, "\\%03o", (unsigned char)*name);
 	}
+}
+
+static void put_name(const char *name)
+{
+	put_escaped(name, "\\");
 }
 
 static void json_string(const char *key, const char *val)
@@ -428,7 +433,7 @@ static void say_limit(struct text *t, const struct refusal *r)
 	unsigned long total = pages_to_bytes(r->total);
 
 	if (is(r->reason, "over_user_limit") && total <= r->limit) {
-		say(t, "the user has %s of shared memory locked and needs %s, which RLIMIT_MEMLOCK (%s) allows, but not the one that the user namespace was made with, which binds all in there: make it, or start the container, with a higher limit",
+		say(t, "the user has %s of shared memory locked and needs %s; RLIMIT_MEMLOCK (%s) allows that, but the limit that the user namespace was created with does not: create it, or start the container, with a higher limit",
 		    size_text(locked), size_text(total), limit_text(r->limit));
 		return;
 	}
@@ -461,8 +466,8 @@ static void say_limit(struct text *t, const struct refusal *r)
 
 		for (i = 0; i < nr_futures && futures[i].tgid != r->owner; i++)
 			;
-		say(t, ", for all that it maps%s is locked since it called mlockall(MCL_FUTURE), ",
-		    is(r->caller, "mmap") ? ", with shmat() and io_setup() as well," : "");
+		say(t, ", because all that it maps%s is locked since it called mlockall(MCL_FUTURE), ",
+		    is(r->caller, "mmap") ? " (also by shmat() and io_setup())" : "");
 		if (i < nr_futures)
 			say(t, "%.3f s before", r->time - futures[i].time);
 		else
@@ -482,8 +487,12 @@ static void say_populate(struct text *t, const struct refusal *r)
 		say(t, "the range is locked, but a page of it could not be faulted in; which one, is not known any more: try again");
 		return;
 	}
-	say(t, "the range is locked, but the page at %#lx, %s into it, could not be faulted in: ",
-	    r->at, size_text(r->at - r->start));
+	say(t, "the range is locked, but ");
+	if (r->at == r->start)
+		say(t, "its first page could not be faulted in: ");
+	else
+		say(t, "the page at %#lx, %s into it, could not be faulted in: ", r->at,
+		    size_text(r->at - r->start));
 	if (is(r->cause, "no_access"))
 		say(t, "it may not be accessed (PROT_NONE, or a protection key): leave it out, or use MLOCK_ONFAULT");
 	else if (is(r->cause, "past_eof"))
@@ -491,7 +500,7 @@ static void say_populate(struct text *t, const struct refusal *r)
 	else if (is(r->cause, "guard"))
 		say(t, "it is in a guard region (MADV_GUARD_INSTALL): leave it out, or use MLOCK_ONFAULT");
 	else if (is(r->cause, "secretmem"))
-		say(t, "it is secret memory (memfd_secret), which is always locked: leave it out");
+		say(t, "it is secret memory (memfd_secret), which never leaves memory, locked or not: leave it out");
 	else if (is(r->cause, "no_memory"))
 		say(t, "there was no memory for it, in the machine or in the memory cgroup: lock less, or raise memory.max");
 	else if (is(r->cause, "sigbus"))
@@ -540,7 +549,7 @@ static void say_why(struct text *t, const struct refusal *r)
 	} else if (is(r->reason, "populate_failed")) {
 		say_populate(t, r);
 	} else if (is(r->reason, "killed")) {
-		say(t, "the process was killed while it waited: nothing is left to do");
+		say(t, "the process was killed while it waited: if nobody did that, memory may have run out (dmesg, memory.max)");
 	} else {
 		say(t, "%s: " UNKNOWN, r->reason);
 	}
@@ -854,8 +863,7 @@ static void open_trace(void)
 		if (!access(path, F_OK))
 			dir = tracefs_dirs[i];
 		else if (errno == EACCES)
-			die("%s: %s: watching other processes needs root", path,
-			    strerror(errno));
+			die("%s: %s: watching needs root", path, strerror(errno));
 	}
 	if (!dir)
 		die("tracefs is not at %s: mount -t tracefs tracefs %s, as root; the kernel needs CONFIG_FTRACE. --report and --system work without",
@@ -864,8 +872,7 @@ static void open_trace(void)
 	snprintf(path, sizeof(path), "%s/events/mlock/mlock_refused", dir);
 	if (access(path, F_OK)) {
 		if (errno == EACCES)
-			die("%s: %s: watching other processes needs root", path,
-			    strerror(errno));
+			die("%s: %s: watching needs root", path, strerror(errno));
 		die("this kernel has no events for mlock: it needs CONFIG_MLOCK2=y and CONFIG_TRACEPOINTS=y. --report and --system work without");
 	}
 
@@ -1165,6 +1172,8 @@ struct process {
 	unsigned long limit;
 	unsigned long vmlck;
 	unsigned long vmpin;
+	/* In its user namespace */
+	bool ipc_lock;
 	/* Sums over the mappings that are locked */
 	unsigned long size;
 	unsigned long rss;
@@ -1213,6 +1222,23 @@ static unsigned long read_limit(pid_t pid)
 	}
 	fclose(f);
 	return limit;
+}
+
+#define IPC_LOCK_BIT	14
+
+static bool has_ipc_lock(pid_t pid)
+{
+	unsigned long long caps = 0;
+	char path[64], line[256];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f) && sscanf(line, "CapEff: %llx", &caps) != 1)
+		;
+	if (f)
+		fclose(f);
+	return caps >> IPC_LOCK_BIT & 1;
 }
 
 static bool size_field(const char *line, const char *key, unsigned long *bytes)
@@ -1321,13 +1347,14 @@ static bool read_process(struct process *p, pid_t pid)
 		return false;
 	p->vmpin = file_number(path, "VmPin:", 0);
 	p->limit = read_limit(pid);
+	p->ipc_lock = has_ipc_lock(pid);
 	return true;
 }
 
 static const char *may_not(int err)
 {
 	if (err == -EACCES || err == -EPERM)
-		return ": be the user of the process, or have CAP_SYS_PTRACE";
+		return ": you may need to be the user of the process, or to have CAP_SYS_PTRACE";
 	if (err == -ENOENT)
 		return ": the process is gone, or the kernel has no CONFIG_PROC_PAGE_MONITOR";
 	return "";
@@ -1347,7 +1374,8 @@ static int report(pid_t pid)
 		json_string("comm", p.comm);
 		fputc(',', out);
 		json_number("limit", p.limit, p.limit != ULONG_MAX);
-		fprintf(out, ",\"charged\":%lu,\"pinned\":%lu,", p.vmlck, p.vmpin);
+		fprintf(out, ",\"cap_ipc_lock\":%s,\"charged\":%lu,\"pinned\":%lu,",
+			p.ipc_lock ? "true" : "false", p.vmlck, p.vmpin);
 		json_number("size", p.size, !err);
 		fputc(',', out);
 		json_number("resident", p.rss, !err);
@@ -1361,6 +1389,9 @@ static int report(pid_t pid)
 		if (p.vmpin)
 			fprintf(out, ", pinned (VmPin) %s", size_text(p.vmpin));
 		fprintf(out, "\n");
+		if (p.ipc_lock)
+			fputs("It has CAP_IPC_LOCK: no limit counts, unless it is in a user namespace of its own.\n",
+			      out);
 	}
 	if (err)
 		die("/proc/%d/smaps: %s%s", pid, strerror(-err), may_not(err));
@@ -1392,7 +1423,8 @@ static int report(pid_t pid)
 		fprintf(out, "%10lu %10lu %10lu  %-7s  %lx-%lx ", m->size >> 10,
 			m->rss >> 10, m->locked >> 10, m->lf ? "onfault" : "locked",
 			m->start, m->end);
-		put_name(*m->name ? m->name : "(anonymous)");
+		/* The kernel has escaped newlines, but no backslash. */
+		put_escaped(*m->name ? m->name : "(anonymous)", "");
 		fputc('\n', out);
 	}
 	fprintf(out, "%10lu %10lu %10lu  in %zu mapping%s\n", p.size >> 10, p.rss >> 10,
@@ -1530,8 +1562,8 @@ static int report_system(void)
 			json_string("comm", all[i].comm);
 			fputc(',', out);
 			json_number("limit", all[i].limit, all[i].limit != ULONG_MAX);
-			fprintf(out, ",\"charged\":%lu,\"pinned\":%lu,", all[i].vmlck,
-				all[i].vmpin);
+			fprintf(out, ",\"cap_ipc_lock\":%s,\"charged\":%lu,\"pinned\":%lu,",
+				all[i].ipc_lock ? "true" : "false", all[i].vmlck, all[i].vmpin);
 			json_number("resident", all[i].rss, !all[i].hidden);
 			fputc(',', out);
 			json_number("locked", all[i].locked, !all[i].hidden);
