@@ -153,18 +153,23 @@ static size_t printable(const char *s)
 	return val < least[n] || (val >= 0xd800 && val < 0xe000) || val > 0x10ffff ? 0 : n;
 }
 
-/* Escapes as /proc/PID/maps does. */
-static void put_name(const char *name)
+/* A newline is \012, as in /proc/PID/maps; what is a \ in @special, as well. */
+static void put_escaped(const char *name, const char *special)
 {
 	size_t n;
 
 	for (; *name; name += n ?: 1) {
-		n = printable(name);
+		n = strchr(special, *name) ? 0 : printable(name);
 		if (n)
 			fwrite(name, 1, n, out);
 		else
 			fprintf(out, "\\%03o", (unsigned char)*name);
 	}
+}
+
+static void put_name(const char *name)
+{
+	put_escaped(name, "\\");
 }
 
 static void json_string(const char *key, const char *val)
@@ -216,6 +221,14 @@ static unsigned long file_number(const char *path, const char *key, unsigned lon
 	}
 	fclose(f);
 	return val;
+}
+
+/* Without this, each process would seem to be missing, and each number 0. */
+static void want_proc(void)
+{
+	if (access("/proc/self/status", R_OK) || access("/proc/meminfo", R_OK))
+		die("cannot read /proc: %s: mount -t proc proc /proc, as root",
+		    strerror(errno));
 }
 
 static void first_line(const char *path, char *buf, size_t size)
@@ -408,13 +421,19 @@ static void say_call(struct text *t, const struct refusal *r)
 		say(t, "%s(%s)", r->caller, len);
 }
 
+/* Whether the length is a negative number: the limit is compared before that is seen. */
+static bool wraps(const struct refusal *r)
+{
+	return r->len > LONG_MAX || r->start + r->len < r->start;
+}
+
 static void say_limit(struct text *t, const struct refusal *r)
 {
 	unsigned long locked = pages_to_bytes(r->locked);
 	unsigned long total = pages_to_bytes(r->total);
 
 	if (is(r->reason, "over_user_limit") && total <= r->limit) {
-		say(t, "the user has %s of shared memory locked and needs %s, which RLIMIT_MEMLOCK (%s) allows, but not the one that the user namespace was made with, which binds all in there: make it, or start the container, with a higher limit",
+		say(t, "the user has %s of shared memory locked and needs %s; RLIMIT_MEMLOCK (%s) allows that, but the limit that the user namespace was created with does not: create it, or start the container, with a higher limit",
 		    size_text(locked), size_text(total), limit_text(r->limit));
 		return;
 	}
@@ -447,8 +466,8 @@ static void say_limit(struct text *t, const struct refusal *r)
 
 		for (i = 0; i < nr_futures && futures[i].tgid != r->owner; i++)
 			;
-		say(t, ", for all that it maps%s is locked since it called mlockall(MCL_FUTURE), ",
-		    is(r->caller, "mmap") ? ", with shmat() and io_setup() as well," : "");
+		say(t, ", because all that it maps%s is locked since it called mlockall(MCL_FUTURE), ",
+		    is(r->caller, "mmap") ? " (also by shmat() and io_setup())" : "");
 		if (i < nr_futures)
 			say(t, "%.3f s before", r->time - futures[i].time);
 		else
@@ -468,8 +487,12 @@ static void say_populate(struct text *t, const struct refusal *r)
 		say(t, "the range is locked, but a page of it could not be faulted in; which one, is not known any more: try again");
 		return;
 	}
-	say(t, "the range is locked, but the page at %#lx, %s into it, could not be faulted in: ",
-	    r->at, size_text(r->at - r->start));
+	say(t, "the range is locked, but ");
+	if (r->at == r->start)
+		say(t, "its first page could not be faulted in: ");
+	else
+		say(t, "the page at %#lx, %s into it, could not be faulted in: ", r->at,
+		    size_text(r->at - r->start));
 	if (is(r->cause, "no_access"))
 		say(t, "it may not be accessed (PROT_NONE, or a protection key): leave it out, or use MLOCK_ONFAULT");
 	else if (is(r->cause, "past_eof"))
@@ -477,7 +500,7 @@ static void say_populate(struct text *t, const struct refusal *r)
 	else if (is(r->cause, "guard"))
 		say(t, "it is in a guard region (MADV_GUARD_INSTALL): leave it out, or use MLOCK_ONFAULT");
 	else if (is(r->cause, "secretmem"))
-		say(t, "it is secret memory (memfd_secret), which is always locked: leave it out");
+		say(t, "it is secret memory (memfd_secret), which never leaves memory, locked or not: leave it out");
 	else if (is(r->cause, "no_memory"))
 		say(t, "there was no memory for it, in the machine or in the memory cgroup: lock less, or raise memory.max");
 	else if (is(r->cause, "sigbus"))
@@ -492,8 +515,11 @@ static void say_why(struct text *t, const struct refusal *r)
 {
 	char line[64];
 
-	if (is(r->reason, "limit_zero") || is(r->reason, "over_limit") ||
-	    is(r->reason, "over_user_limit")) {
+	if (is(r->reason, "range_wraps") || (is(r->reason, "over_limit") && wraps(r))) {
+		say(t, "the range from %#lx reaches past the end of all addresses: the program has to give another length, and not a negative one",
+		    r->start);
+	} else if (is(r->reason, "limit_zero") || is(r->reason, "over_limit") ||
+		   is(r->reason, "over_user_limit")) {
 		say_limit(t, r);
 	} else if (is(r->reason, "not_permitted") && is(r->caller, "shm_lock")) {
 		say(t, "only the owner and the creator of the segment may lock it (ipcs -m -c), and CAP_IPC_LOCK in the user namespace of the IPC namespace: run it as one of the two, or give that");
@@ -509,9 +535,6 @@ static void say_why(struct text *t, const struct refusal *r)
 	} else if (is(r->reason, "not_mapped")) {
 		say(t, "nothing is mapped at %#lx, where the range starts: the program has to give another address, or to unmap that later",
 		    r->at);
-	} else if (is(r->reason, "range_wraps")) {
-		say(t, "the range from %#lx reaches past the end of all addresses: the program has to give another length, and not a negative one",
-		    r->start);
 	} else if (is(r->reason, "bad_flags") && is(r->caller, "mlockall")) {
 		say(t, "the flags must have MCL_CURRENT, MCL_FUTURE or both, and may have MCL_ONFAULT beside them");
 	} else if (is(r->reason, "bad_flags")) {
@@ -526,7 +549,7 @@ static void say_why(struct text *t, const struct refusal *r)
 	} else if (is(r->reason, "populate_failed")) {
 		say_populate(t, r);
 	} else if (is(r->reason, "killed")) {
-		say(t, "the process was killed while it waited: nothing is left to do");
+		say(t, "the process was killed while it waited: if nobody did that, memory may have run out (dmesg, memory.max)");
 	} else {
 		say(t, "%s: " UNKNOWN, r->reason);
 	}
@@ -710,11 +733,17 @@ static bool parse_lost(const char *line)
 	if (!n || line[n])
 		return false;
 	lost_events = true;
-	if (nr)
+	if (json) {
+		fprintf(out, "{\"event\":\"lost\",\"cpu\":%d,", cpu);
+		json_number("events", nr, nr);
+		fputs("}\n", out);
+		fflush(out);
+	} else if (nr) {
 		fprintf(stderr, "mlock-why: too many at once: %lu events of CPU %d are lost\n",
 			nr, cpu);
-	else
+	} else {
 		fprintf(stderr, "mlock-why: too many at once: events of CPU %d are lost\n", cpu);
+	}
 	return true;
 }
 
@@ -834,8 +863,7 @@ static void open_trace(void)
 		if (!access(path, F_OK))
 			dir = tracefs_dirs[i];
 		else if (errno == EACCES)
-			die("%s: %s: watching other processes needs root", path,
-			    strerror(errno));
+			die("%s: %s: watching needs root", path, strerror(errno));
 	}
 	if (!dir)
 		die("tracefs is not at %s: mount -t tracefs tracefs %s, as root; the kernel needs CONFIG_FTRACE. --report and --system work without",
@@ -844,8 +872,7 @@ static void open_trace(void)
 	snprintf(path, sizeof(path), "%s/events/mlock/mlock_refused", dir);
 	if (access(path, F_OK)) {
 		if (errno == EACCES)
-			die("%s: %s: watching other processes needs root", path,
-			    strerror(errno));
+			die("%s: %s: watching needs root", path, strerror(errno));
 		die("this kernel has no events for mlock: it needs CONFIG_MLOCK2=y and CONFIG_TRACEPOINTS=y. --report and --system work without");
 	}
 
@@ -959,7 +986,8 @@ static int watch(pid_t pid)
 	if (!json)
 		fprintf(stderr, "mlock-why: watching%s; end with ^C\n",
 			pid ? " the process" : "");
-	while (!stopped && (!pid || (is_watched(pid) && !access(path, F_OK))))
+	/* Nobody needs what cannot be written. */
+	while (!stopped && !ferror(out) && (!pid || (is_watched(pid) && !access(path, F_OK))))
 		wait_for_events();
 	end_trace();
 	return 0;
@@ -1144,6 +1172,8 @@ struct process {
 	unsigned long limit;
 	unsigned long vmlck;
 	unsigned long vmpin;
+	/* In its user namespace */
+	bool ipc_lock;
 	/* Sums over the mappings that are locked */
 	unsigned long size;
 	unsigned long rss;
@@ -1192,6 +1222,23 @@ static unsigned long read_limit(pid_t pid)
 	}
 	fclose(f);
 	return limit;
+}
+
+#define IPC_LOCK_BIT	14
+
+static bool has_ipc_lock(pid_t pid)
+{
+	unsigned long long caps = 0;
+	char path[64], line[256];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f) && sscanf(line, "CapEff: %llx", &caps) != 1)
+		;
+	if (f)
+		fclose(f);
+	return caps >> IPC_LOCK_BIT & 1;
 }
 
 static bool size_field(const char *line, const char *key, unsigned long *bytes)
@@ -1300,13 +1347,14 @@ static bool read_process(struct process *p, pid_t pid)
 		return false;
 	p->vmpin = file_number(path, "VmPin:", 0);
 	p->limit = read_limit(pid);
+	p->ipc_lock = has_ipc_lock(pid);
 	return true;
 }
 
 static const char *may_not(int err)
 {
 	if (err == -EACCES || err == -EPERM)
-		return ": be the user of the process, or have CAP_SYS_PTRACE";
+		return ": you may need to be the user of the process, or to have CAP_SYS_PTRACE";
 	if (err == -ENOENT)
 		return ": the process is gone, or the kernel has no CONFIG_PROC_PAGE_MONITOR";
 	return "";
@@ -1326,7 +1374,8 @@ static int report(pid_t pid)
 		json_string("comm", p.comm);
 		fputc(',', out);
 		json_number("limit", p.limit, p.limit != ULONG_MAX);
-		fprintf(out, ",\"charged\":%lu,\"pinned\":%lu,", p.vmlck, p.vmpin);
+		fprintf(out, ",\"cap_ipc_lock\":%s,\"charged\":%lu,\"pinned\":%lu,",
+			p.ipc_lock ? "true" : "false", p.vmlck, p.vmpin);
 		json_number("size", p.size, !err);
 		fputc(',', out);
 		json_number("resident", p.rss, !err);
@@ -1340,6 +1389,9 @@ static int report(pid_t pid)
 		if (p.vmpin)
 			fprintf(out, ", pinned (VmPin) %s", size_text(p.vmpin));
 		fprintf(out, "\n");
+		if (p.ipc_lock)
+			fputs("It has CAP_IPC_LOCK: no limit counts, unless it is in a user namespace of its own.\n",
+			      out);
 	}
 	if (err)
 		die("/proc/%d/smaps: %s%s", pid, strerror(-err), may_not(err));
@@ -1371,7 +1423,8 @@ static int report(pid_t pid)
 		fprintf(out, "%10lu %10lu %10lu  %-7s  %lx-%lx ", m->size >> 10,
 			m->rss >> 10, m->locked >> 10, m->lf ? "onfault" : "locked",
 			m->start, m->end);
-		put_name(*m->name ? m->name : "(anonymous)");
+		/* The kernel has escaped newlines, but no backslash. */
+		put_escaped(*m->name ? m->name : "(anonymous)", "");
 		fputc('\n', out);
 	}
 	fprintf(out, "%10lu %10lu %10lu  in %zu mapping%s\n", p.size >> 10, p.rss >> 10,
@@ -1462,6 +1515,7 @@ static int report_system(void)
 	unsigned long unevictable = file_number("/proc/meminfo", "Unevictable:", 0);
 	unsigned long charged = 0, locked = 0, secret = 0, shm = shm_locked(), known;
 	unsigned int ramfs = count_ramfs(), hidden = 0;
+	bool know_locked = true, know_secret;
 	struct process *all = NULL, p;
 	size_t nr = 0, i;
 	DIR *dir = opendir("/proc");
@@ -1495,8 +1549,10 @@ static int report_system(void)
 		all[nr++] = p;
 		charged += p.vmlck;
 		locked += p.locked;
+		know_locked &= !p.hidden;
 	}
 	closedir(dir);
+	know_secret = secret || !hidden;
 	if (nr)
 		qsort(all, nr, sizeof(*all), by_charge);
 
@@ -1506,16 +1562,19 @@ static int report_system(void)
 			json_string("comm", all[i].comm);
 			fputc(',', out);
 			json_number("limit", all[i].limit, all[i].limit != ULONG_MAX);
-			fprintf(out, ",\"charged\":%lu,\"pinned\":%lu,", all[i].vmlck,
-				all[i].vmpin);
+			fprintf(out, ",\"cap_ipc_lock\":%s,\"charged\":%lu,\"pinned\":%lu,",
+				all[i].ipc_lock ? "true" : "false", all[i].vmlck, all[i].vmpin);
 			json_number("resident", all[i].rss, !all[i].hidden);
 			fputc(',', out);
 			json_number("locked", all[i].locked, !all[i].hidden);
 			fputs("}\n", out);
 		}
-		fprintf(out, "{\"event\":\"system\",\"processes\":%zu,\"unreadable\":%u,\"charged\":%lu,\"locked\":%lu,\"mlocked\":%lu,\"unevictable\":%lu,\"shm_lock\":%lu,",
-			nr, hidden, charged, locked, mlocked, unevictable, shm);
-		json_number("secretmem", secret, secret || !hidden);
+		fprintf(out, "{\"event\":\"system\",\"processes\":%zu,\"unreadable\":%u,\"charged\":%lu,",
+			nr, hidden, charged);
+		json_number("locked", locked, know_locked);
+		fprintf(out, ",\"mlocked\":%lu,\"unevictable\":%lu,\"shm_lock\":%lu,", mlocked,
+			unevictable, shm);
+		json_number("secretmem", secret, know_secret);
 		fprintf(out, ",\"ramfs_mounts\":%u}\n", ramfs);
 		free(all);
 		return 0;
@@ -1535,17 +1594,17 @@ static int report_system(void)
 		fputc('\n', out);
 	fprintf(out, "%10lu kB charged to %zu process%s (VmLck)\n", charged >> 10, nr,
 		nr == 1 ? "" : "es");
-	fprintf(out, "%10lu kB of that is resident and locked, with their part of what is shared\n",
-		locked >> 10);
+	fprintf(out, "%10s kB of that is resident and locked, with their part of what is shared\n",
+		kb_text(locked, know_locked));
 	fprintf(out, "\n%10lu kB Mlocked in /proc/meminfo\n", mlocked >> 10);
 	fprintf(out, "%10lu kB Unevictable in /proc/meminfo, of which, beside Mlocked,\n",
 		unevictable >> 10);
 	fprintf(out, "%10lu kB     System V shared memory with SHM_LOCK\n", shm >> 10);
 	fprintf(out, "%10s kB     secret memory that is mapped, and not locked (memfd_secret)\n",
-		kb_text(secret, secret || !hidden));
+		kb_text(secret, know_secret));
 	known = add(add(mlocked, shm), secret);
-	fprintf(out, "%10lu kB     the rest: ramfs (%u mounted), and what drivers keep\n",
-		(unevictable > known ? unevictable - known : 0) >> 10, ramfs);
+	fprintf(out, "%10s kB     the rest: ramfs (%u mounted), SHM_LOCK of other IPC namespaces, drivers\n",
+		kb_text(unevictable > known ? unevictable - known : 0, know_secret), ramfs);
 	if (hidden)
 		fprintf(out, "\nWithout what %u process%s mapped that may not be looked at (CAP_SYS_PTRACE).\n",
 			hidden, hidden == 1 ? " has" : "es have");
@@ -1627,6 +1686,8 @@ int main(int argc, char **argv)
 	/* A line at once: the command may write there, too. */
 	setvbuf(out, buf, _IOLBF, sizeof(buf));
 
+	if (mode && mode != 'a')
+		want_proc();
 	switch (mode) {
 	case 'p':
 	case 'a':
