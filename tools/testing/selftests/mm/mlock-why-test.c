@@ -508,10 +508,15 @@ TEST_F(mlock_why, what_is_not_mapped)
 	SAYS("hole", ", %s into the range; what comes before that is locked now: the whole range has to be mapped\n",
 	     size(P(4)));
 	SAYS("unmapped", "): mlock(%s) = ENOMEM: nothing is mapped at 0x", size(P(1)));
-	/* Asked before the range is, the limit allows less. No limit would be enough. */
-	SAYS("negative", " = ENOMEM: the range from 0x");
-	EXPECT_NE(NULL, strstr(output, " reaches past the end of all addresses: "));
-	EXPECT_EQ(NULL, strstr(output, "raise it"));
+	/*
+	 * The limit is asked before the range is; no limit would be enough. A kernel of
+	 * 64 bits does not know that one of 32 bits is negative.
+	 */
+	if (sizeof(long) == 8) {
+		SAYS("negative", " = ENOMEM: the range from 0x");
+		EXPECT_NE(NULL, strstr(output, " reaches past the end of all addresses: "));
+		EXPECT_EQ(NULL, strstr(output, "raise it"));
+	}
 	SAYS("flags", "): mlock2(%s) = EINVAL: the only flag is MLOCK_ONFAULT: give that, or 0\n",
 	     size(P(1)));
 }
@@ -980,6 +985,7 @@ TEST_F(mlock_why_anywhere, report)
 	EXPECT_EQ(0, run("--report", pid, NULL));
 	EXPECT_NE(NULL, strstr(output, "\nIt has CAP_IPC_LOCK: no limit counts, "));
 	ASSERT_EQ(0, set_limit(P(64)));
+	ASSERT_EQ(0, drop_cap());
 	EXPECT_EQ(0, run("--report", pid, NULL));
 	EXPECT_EQ(NULL, strstr(output, "CAP_IPC_LOCK"));
 	EXPECT_NE(NULL, strstr(output, "No mapping is locked.\n"));
