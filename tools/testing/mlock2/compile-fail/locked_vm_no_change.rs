@@ -10,8 +10,6 @@ use kernel::{
 use mm::mmap_write::VmaMut;
 
 pub fn charge(vma: VmaMut<'_>) -> Result {
-    let (start, end) = (vma.start(), vma.end());
-
     let vma = vma.lockable().ok_or(EINVAL)?;
     #[cfg(not(mistake))]
     let mut vma = vma.modify_flags(VmaFlags::LOCKED)?;
