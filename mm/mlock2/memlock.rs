@@ -122,6 +122,18 @@ pub(crate) fn trace_range_refused(range: PageRange, mode: LockMode, error: Error
     mlock_trace::refused(request(range.start(), range.len(), mode), error, why);
 }
 
+// Emits the event of a process that has `locked` pages locked, and would have `total`.
+#[inline(always)]
+fn over_limit(request: Request<'_>, error: Error, locked: usize, total: usize, limit: Limit) {
+    let why = Refusal::OverLimit {
+        locked,
+        total,
+        limit: limit.bytes(),
+    };
+
+    mlock_trace::refused(request, error, why);
+}
+
 /// Returns whether the current task, whose limit is `limit`, may lock memory at all. Counterpart of
 /// the C function of the same name.
 ///
@@ -205,12 +217,7 @@ pub(crate) fn check_all(mm: &MmapWriteGuard<'_>, limit: Limit) -> Result {
     } else {
         if mlock_trace::is_refused_traced() {
             let request = sized(Caller::MLOCKALL, mm.total_vm().wrapping_mul(PAGE_SIZE));
-            let why = Refusal::OverLimit {
-                locked: mm.locked_vm(),
-                total: mm.total_vm(),
-                limit: limit.bytes(),
-            };
-            mlock_trace::refused(request, ENOMEM, why);
+            over_limit(request, ENOMEM, mm.locked_vm(), mm.total_vm(), limit);
         }
         Err(ENOMEM)
     }
@@ -262,13 +269,8 @@ fn traced_future_ok(mm: &Mm, bytes: usize, caller: Caller) -> bool {
         mm: Some(mm),
         ..sized(caller, bytes)
     };
-    let why = Refusal::OverLimit {
-        locked: mm.locked_vm(),
-        total: total.get(),
-        limit: limit.bytes(),
-    };
 
-    mlock_trace::refused(request, error, why);
+    over_limit(request, error, mm.locked_vm(), total.get(), limit);
     false
 }
 
@@ -302,13 +304,10 @@ pub(crate) fn account_locked_vm(
                 mm: Some(mm),
                 ..sized(Caller::ACCOUNT, pages.get().wrapping_mul(PAGE_SIZE))
             };
-            let why = Refusal::OverLimit {
-                locked: locked.get(),
-                total: locked.wrapping_add(pages).get(),
-                // A refusal implies a limit; the default is never used.
-                limit: limit.map_or(usize::MAX, Limit::bytes),
-            };
-            mlock_trace::refused(request, ENOMEM, why);
+            let total = locked.wrapping_add(pages).get();
+            // A refusal implies a limit; the default is never used.
+            let limit = limit.unwrap_or(Limit::new(usize::MAX));
+            over_limit(request, ENOMEM, locked.get(), total, limit);
         }
         ENOMEM
     })
