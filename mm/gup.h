@@ -29,8 +29,11 @@ static inline bool vma_populate_allowed(struct vm_area_struct *vma)
 					 false);
 }
 
-/* Whether follow_page_pte() with FOLL_TOUCH need not dirty the folio */
-static inline bool pte_or_folio_dirty(pte_t pte, const struct folio *folio)
+/*
+ * Whether follow_page_pte() with FOLL_TOUCH need not dirty the folio. Inlined
+ * always: follow_page_pte() then is the same code as without this function.
+ */
+static __always_inline bool pte_or_folio_dirty(pte_t pte, const struct folio *folio)
 {
 	return pte_dirty(pte) || folio_test_dirty(folio);
 }
