@@ -8,7 +8,8 @@
 
 #include <linux/mm.h>
 #include <linux/mmu_context.h>
-#include <linux/userfaultfd_k.h>
+
+#include "internal.h"
 
 /* Whether populate_vma_page_range() breaks COW */
 static inline bool vma_populate_write(const struct vm_area_struct *vma)
@@ -18,13 +19,13 @@ static inline bool vma_populate_write(const struct vm_area_struct *vma)
 
 /*
  * Whether populate_vma_page_range() may access all pages of a lockable vma, and
- * accepts present pages as they are: check_vma_flags() does not fail, and
- * gup_can_follow_protnone() is true.
+ * accepts present pages as they are. populate_vma_page_range() checks that
+ * check_vma_flags(), which is for all callers of GUP, agrees.
  */
 static inline bool vma_populate_allowed(struct vm_area_struct *vma)
 {
 	return (vma->vm_flags & (VM_READ | VM_SHADOW_STACK)) == VM_READ &&
-	       !userfaultfd_rwp(vma) &&
+	       gup_can_follow_protnone(vma, FOLL_TOUCH) &&
 	       arch_vma_access_permitted(vma, vma_populate_write(vma), false,
 					 false);
 }
