@@ -303,8 +303,14 @@ def from_overlay(directory, base, final, author, trees):
     return tip
 
 
-def fill(text):
-    """Inserts tables and sections from pages of the repository."""
+def fill(text, directory):
+    """Inserts tables and sections from pages of the repository, and numbers of patches."""
+    names = [path.name for path in sorted(directory.glob("[0-9]*.txt"))]
+
+    def number(match):
+        if match.group(1) not in names:
+            die(f"cover: {directory} has no {match.group(1)}")
+        return str(names.index(match.group(1)) + 1)
 
     def replace(match):
         what, path, name = match.group(1), *match.group(2).split(None, 1)
@@ -316,6 +322,7 @@ def fill(text):
             die(f"cover: {path} has no section '{name}'")
         return section.group(1).strip()
 
+    text = re.sub(r"@number (\S+\.txt)", number, text)
     return re.sub(r"^@(table|section) (.*)$", replace, text, flags=re.M)
 
 
@@ -340,7 +347,7 @@ def write(out, name, base, tip, cover, author):
     git("-c", "diff.algorithm=histogram", "format-patch", "-q", "-n", "--no-signature", *options,
         "-o", str(where), f"{base}..{tip}", env=author.env)
     if cover:
-        subject, _, blurb = fill(cover).strip().partition("\n\n")
+        subject, _, blurb = fill(cover, TEXTS / name).strip().partition("\n\n")
         letter = next(where.glob("0000-*"))
         text = letter.read_text().replace("*** SUBJECT HERE ***", subject).replace("*** BLURB HERE ***", blurb)
         letter.unlink()
