@@ -19,14 +19,10 @@ const MOST_ROUNDS: usize = 31;
 #[derive(clap::Args)]
 pub struct Options {
     /// Sizes in pages
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "1,16,256,4096,65536,262144"
-    )]
+    #[arg(long, value_delimiter = ',', required = true)]
     pages: Vec<usize>,
     /// Numbers of vmas, for mlockall and munlockall
-    #[arg(long, value_delimiter = ',', default_value = "10,1000,10000,60000")]
+    #[arg(long, value_delimiter = ',', required = true)]
     vmas: Vec<usize>,
     /// The clock counts nanoseconds, not instructions
     #[arg(long)]

@@ -37,18 +37,14 @@
 FIXTURE(mlock_counters)
 {
 	struct events base;
-	long proactive;		/* a setting, or -1 */
+	long proactive;
 };
 
 FIXTURE_SETUP(mlock_counters)
 {
-	self->proactive = -1;
 	if (geteuid())
 		SKIP(return, "needs root");
-	ASSERT_EQ(0, start_unlocked());
-	ASSERT_EQ(true, compaction_stop(&self->proactive));
-	self->base = first_count();
-	ASSERT_LE(0, self->base.nr_mlock);
+	START_COUNTING();
 }
 
 FIXTURE_TEARDOWN_PARENT(mlock_counters)
@@ -589,16 +585,41 @@ static unsigned long smaps_locked(unsigned long n)
 	return narrow ? ((P(n) << 12) & UINT32_MAX) / P(1) >> 12 : n;
 }
 
-TEST_F(mlock_counters, huge_page_counts_as_a_whole)
-{
-	unsigned long n = thp_size();
-	struct events c;
-	char *p;
+/*
+ * Transparent huge pages
+ */
 
-	if (!n)
+FIXTURE(mlock_huge_page)
+{
+	struct events base;
+	long proactive;
+	char *p;
+	unsigned long n;	/* pages at p */
+};
+
+FIXTURE_SETUP(mlock_huge_page)
+{
+	if (geteuid())
+		SKIP(return, "needs root");
+	self->n = thp_size();
+	if (!self->n)
 		SKIP(return, "no transparent huge pages");
-	p = thp_new(n);
-	ASSERT_NE(NULL, p);
+	START_COUNTING();
+	self->p = thp_new(self->n);
+	ASSERT_NE(NULL, self->p);
+}
+
+FIXTURE_TEARDOWN_PARENT(mlock_huge_page)
+{
+	compaction_restore(self->proactive);
+}
+
+TEST_F(mlock_huge_page, huge_page_counts_as_a_whole)
+{
+	unsigned long n = self->n;
+	struct events c;
+	char *p = self->p;
+
 	self->base = count_events();
 	EXPECT_EQ(0, do_mlock(p, P(n)));
 	c = count_events();
@@ -622,15 +643,11 @@ TEST_F(mlock_counters, huge_page_counts_as_a_whole)
 	NR_MLOCK_IS(0);
 }
 
-TEST_F(mlock_counters, huge_page_faulted_into_a_locked_mapping)
+TEST_F(mlock_huge_page, huge_page_faulted_into_a_locked_mapping)
 {
-	unsigned long n = thp_size();
-	char *p;
+	unsigned long n = self->n;
+	char *p = self->p;
 
-	if (!n)
-		SKIP(return, "no transparent huge pages");
-	p = thp_new(n);
-	ASSERT_NE(NULL, p);
 	EXPECT_EQ(0, madvise(p, P(n), MADV_DONTNEED));
 	EXPECT_EQ(0, do_mlock(p, P(n)));
 	EXPECT_EQ(smaps_locked(n), look(p, n).locked);
@@ -639,15 +656,11 @@ TEST_F(mlock_counters, huge_page_faulted_into_a_locked_mapping)
 	NR_MLOCK_IS(0);
 }
 
-TEST_F(mlock_counters, huge_page_does_not_wait_in_a_batch)
+TEST_F(mlock_huge_page, huge_page_does_not_wait_in_a_batch)
 {
-	unsigned long n = thp_size();
-	char *p;
+	unsigned long n = self->n;
+	char *p = self->p;
 
-	if (!n)
-		SKIP(return, "no transparent huge pages");
-	p = thp_new(n);
-	ASSERT_NE(NULL, p);
 	EXPECT_EQ(0, madvise(p, P(n), MADV_DONTNEED));
 	EXPECT_EQ(0, do_mlock2(p, P(n), MLOCK_ONFAULT));
 	touch(p, 1);
@@ -660,15 +673,11 @@ TEST_F(mlock_counters, huge_page_does_not_wait_in_a_batch)
 	NR_MLOCK_IS(0);
 }
 
-TEST_F(mlock_counters, huge_page_behind_absent_pages)
+TEST_F(mlock_huge_page, huge_page_behind_absent_pages)
 {
-	unsigned long n = thp_size();
-	char *p;
+	unsigned long n = self->n;
+	char *p = self->p;
 
-	if (!n)
-		SKIP(return, "no transparent huge pages");
-	p = thp_new(n);
-	ASSERT_NE(NULL, p);
 	/* The page before, in the same mapping. */
 	p -= P(1);
 	ASSERT_EQ(0, madvise(p, P(1), MADV_HUGEPAGE));
@@ -679,17 +688,13 @@ TEST_F(mlock_counters, huge_page_behind_absent_pages)
 	NR_MLOCK_IS(0);
 }
 
-TEST_F(mlock_counters, huge_page_shared_by_fork_is_copied_when_locked)
+TEST_F(mlock_huge_page, huge_page_shared_by_fork_is_copied_when_locked)
 {
-	unsigned long n = thp_size();
+	unsigned long n = self->n;
 	int until[2];
 	pid_t pid;
-	char *p, c;
+	char *p = self->p, c;
 
-	if (!n)
-		SKIP(return, "no transparent huge pages");
-	p = thp_new(n);
-	ASSERT_NE(NULL, p);
 	ASSERT_EQ(0, pipe(until));
 	pid = fork();
 	if (!pid) {
@@ -707,15 +712,11 @@ TEST_F(mlock_counters, huge_page_shared_by_fork_is_copied_when_locked)
 	NR_MLOCK_IS(0);
 }
 
-TEST_F(mlock_counters, part_of_a_huge_page_is_not_mlocked)
+TEST_F(mlock_huge_page, part_of_a_huge_page_is_not_mlocked)
 {
-	unsigned long n = thp_size();
-	char *p;
+	unsigned long n = self->n;
+	char *p = self->p;
 
-	if (!n)
-		SKIP(return, "no transparent huge pages");
-	p = thp_new(n);
-	ASSERT_NE(NULL, p);
 	/* Charged and shown as locked, but the huge page is not mlocked. */
 	EXPECT_EQ(0, do_mlock(p + P(1), P(1)));
 	EXPECT_EQ(1, charged());
@@ -741,15 +742,11 @@ TEST_F(mlock_counters, part_of_a_huge_page_is_not_mlocked)
 	NR_MLOCK_IS(0);
 }
 
-TEST_F(mlock_counters, huge_page_that_is_not_fully_mapped)
+TEST_F(mlock_huge_page, huge_page_that_is_not_fully_mapped)
 {
-	unsigned long n = thp_size();
-	char *p;
+	unsigned long n = self->n;
+	char *p = self->p;
 
-	if (!n)
-		SKIP(return, "no transparent huge pages");
-	p = thp_new(n);
-	ASSERT_NE(NULL, p);
 	EXPECT_EQ(0, madvise(p + P(3), P(1), MADV_DONTNEED));
 	EXPECT_EQ(0, do_mlock2(p, P(n), MLOCK_ONFAULT));
 	EXPECT_EQ(n, charged());
@@ -763,16 +760,12 @@ TEST_F(mlock_counters, huge_page_that_is_not_fully_mapped)
 	NR_MLOCK_IS(0);
 }
 
-TEST_F(mlock_counters, huge_page_locked_by_two_processes)
+TEST_F(mlock_huge_page, huge_page_locked_by_two_processes)
 {
-	unsigned long n = thp_size();
+	unsigned long n = self->n;
 	pid_t pid;
-	char *p;
+	char *p = self->p;
 
-	if (!n)
-		SKIP(return, "no transparent huge pages");
-	p = thp_new(n);
-	ASSERT_NE(NULL, p);
 	/* Mapped by a PMD first, then by PTEs. */
 	for (int small = 0; small <= 1; small++) {
 		if (small) {

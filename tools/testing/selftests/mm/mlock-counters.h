@@ -50,7 +50,7 @@ static inline struct events first_count(void)
 /*
  * While kcompactd migrates a page, the page is not mapped and not counted. If
  * munlock() misses it then, and the migration fails, it stays mlocked. @was is
- * the setting that compaction_restore() restores, or -1.
+ * the setting that compaction_restore() restores; below 1 if none.
  */
 static inline bool compaction_stop(long *was)
 {
@@ -64,7 +64,18 @@ static inline void compaction_restore(long was)
 		write_ulong(PROACTIVE, was);
 }
 
-/* For fixtures whose first count is self->base. */
+/*
+ * For the set-up of fixtures with a first count, self->base, and a setting for
+ * compaction_restore(), self->proactive.
+ */
+#define START_COUNTING() do {						\
+	ASSERT_EQ(0, start_unlocked());					\
+	ASSERT_EQ(true, compaction_stop(&self->proactive));		\
+	self->base = first_count();					\
+	ASSERT_LE(0, self->base.nr_mlock);				\
+} while (0)
+
+/* For these fixtures. */
 #define NR_MLOCK_IS(n) do {						\
 	struct events now_ = count_events();					\
 									\

@@ -292,6 +292,23 @@ TEST_F(mlock_shm, shm_lock_is_not_refused_for_what_another_wants)
 	EXPECT_EQ(0, shm_do(large, IPC_RMID));
 }
 
+/* Exit status of a child for which there are no user namespaces. */
+#define NO_NAMESPACE 100
+
+/* Makes a child a user with a limit, in a user namespace of its own without one. */
+static int enter_user_namespace(unsigned int id, unsigned long limit)
+{
+	int error = become(id);
+
+	if (!error)
+		error = set_limit(limit);
+	if (error)
+		return error;
+	if (unshare(CLONE_NEWUSER))
+		_exit(NO_NAMESPACE);
+	return set_limit(RLIM_INFINITY);
+}
+
 TEST_F(mlock_shm, shm_lock_in_a_user_namespace)
 {
 	pid_t pid;
@@ -310,11 +327,7 @@ TEST_F(mlock_shm, shm_lock_in_a_user_namespace)
 		if (!pid) {
 			int a, b;
 
-			ASSERT_EQ(0, become(SOMEBODY + 6));
-			ASSERT_EQ(0, set_limit(limit[i]));
-			if (unshare(CLONE_NEWUSER))
-				_exit(100);
-			ASSERT_EQ(0, set_limit(RLIM_INFINITY));
+			ASSERT_EQ(0, enter_user_namespace(SOMEBODY + 6, limit[i]));
 			a = shm_new(P(1));
 			b = shm_new(P(1));
 			ASSERT_LE(0, a);
@@ -332,7 +345,7 @@ TEST_F(mlock_shm, shm_lock_in_a_user_namespace)
 			CHILD_DONE();
 		}
 		status = reap(pid);
-		if (status == 100 << 8)
+		if (status == NO_NAMESPACE << 8)
 			SKIP(return, "no user namespaces");
 		EXPECT_EQ(0, status);
 	}
@@ -355,11 +368,7 @@ TEST_F(mlock_shm, shm_lock_limit_of_a_user_namespace_is_in_pages)
 		if (!pid) {
 			int a, b;
 
-			ASSERT_EQ(0, become(SOMEBODY + 9));
-			ASSERT_EQ(0, set_limit(outer[i].limit));
-			if (unshare(CLONE_NEWUSER))
-				_exit(100);
-			ASSERT_EQ(0, set_limit(RLIM_INFINITY));
+			ASSERT_EQ(0, enter_user_namespace(SOMEBODY + 9, outer[i].limit));
 			a = shm_new(P(8));
 			b = shm_new(P(9));
 			ASSERT_LE(0, a);
@@ -372,7 +381,7 @@ TEST_F(mlock_shm, shm_lock_limit_of_a_user_namespace_is_in_pages)
 			CHILD_DONE();
 		}
 		status = reap(pid);
-		if (status == 100 << 8)
+		if (status == NO_NAMESPACE << 8)
 			SKIP(return, "no user namespaces");
 		EXPECT_EQ(0, status);
 	}
@@ -491,18 +500,14 @@ TEST_F(mlock_shm_hugetlb, shm_hugetlb_is_not_locked_by_shm_lock)
 FIXTURE(mlock_shm_counters)
 {
 	struct events base;
-	long proactive;		/* a setting, or -1 */
+	long proactive;
 };
 
 FIXTURE_SETUP(mlock_shm_counters)
 {
-	self->proactive = -1;
 	if (geteuid())
 		SKIP(return, "needs root");
-	ASSERT_EQ(0, start_unlocked());
-	ASSERT_EQ(true, compaction_stop(&self->proactive));
-	self->base = first_count();
-	ASSERT_LE(0, self->base.nr_mlock);
+	START_COUNTING();
 }
 
 FIXTURE_TEARDOWN_PARENT(mlock_shm_counters)

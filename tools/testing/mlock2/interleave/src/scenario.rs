@@ -808,37 +808,27 @@ pub fn all() -> Vec<Group> {
             &[Smp, Rt],
         );
     }
-    // A large folio is split meanwhile.
-    for a in own(0).into_iter().chain(GLOBAL) {
-        let states: &[VmaState] = match a.states() {
-            [] => &[Mapped, MappedLocked],
-            states => states,
-        };
-        add(
-            "split",
-            Large,
-            &[],
-            &[vec![a], vec![Split]],
-            states,
-            &[Absent, Mapped, MappedLocked],
-            &[Smp, Rt],
-        );
-    }
-    // khugepaged replaces the folio, and removes the page tables.
-    for a in own(0).into_iter().chain(GLOBAL) {
-        let states: &[VmaState] = match a.states() {
-            [] => &[Mapped, MappedLocked],
-            states => states,
-        };
-        add(
-            "khugepaged",
-            One,
-            &[],
-            &[vec![a], vec![Collapse]],
-            states,
-            &[Absent, MappedLocked],
-            &[Smp, Rt],
-        );
+    // A large folio is split meanwhile. khugepaged replaces the folio, and removes the page tables.
+    let split: &[VmaState] = &[Absent, Mapped, MappedLocked];
+    for (name, folios, meanwhile, others) in [
+        ("split", Large, Split, split),
+        ("khugepaged", One, Collapse, &[Absent, MappedLocked]),
+    ] {
+        for a in own(0).into_iter().chain(GLOBAL) {
+            let states: &[VmaState] = match a.states() {
+                [] => &[Mapped, MappedLocked],
+                states => states,
+            };
+            add(
+                name,
+                folios,
+                &[],
+                &[vec![a], vec![meanwhile]],
+                states,
+                others,
+                &[Smp, Rt],
+            );
+        }
     }
     // What a process does one after the other, on one CPU or on two.
     for program in [
