@@ -64,12 +64,12 @@ enum mlock_cause {
 };
 
 /* The effect of an mlock or munlock on a folio */
-enum mlock_fate {
-	MLOCK_FATE_CULLED,
-	MLOCK_FATE_RESCUED,
-	MLOCK_FATE_STAYS,
-	MLOCK_FATE_STRANDED,
-	MLOCK_FATE_EVICTABLE,
+enum mlock_effect {
+	MLOCK_EFFECT_CULLED,
+	MLOCK_EFFECT_RESCUED,
+	MLOCK_EFFECT_STAYS,
+	MLOCK_EFFECT_STRANDED,
+	MLOCK_EFFECT_EVICTABLE,
 };
 
 enum mlock_mode {

@@ -184,7 +184,10 @@ pub(crate) fn munlock_now(folio: Folio<'_>, lruvec: &mut LruvecGuard<'_>) {
 /// Drains the batch if [`mlock_mapped_folio`] left a folio in it.
 #[cold]
 #[inline(never)]
-pub(crate) fn mark_traced<const LOCK: bool>(folios: &[Folio<'_>], context: &mut TaskContext<'_>) {
+pub(crate) fn mlock_or_munlock_traced<const LOCK: bool>(
+    folios: &[Folio<'_>],
+    context: &mut TaskContext<'_>,
+) {
     let mut queued = false;
 
     lock_drained(context).with_lruvec(|batch, lruvec| {
@@ -235,7 +238,7 @@ fn drain<const TRACED: bool>(batch: &FolioBatch<'_>) {
 
             // Does nothing if somebody else has isolated the folio: `lru_add()` checks
             // `PG_mlocked`.
-            lruvec.settle(folio, mlock);
+            lruvec.cull_or_rescue(folio, mlock);
             if TRACED {
                 folio_mlocked(folio, was_unevictable);
             }
@@ -296,7 +299,7 @@ fn mlock_large(folio: Folio<'_>, batch: LocalBatch<'_>) {
         batch.push_mlock(folio.get());
         mlock_folio_batch(&batch);
     } else {
-        at_once(batch, |lruvec| lruvec.settle(folio, mlock));
+        at_once(batch, |lruvec| lruvec.cull_or_rescue(folio, mlock));
     }
 }
 

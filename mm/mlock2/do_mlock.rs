@@ -11,7 +11,7 @@ use super::{
     memlock,
     range::{
         PageRange,
-        ToPopulate, //
+        PopulateRange, //
     },
     request::{
         LockAll,
@@ -35,8 +35,8 @@ use mm::{
         Request, //
     },
     user::{
+        find_populate_error,
         populate,
-        populate_again,
         populate_ignoring_errors,
         unpopulated_cause,
         untagged_addr, //
@@ -174,7 +174,7 @@ fn lock_range(addr: usize, len: usize, mode: LockMode, limit: Limit) -> Result {
 
 // Handles an error of populating `part` of the range.
 #[inline(always)]
-fn populate_failed(range: &PageRange, part: ToPopulate, mode: LockMode, error: Error) -> Error {
+fn populate_failed(range: &PageRange, part: PopulateRange, mode: LockMode, error: Error) -> Error {
     let posix = posix_error(error);
 
     if mlock_trace::is_refused_traced() {
@@ -194,7 +194,7 @@ fn populate_failed(range: &PageRange, part: ToPopulate, mode: LockMode, error: E
 fn why_unpopulated(start: usize, len: usize, error: Error) -> Refusal {
     let current = current!();
 
-    match populate_again(current, start, len) {
+    match find_populate_error(current, start, len) {
         Err(why) if why.error == EINTR => Refusal::Killed,
         Err(why) => Refusal::PopulateFailed {
             at: why.addr,
@@ -326,7 +326,7 @@ pub(crate) fn munlockall() -> Result {
 
 // Applies `request`, with the event of mlockall(2) and munlockall(2).
 #[inline(always)]
-fn apply_to_all(mm: &mut MmapWriteGuard<'_>, request: LockAll) -> ToPopulate {
+fn apply_to_all(mm: &mut MmapWriteGuard<'_>, request: LockAll) -> PopulateRange {
     if mlock_trace::is_all_traced() {
         apply_to_all_traced(mm, request)
     } else {
@@ -337,7 +337,7 @@ fn apply_to_all(mm: &mut MmapWriteGuard<'_>, request: LockAll) -> ToPopulate {
 // Not inlined, since it keeps the previous count in a register.
 #[cold]
 #[inline(never)]
-fn apply_to_all_traced(mm: &mut MmapWriteGuard<'_>, request: LockAll) -> ToPopulate {
+fn apply_to_all_traced(mm: &mut MmapWriteGuard<'_>, request: LockAll) -> PopulateRange {
     let before = mm.locked_vm();
     let vmas = fixup::count_vmas_to_change(mm, request);
     let unpopulated = fixup::apply_mlockall_flags(mm, request);

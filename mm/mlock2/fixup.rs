@@ -13,7 +13,7 @@ use super::{
     range::{
         PageCount,
         PageRange,
-        ToPopulate, //
+        PopulateRange, //
     },
     request::{
         LockAll,
@@ -63,8 +63,8 @@ fn mode_of(flags: VmaFlags) -> Mode {
     }
 }
 
-/// The change to make to each vma in turn, and its result for the last one.
-struct Change {
+/// What [`mlock_fixup`] is to do with each vma in turn, and its result for the last one.
+struct FixupState {
     lock: VmaFlags,
     /// Check for present pages only in vmas that start at this address (bytes) or above.
     check_from: usize,
@@ -74,7 +74,7 @@ struct Change {
     walk: PageWalk,
 }
 
-impl Change {
+impl FixupState {
     // Checks all vmas by default: populating that starts at the start of the range reaches every
     // vma.
     #[inline(always)]
@@ -97,14 +97,14 @@ impl Change {
 ///
 /// `ENOMEM` if the vma could not be split or merged. Its flags and the count are as before.
 #[inline(always)]
-fn mlock_fixup(vma: VmaMut<'_>, change: &mut Change) -> Result {
+fn mlock_fixup(vma: VmaMut<'_>, state: &mut FixupState) -> Result {
     let old = vma.vma_flags();
 
-    if old == old.with_lock(change.lock) {
-        change.populate_from = populate_from(vma.part_start(), change.lock);
+    if old == old.with_lock(state.lock) {
+        state.populate_from = populate_from(vma.part_start(), state.lock);
         return Ok(());
     }
-    change_lock_flags(vma, change)
+    change_lock_flags(vma, state)
 }
 
 // Returns the address from which to populate a vma with the flags `lock`, if populating would start
@@ -149,13 +149,13 @@ fn trace_vma(start: usize, end: usize, old: VmaFlags, lock: VmaFlags) {
 
 // Not inlined, so that a vma that stays as it is costs no call.
 #[inline(never)]
-fn change_lock_flags(vma: VmaMut<'_>, change: &mut Change) -> Result {
+fn change_lock_flags(vma: VmaMut<'_>, state: &mut FixupState) -> Result {
     let (start, end) = (vma.part_start(), vma.part_end());
-    let lock = change.lock;
+    let lock = state.lock;
 
     let Some(vma) = vma.lockable() else {
         // Populate the vma all the same, even if the request is to lock on fault.
-        change.populate_from = start;
+        state.populate_from = start;
         return Ok(());
     };
     let mut vma = vma.modify_flags(lock)?;
@@ -177,18 +177,18 @@ fn change_lock_flags(vma: VmaMut<'_>, change: &mut Change) -> Result {
             // There is nothing to move. But without a drain, a folio pending in a batch, say to be
             // freed lazily, would take effect later than in C, which smaps shows.
             if was_locked != is_locked {
-                change.walk.lru_add_drain_once(&mut context);
+                state.walk.lru_add_drain_once(&mut context);
             }
             start
         }
         Err(vma) => {
-            let check = vma.start() >= change.check_from;
+            let check = vma.start() >= state.check_from;
             // Reclaim that has read the old flags may still unmap a page: populating faults it in
             // again.
-            vma.publish_lock_flags(|vma| change.walk.mlock_vma_pages_range(vma, check))
+            vma.publish_lock_flags(|vma| state.walk.mlock_vma_pages_range(vma, check))
         }
     };
-    change.populate_from = populate_from(from, lock);
+    state.populate_from = populate_from(from, lock);
     Ok(())
 }
 
@@ -210,7 +210,7 @@ fn not_split(mm: &MmapWriteGuard<'_>, start: usize, end: usize) -> Refusal {
 
 // Reports a hole in the range at `at`, where nothing is mapped.
 #[inline(always)]
-fn hole(start: usize, end: usize, mode: LockMode, at: usize) -> Error {
+fn refused_for_hole(start: usize, end: usize, mode: LockMode, at: usize) -> Error {
     range_refused(start, end, mode, ENOMEM, at, |at| Refusal::Hole { at })
 }
 
@@ -227,7 +227,7 @@ pub(crate) fn apply_vma_lock_flags(
     mm: &mut MmapWriteGuard<'_>,
     range: &PageRange,
     mode: LockMode,
-) -> Result<ToPopulate> {
+) -> Result<PopulateRange> {
     let Some(end) = range.end() else {
         if mlock_trace::is_refused_traced() {
             trace_range_refused(*range, mode, EINVAL, Refusal::RangeWraps);
@@ -235,7 +235,7 @@ pub(crate) fn apply_vma_lock_flags(
         return Err(EINVAL);
     };
     if end == range.start() {
-        return Ok(ToPopulate::NOTHING);
+        return Ok(PopulateRange::NOTHING);
     }
 
     let mut vmas = mm.vmas_mut(range.start(), end);
@@ -246,31 +246,31 @@ pub(crate) fn apply_vma_lock_flags(
         }));
     };
     let mut from = end;
-    let mut change = Change::new(mode);
+    let mut state = FixupState::new(mode);
 
     loop {
         let (start, part_end) = (vma.part_start(), vma.part_end());
         if part_end < end {
             // Check only if there is a single vma: a later one may fail the call, which then
             // populates nothing.
-            change.check_from = usize::MAX;
+            state.check_from = usize::MAX;
         }
-        if let Err(error) = mlock_fixup(vma, &mut change) {
+        if let Err(error) = mlock_fixup(vma, &mut state) {
             if mlock_trace::is_refused_traced() {
                 trace_range_refused(*range, mode, error, not_split(mm, start, part_end));
             }
             return Err(error);
         }
-        from = from.min(change.populate_from);
+        from = from.min(state.populate_from);
         // Not `part_end`: the vma may have been merged with a following one, which had the new
         // flags before, so that it needs no change.
         let next = vmas.end();
         if next >= end {
-            return Ok(ToPopulate::new(from, end));
+            return Ok(PopulateRange::new(from, end));
         }
         vma = match vmas.next() {
             Some(vma) if vma.part_start() == next => vma,
-            _ => return Err(hole(range.start(), end, mode, next)),
+            _ => return Err(refused_for_hole(range.start(), end, mode, next)),
         };
     }
 }
@@ -318,28 +318,28 @@ pub(crate) fn count_vmas_to_change(mm: &MmapWriteGuard<'_>, request: LockAll) ->
 /// Skips vmas that cannot be changed: mlockall(2) does not fail for them. Returns the range to
 /// populate.
 #[inline(always)]
-pub(crate) fn apply_mlockall_flags(mm: &mut MmapWriteGuard<'_>, request: LockAll) -> ToPopulate {
+pub(crate) fn apply_mlockall_flags(mm: &mut MmapWriteGuard<'_>, request: LockAll) -> PopulateRange {
     mm.set_def_lock_flags(lock_flags(request.future()));
 
     match request.current() {
         Some(mode) => apply_to_vmas(mm, mode),
-        None => ToPopulate::NOTHING,
+        None => PopulateRange::NOTHING,
     }
 }
 
 // Not inlined, so that a call with only `MCL_FUTURE` does not save the registers that this needs.
 #[inline(never)]
-fn apply_to_vmas(mm: &mut MmapWriteGuard<'_>, mode: LockMode) -> ToPopulate {
-    let mut unpopulated = ToPopulate::NOTHING;
-    let mut change = Change::new(mode);
+fn apply_to_vmas(mm: &mut MmapWriteGuard<'_>, mode: LockMode) -> PopulateRange {
+    let mut unpopulated = PopulateRange::NOTHING;
+    let mut state = FixupState::new(mode);
     let mut vmas = mm.vmas_mut(0, usize::MAX);
     while let Some(vma) = vmas.next() {
         let (start, end) = (vma.part_start(), vma.part_end());
         // After an error, populating skips to the next vma. So it reaches the start of every vma,
         // but may not reach a part that was merged into a vma with earlier pages to populate.
-        change.check_from = unpopulated.end();
-        let from = match mlock_fixup(vma, &mut change) {
-            Ok(()) => change.populate_from,
+        state.check_from = unpopulated.end();
+        let from = match mlock_fixup(vma, &mut state) {
+            Ok(()) => state.populate_from,
             Err(_) => start,
         };
         unpopulated.add(from, vmas.end().max(end));

@@ -70,8 +70,8 @@ fn request(start: usize, len: usize, mode: LockMode) -> Request<'static> {
     }
 }
 
-// Describes a request without an address.
-fn sized(caller: Caller, len: usize) -> Request<'static> {
+// Describes a request of `caller`, whose address is not known.
+fn request_by(caller: Caller, len: usize) -> Request<'static> {
     Request {
         caller,
         start: 0,
@@ -168,7 +168,7 @@ fn may_exceed_zero(caller: Caller, bytes: usize) -> bool {
 #[cold]
 #[inline(never)]
 fn trace_limit_zero(caller: Caller, bytes: usize) -> bool {
-    mlock_trace::refused(sized(caller, bytes), EPERM, Refusal::LimitZero);
+    mlock_trace::refused(request_by(caller, bytes), EPERM, Refusal::LimitZero);
     false
 }
 
@@ -216,7 +216,7 @@ pub(crate) fn check_all(mm: &MmapWriteGuard<'_>, limit: Limit) -> Result {
         Ok(())
     } else {
         if mlock_trace::is_refused_traced() {
-            let request = sized(Caller::MLOCKALL, mm.total_vm().wrapping_mul(PAGE_SIZE));
+            let request = request_by(Caller::MLOCKALL, mm.total_vm().wrapping_mul(PAGE_SIZE));
             over_limit(request, ENOMEM, mm.locked_vm(), mm.total_vm(), limit);
         }
         Err(ENOMEM)
@@ -267,7 +267,7 @@ fn traced_future_ok(mm: &Mm, bytes: usize, caller: Caller) -> bool {
     };
     let request = Request {
         mm: Some(mm),
-        ..sized(caller, bytes)
+        ..request_by(caller, bytes)
     };
 
     over_limit(request, error, mm.locked_vm(), total.get(), limit);
@@ -302,7 +302,7 @@ pub(crate) fn account_locked_vm(
         if mlock_trace::is_refused_traced() {
             let request = Request {
                 mm: Some(mm),
-                ..sized(Caller::ACCOUNT, pages.get().wrapping_mul(PAGE_SIZE))
+                ..request_by(Caller::ACCOUNT, pages.get().wrapping_mul(PAGE_SIZE))
             };
             let total = locked.wrapping_add(pages).get();
             // A refusal implies a limit; the default is never used.
@@ -358,7 +358,7 @@ pub(crate) fn user_shm_lock(
             total: PageCount::covering_bytes(size).wrapping_add(locked).get(),
             limit: limit.bytes(),
         };
-        mlock_trace::refused(sized(Caller::SHM_LOCK, size), ENOMEM, why);
+        mlock_trace::refused(request_by(Caller::SHM_LOCK, size), ENOMEM, why);
     }
     counted
 }
@@ -371,7 +371,7 @@ pub(crate) fn user_shm_hugetlb(
     size: usize,
     ucounts: &Ucounts,
 ) -> Option<UcountsRef> {
-    let request = sized(Caller::SHM_HUGETLB, size);
+    let request = request_by(Caller::SHM_HUGETLB, size);
 
     mlock_trace::refused(request, EPERM, Refusal::NotPermitted);
     count_user_shm(lock, size, ucounts, current_limit())
@@ -386,7 +386,7 @@ pub(crate) fn shm_lock_refused(size: usize, is_owner: bool) {
         Refusal::NotPermitted
     };
 
-    mlock_trace::refused(sized(Caller::SHM_LOCK, size), EPERM, why);
+    mlock_trace::refused(request_by(Caller::SHM_LOCK, size), EPERM, why);
 }
 
 /// Uncharges `size` bytes of shared memory from a user, and puts the reference. Counterpart of the

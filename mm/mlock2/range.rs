@@ -123,12 +123,12 @@ impl PageRange {
 ///
 /// Both are multiples of the page size, provided that callers pass such.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ToPopulate {
+pub(crate) struct PopulateRange {
     start: usize,
     end: usize,
 }
 
-impl ToPopulate {
+impl PopulateRange {
     pub(crate) const NOTHING: Self = Self::new(0, 0);
 
     /// `start..end` (bytes), or nothing if `end` is not above `start`.

@@ -134,10 +134,11 @@ impl PageWalk {
             Table::Huge(entry) => match entry.folio() {
                 Some(folio) if !folio.is_zone_device() => {
                     if is_traced::<LOCK>() {
-                        batch::mark_traced::<LOCK>(&[folio], context);
+                        batch::mlock_or_munlock_traced::<LOCK>(&[folio], context);
                     } else {
-                        queued = batch::lock_drained(context)
-                            .with_lruvec(|batch, lruvec| mark::<LOCK>(folio, lruvec, batch));
+                        queued = batch::lock_drained(context).with_lruvec(|batch, lruvec| {
+                            mlock_or_munlock::<LOCK>(folio, lruvec, batch)
+                        });
                     }
                     if LOCK
                         && self.populate != Populate::Unchecked
@@ -196,7 +197,7 @@ impl PageWalk {
                         break;
                     }
                     if is_traced::<LOCK>() {
-                        batch::mark_traced::<LOCK>(found.iter().as_slice(), context);
+                        batch::mlock_or_munlock_traced::<LOCK>(found.iter().as_slice(), context);
                         // Populating checks them.
                         check = Populate::Unchecked;
                         continue;
@@ -206,7 +207,7 @@ impl PageWalk {
                     // locked, so that no task queues another one in between.
                     batch::lock_drained(context).with_lruvec(|batch, lruvec| {
                         for (i, &folio) in found.iter().enumerate() {
-                            if mark::<LOCK>(folio, lruvec, batch) {
+                            if mlock_or_munlock::<LOCK>(folio, lruvec, batch) {
                                 queued = true;
                             }
                             if LOCK && i < populated.0 && !folio.mark_accessed_unevictable() {
@@ -256,7 +257,7 @@ fn is_traced<const LOCK: bool>() -> bool {
 
 // A function, not a closure: a closure that is called twice would not be inlined.
 #[inline(always)]
-fn mark<const LOCK: bool>(
+fn mlock_or_munlock<const LOCK: bool>(
     folio: Folio<'_>,
     lruvec: &mut LruvecGuard<'_>,
     batch: BatchSpace<'_>,

@@ -356,7 +356,7 @@ impl<'f> Folio<'f> {
     ///
     /// As for `has_evictable_mapping()`.
     #[inline(always)]
-    unsafe fn settled(self, flags: c_ulong) -> c_ulong {
+    unsafe fn culled_or_rescued(self, flags: c_ulong) -> c_ulong {
         // SAFETY: The caller promises it.
         if flags & MLOCKED == 0 && unsafe { self.has_evictable_mapping() } {
             flags & !UNEVICTABLE
@@ -472,24 +472,25 @@ impl Drop for NewFolio<'_> {
     }
 }
 
-/// What is done to the `PG_mlocked` of a folio that is on a list. Then the folio goes to the list
-/// that all of its flags and its mapping want.
+/// What to do with the `PG_mlocked` of a folio that is on a list, before the folio is culled or
+/// rescued as its flags and its mapping require.
 #[derive(Clone, Copy)]
-struct Change {
+struct MlockedOp {
     clear: c_ulong,
     set: c_ulong,
 }
 
-impl Change {
-    /// Moves the folio to the list where it belongs.
-    const SETTLE: Self = Self { clear: 0, set: 0 };
-    /// Mlocks the folio.
-    const MLOCK: Self = Self {
+impl MlockedOp {
+    /// Leaves the flag as it is.
+    const KEEP: Self = Self { clear: 0, set: 0 };
+    /// Sets it: mlocks the folio.
+    const SET: Self = Self {
         clear: 0,
         set: MLOCKED,
     };
-    /// Munlocks the folio, and does not cull it: as in the C, `SHM_LOCK` leaves that to reclaim.
-    const MUNLOCK: Self = Self {
+    /// Clears it: munlocks the folio, and does not cull it. As in the C, `SHM_LOCK` leaves that to
+    /// reclaim.
+    const CLEAR: Self = Self {
         clear: MLOCKED,
         set: 0,
     };
@@ -642,7 +643,7 @@ impl LruvecGuard<'_> {
     ///
     /// We must have an lruvec locked, and the folio must belong to it.
     #[inline(always)]
-    unsafe fn note(&mut self, folio: Folio<'_>, old: c_ulong, new: c_ulong) {
+    unsafe fn account_change(&mut self, folio: Folio<'_>, old: c_ulong, new: c_ulong) {
         if self.last.is(old, new) {
             if old & HEAD == 0 {
                 // SAFETY: The caller promises it.
@@ -798,11 +799,11 @@ impl LruvecGuard<'_> {
             work(&mut LruFolio { folio, flags });
             return true;
         }
-        let mut flags = self.change(folio, old, Change::MLOCK);
+        let mut flags = self.change(folio, old, MlockedOp::SET);
         if flags.is_none() {
             folio.set_mlocked();
             // It may have been put on a list before that.
-            flags = self.change(folio, folio.flags(), Change::SETTLE);
+            flags = self.change(folio, folio.flags(), MlockedOp::KEEP);
         }
         let Some(flags) = flags else {
             return false;
@@ -812,12 +813,12 @@ impl LruvecGuard<'_> {
         true
     }
 
-    /// Locks the lruvec of a folio, unless it is locked already, moves the folio to or from the
-    /// unevictable list as its flags and its mapping require, and calls `work`.
+    /// Locks the lruvec of a folio, unless it is locked already, culls or rescues the folio as its
+    /// flags and its mapping require, and calls `work`.
     ///
     /// Does nothing if the folio is on no list. Fully ordered unless nothing changes.
     #[inline(always)]
-    pub fn settle(&mut self, folio: Folio<'_>, work: impl FnOnce(&mut LruFolio<'_>)) {
+    pub fn cull_or_rescue(&mut self, folio: Folio<'_>, work: impl FnOnce(&mut LruFolio<'_>)) {
         const DONE: c_ulong = LRU | UNEVICTABLE | MLOCKED;
         let old = folio.flags();
         let mut new;
@@ -831,7 +832,7 @@ impl LruvecGuard<'_> {
             old & MLOCKED != 0 && self.cull_like_last(folio, old)
         };
         if !done {
-            let Some(flags) = self.change(folio, folio.flags(), Change::SETTLE) else {
+            let Some(flags) = self.change(folio, folio.flags(), MlockedOp::KEEP) else {
                 return;
             };
             new = flags;
@@ -899,9 +900,9 @@ impl LruvecGuard<'_> {
             // INVARIANT: As above.
             mlocked = work(&mut LruFolio { folio, flags: old });
         }
-        let change = match mlocked {
-            Mlocked::Kept => Change::SETTLE,
-            Mlocked::Cleared => Change::MUNLOCK,
+        let op = match mlocked {
+            Mlocked::Kept => MlockedOp::KEEP,
+            Mlocked::Cleared => MlockedOp::CLEAR,
         };
         // A folio that stays mlocked is unevictable, so nothing is culled here.
         //
@@ -910,26 +911,26 @@ impl LruvecGuard<'_> {
         //
         // SAFETY: `old` has `PG_lru`, and was read with the lruvec locked, or the folio is like the
         // last one, whose lruvec is locked.
-        let changed = unsafe { self.change_locked(folio, old, change) };
+        let changed = unsafe { self.change_locked(folio, old, op) };
         if changed.is_none() && mlocked == Mlocked::Cleared {
             folio.munlock_unlisted();
         }
     }
 
-    /// Locks the lruvec of a folio, unless it is locked already, and applies `change` to the folio.
+    /// Locks the lruvec of a folio, unless it is locked already, and applies `op` to the folio.
     /// A munlock leaves an evictable folio where it is. A folio that moves to the unevictable list
     /// starts with an `mlock_count` of 0.
     ///
     /// `flags` are as for [`Self::relock()`]. Returns the new flags, or `None`, with nothing done,
     /// if the folio is on no list.
     #[inline(always)]
-    fn change(&mut self, folio: Folio<'_>, flags: c_ulong, change: Change) -> Option<c_ulong> {
+    fn change(&mut self, folio: Folio<'_>, flags: c_ulong, op: MlockedOp) -> Option<c_ulong> {
         if flags & LRU == 0 {
             return None;
         }
         let old = self.relock(folio, flags);
         // SAFETY: We have just locked it, and read the flags since.
-        unsafe { self.change_locked(folio, old, change) }
+        unsafe { self.change_locked(folio, old, op) }
     }
 
     /// As [`Self::change()`], with the lruvec locked.
@@ -945,21 +946,21 @@ impl LruvecGuard<'_> {
         &mut self,
         folio: Folio<'_>,
         mut old: c_ulong,
-        change: Change,
+        op: MlockedOp,
     ) -> Option<c_ulong> {
         let new = loop {
             if old & LRU == 0 {
                 return None;
             }
-            let mut new = change.apply(old);
-            if !change.is_munlock() || old & UNEVICTABLE != 0 {
+            let mut new = op.apply(old);
+            if !op.is_munlock() || old & UNEVICTABLE != 0 {
                 // SAFETY: `PG_lru` was set, with the lruvec locked: so the folio is no slab.
-                new = unsafe { folio.settled(new) };
+                new = unsafe { folio.culled_or_rescued(new) };
             }
             if old & GEN != 0 && new & UNEVICTABLE != 0 {
                 // This is no munlock: a folio in a generation is not unevictable.
                 // SAFETY: We have the lock.
-                return unsafe { self.cull_from_generation(folio, change) };
+                return unsafe { self.cull_from_generation(folio, op) };
             }
             // SAFETY: `PG_lru` is set and the lruvec locked; the folio is moved below.
             if new == old || unsafe { folio.try_change_flags(&mut old, new) } {
@@ -974,11 +975,11 @@ impl LruvecGuard<'_> {
         unsafe {
             if new & !old & UNEVICTABLE != 0 {
                 folio.del_and_cull();
-                self.note(folio, old, new);
+                self.account_change(folio, old, new);
             } else if old & !new & UNEVICTABLE != 0 {
                 self.add_evictable(folio, old, new);
             } else if new != old {
-                self.note(folio, old, new);
+                self.account_change(folio, old, new);
             }
         }
         Some(new)
@@ -991,7 +992,7 @@ impl LruvecGuard<'_> {
     ///
     /// The lruvec of the folio must be locked.
     #[inline(never)]
-    unsafe fn cull_from_generation(&mut self, folio: Folio<'_>, change: Change) -> Option<c_ulong> {
+    unsafe fn cull_from_generation(&mut self, folio: Folio<'_>, op: MlockedOp) -> Option<c_ulong> {
         // SAFETY: The folio is valid by its type invariants; the bit is cleared atomically.
         if !unsafe { bindings::folio_test_clear_lru(folio.as_ptr()) } {
             return None;
@@ -1000,23 +1001,23 @@ impl LruvecGuard<'_> {
         // now. When it has left its generation, it is on no list.
         unsafe {
             bindings::lruvec_gen_del_folio(self.lruvec, folio.as_ptr());
-            Some(self.add(folio, change))
+            Some(self.add(folio, op))
         }
     }
 
-    /// Applies `change` to a folio that is on no list, puts it on one, and returns the new flags.
+    /// Applies `op` to a folio that is on no list, puts it on one, and returns the new flags.
     /// On the unevictable list, it starts with an `mlock_count` of 0.
     ///
     /// # Safety
     ///
     /// The folio must be isolated by us, or new to us, and on no list. Its lruvec must be locked.
     #[inline(always)]
-    unsafe fn add(&mut self, folio: Folio<'_>, change: Change) -> c_ulong {
+    unsafe fn add(&mut self, folio: Folio<'_>, op: MlockedOp) -> c_ulong {
         let mut old = folio.flags();
         let new = loop {
             // SAFETY: The caller promises that the lruvec is locked; the folio is put on a list
             // below.
-            let new = unsafe { folio.settled(change.apply(old) | LRU) };
+            let new = unsafe { folio.culled_or_rescued(op.apply(old) | LRU) };
             // SAFETY: The caller promises that the folio is isolated by us or new to us; it is put
             // on a list below.
             if unsafe { folio.try_change_flags(&mut old, new) } {
@@ -1029,7 +1030,7 @@ impl LruvecGuard<'_> {
         unsafe {
             if new & UNEVICTABLE != 0 {
                 *bindings::folio_mlock_count(folio.as_ptr()) = 0;
-                self.note(folio, old, new);
+                self.account_change(folio, old, new);
             } else {
                 self.add_evictable(folio, old, new);
             }
@@ -1056,7 +1057,7 @@ impl LruvecGuard<'_> {
             }
         }
         // SAFETY: The caller promises that the lruvec is locked.
-        unsafe { self.note(folio, old, new) };
+        unsafe { self.account_change(folio, old, new) };
     }
 
     /// Locks the lruvec of a new folio, unless it is locked already, and puts the folio on a list:
@@ -1084,7 +1085,7 @@ impl LruvecGuard<'_> {
         }
         self.relock(folio, old);
         // SAFETY: By its type invariants, the folio was new, and on no list; its lruvec is locked.
-        let flags = unsafe { self.add(folio, Change::SETTLE) };
+        let flags = unsafe { self.add(folio, MlockedOp::KEEP) };
         // INVARIANT: As in `mlock()`.
         LruFolio { folio, flags }.inc_mlock_count();
     }

@@ -45,7 +45,7 @@ pub fn untagged_addr(addr: usize) -> usize {
 
 /// Why a range could not be populated.
 #[derive(Clone, Copy)]
-pub struct Unpopulated {
+pub struct PopulateError {
     /// What `populate_vma_page_range()` returned.
     pub error: Error,
     /// The first address (bytes) that is not populated.
@@ -66,7 +66,7 @@ unsafe fn populate_first_vma<'a>(
     guard: MmapReadGuard<'a>,
     start: usize,
     end: usize,
-) -> (Option<MmapReadGuard<'a>>, Result<usize, Unpopulated>) {
+) -> (Option<MmapReadGuard<'a>>, Result<usize, PopulateError>) {
     // SAFETY: The caller promises that the read lock is held.
     let vma = unsafe { bindings::find_vma_intersection(mm.as_raw(), start, end) };
     if vma.is_null() {
@@ -94,7 +94,7 @@ unsafe fn populate_first_vma<'a>(
     let next = match usize::try_from(pages) {
         Ok(pages) => Ok(start.wrapping_add(pages.wrapping_mul(PAGE_SIZE))),
         // C returns an errno, which fits.
-        Err(_) => Err(Unpopulated {
+        Err(_) => Err(PopulateError {
             error: Error::from_errno(pages as c_int),
             addr: start,
         }),
@@ -147,7 +147,11 @@ fn mm_populate(current: &CurrentTask, start: usize, len: usize, ignore_errors: c
 /// What `populate_vma_page_range()` returned for the first vma that could not be populated, and the
 /// address of the page.
 #[cold]
-pub fn populate_again(current: &CurrentTask, start: usize, len: usize) -> Result<(), Unpopulated> {
+pub fn find_populate_error(
+    current: &CurrentTask,
+    start: usize,
+    len: usize,
+) -> Result<(), PopulateError> {
     let Some(mm) = current.mm() else {
         return Ok(());
     };
@@ -175,7 +179,7 @@ pub fn populate_again(current: &CurrentTask, start: usize, len: usize) -> Result
 /// mapping may have changed since.
 ///
 /// Takes the mmap lock for reading, as [`populate`] does.
-pub fn unpopulated_cause(current: &CurrentTask, why: Unpopulated) -> Cause {
+pub fn unpopulated_cause(current: &CurrentTask, why: PopulateError) -> Cause {
     if why.error == ENOMEM {
         return Cause::NO_MEMORY;
     }

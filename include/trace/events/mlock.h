@@ -56,12 +56,12 @@
 	EM(MLOCK_CAUSE_SIGBUS,		"sigbus")		\
 	EMe(MLOCK_CAUSE_UNMAPPED,	"unmapped")
 
-#define MLOCK_FATES						\
-	EM(MLOCK_FATE_CULLED,		"culled")		\
-	EM(MLOCK_FATE_RESCUED,		"rescued")		\
-	EM(MLOCK_FATE_STAYS,		"stays")		\
-	EM(MLOCK_FATE_STRANDED,		"stranded")		\
-	EMe(MLOCK_FATE_EVICTABLE,	"evictable")
+#define MLOCK_EFFECTS						\
+	EM(MLOCK_EFFECT_CULLED,		"culled")		\
+	EM(MLOCK_EFFECT_RESCUED,		"rescued")		\
+	EM(MLOCK_EFFECT_STAYS,		"stays")		\
+	EM(MLOCK_EFFECT_STRANDED,		"stranded")		\
+	EMe(MLOCK_EFFECT_EVICTABLE,	"evictable")
 
 #define MLOCK_MODES						\
 	EM(MLOCK_MODE_UNLOCKED,		"unlocked")		\
@@ -77,7 +77,7 @@
 MLOCK_CALLERS
 MLOCK_REASONS
 MLOCK_CAUSES
-MLOCK_FATES
+MLOCK_EFFECTS
 MLOCK_MODES
 
 #undef EM
@@ -260,7 +260,7 @@ TRACE_EVENT(mlockall,
 );
 
 /*
- * A folio was mlocked or munlocked. The field fate says with which effect:
+ * A folio was mlocked or munlocked, with this effect:
  *
  * culled	it moved to the unevictable list
  * rescued	it left the unevictable list
@@ -281,7 +281,7 @@ DECLARE_EVENT_CLASS(mlock_folio_class,
 	TP_STRUCT__entry(
 		__field(unsigned long,	pfn)
 		__field(unsigned long,	pages)
-		__field(unsigned int,	fate)
+		__field(unsigned int,	effect)
 		__field(unsigned int,	count)
 		__field(bool,		mlocked)
 	),
@@ -296,18 +296,18 @@ DECLARE_EVENT_CLASS(mlock_folio_class,
 		__entry->count = unevictable && folio_test_lru(folio) ?
 				 READ_ONCE(folio->mlock_count) : 0;
 		if (!was_unevictable)
-			__entry->fate = unevictable ? MLOCK_FATE_CULLED :
-						      MLOCK_FATE_EVICTABLE;
+			__entry->effect = unevictable ? MLOCK_EFFECT_CULLED :
+							MLOCK_EFFECT_EVICTABLE;
 		else if (!unevictable)
-			__entry->fate = MLOCK_FATE_RESCUED;
+			__entry->effect = MLOCK_EFFECT_RESCUED;
 		else
-			__entry->fate = __entry->mlocked ? MLOCK_FATE_STAYS :
-							   MLOCK_FATE_STRANDED;
+			__entry->effect = __entry->mlocked ? MLOCK_EFFECT_STAYS :
+							     MLOCK_EFFECT_STRANDED;
 	),
 
-	TP_printk("pfn=0x%lx pages=%lu fate=%s mlocked=%d mlock_count=%u",
+	TP_printk("pfn=0x%lx pages=%lu effect=%s mlocked=%d mlock_count=%u",
 		__entry->pfn, __entry->pages,
-		__print_symbolic(__entry->fate, MLOCK_FATES),
+		__print_symbolic(__entry->effect, MLOCK_EFFECTS),
 		__entry->mlocked, __entry->count)
 );
 

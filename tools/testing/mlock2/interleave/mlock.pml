@@ -110,7 +110,7 @@ inline change(set, clear)		/* LruvecGuard::change() */
 		count = 0)
 }
 
-inline settle(set)			/* LruvecGuard::settle(), or mlock() with set */
+inline cull_or_rescue(set)		/* LruvecGuard::cull_or_rescue(), or mlock() with set */
 {
 	listed = lru;
 	when(listed,
@@ -120,7 +120,7 @@ inline settle(set)			/* LruvecGuard::settle(), or mlock() with set */
 		unlock_lruvec())
 }
 
-inline drain_mlock() { settle(0) }
+inline drain_mlock() { cull_or_rescue(0) }
 inline drain_munlock()			/* LruvecGuard::munlock() */
 {
 	kept = 0;
@@ -141,8 +141,8 @@ inline walk(locked)
 	mlock_folio_batch();
 	if
 	:: locked ->
-		settle(1);
-		when(!listed, mlocked = 1; settle(0));	/* put back meanwhile? */
+		cull_or_rescue(1);
+		when(!listed, mlocked = 1; cull_or_rescue(0));	/* put back meanwhile? */
 		when(!listed, batch[cpu]!MLOCK)
 	:: else -> drain_munlock(); listed = 1
 	fi;

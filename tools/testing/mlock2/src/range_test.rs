@@ -8,7 +8,7 @@ use super::{
     range::{
         PageCount,
         PageRange,
-        ToPopulate,
+        PopulateRange,
         PAGE_SIZE, //
     },
 };
@@ -249,7 +249,7 @@ proptest! {
     ) {
         let mut at = [a, b, c, d].map(|x| x / PAGE_SIZE * PAGE_SIZE);
         at.sort_unstable();
-        let mut all = ToPopulate::NOTHING;
+        let mut all = PopulateRange::NOTHING;
         prop_assert!(all.is_empty());
 
         let mut first = None;

@@ -911,11 +911,11 @@ TEST_F(mlock_trace, all)
 		       -before));
 }
 
-static char *folio_text(const char *event, uint64_t pfn, const char *fate, int mlocked,
+static char *folio_text(const char *event, uint64_t pfn, const char *effect, int mlocked,
 			int count)
 {
-	return text("%s: pfn=0x%llx pages=1 fate=%s mlocked=%d mlock_count=%d", event,
-		    (unsigned long long)pfn, fate, mlocked, count);
+	return text("%s: pfn=0x%llx pages=1 effect=%s mlocked=%d mlock_count=%d", event,
+		    (unsigned long long)pfn, effect, mlocked, count);
 }
 
 TEST_F(mlock_trace, folios)
