@@ -98,7 +98,7 @@ machine = $(TOOL) boot --image $(1)/$(KIMAGE_FILE) --gen-init-cpio $(1)/usr/gen_
 # Kernels with the events of include/trace/events/mlock.h
 TRACED = $(filter-out %-c %-fair,$(filter $(BUILD)/x86_64%,$(1)))
 # What only kernels with mlock2-features.config have, and what was tried on some architectures only
-FEATURES = no protection keys|no soft-dirty tracking|no NUMA balancing|no idle page tracking|no io_uring|no memory failure
+FEATURES = no protection keys|no soft-dirty tracking|no NUMA balancing|no idle page tracking|no memory failure
 TRIED = no write protection by userfaultfd|no anonymous folios of other sizes
 # boot(build tree, plan, name of this boot, more kernel parameters)
 boot = $(call machine,$(1),,$(KNODES) $(4)) $(if $(ABSENT),--absent '$(ABSENT)') \

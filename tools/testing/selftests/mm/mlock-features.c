@@ -741,11 +741,13 @@ TEST_F(mlock_features, pinned_pages)
 
 	if (access("/proc/sys/kernel/io_uring_disabled", F_OK))
 		SKIP(return, "no io_uring");
-	ring = ring_new();
-	ASSERT_LE(0, ring);
 	ASSERT_NE(NULL, p);
 	ASSERT_NE(NULL, q);
-	/* Pins are counted, but not as locked memory. */
+	/* Pins are counted for those who are subject to the limit. */
+	ASSERT_EQ(0, drop_cap());
+	ring = ring_new();
+	ASSERT_LE(0, ring);
+	/* But not as locked memory. */
 	EXPECT_EQ(0, do_mlock(p, P(4)));
 	ASSERT_EQ(0, ring_pin(ring, p, 4));
 	EXPECT_EQ(4, status_pages("VmPin:"));
@@ -777,7 +779,6 @@ TEST_F(mlock_features, pinned_pages)
 	NR_MLOCK_IS(0);
 
 	/* Locked memory has the limit to itself. */
-	ASSERT_EQ(0, drop_cap());
 	ASSERT_EQ(0, set_limit(P(4)));
 	EXPECT_EQ(4, status_pages("VmPin:"));
 	EXPECT_EQ(0, do_mlock(q, P(4)));
