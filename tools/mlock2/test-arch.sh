@@ -19,7 +19,7 @@ mkdir -p "$OUT"
 cases() {
 	awk -F'\t' -v abi="${2:+-$2}" '
 		BEGIN {
-			n = split("mlock2-tests mlock2-tests-nobody mlock-random-test on-fault-limit mlock-calls mlock-limits mlock-vmas mlock-populate mlock-special mlock-shm mlock-counters mlock-memcg mlock-pressure mlock-large", names, " ")
+			n = split("mlock2-tests mlock2-tests-nobody mlock-random-test on-fault-limit mlock-calls mlock-limits mlock-vmas mlock-populate mlock-special mlock-shm mlock-counters mlock-memcg mlock-features mlock-pressure mlock-large", names, " ")
 			for (i = 1; i <= n; i++) want[names[i] abi] = 1
 		}
 		$2 in want { passed += $4; failed += $5; skipped += $6; delete want[$2] }

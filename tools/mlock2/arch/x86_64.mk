@@ -39,5 +39,5 @@ RUST_TARGET = x86_64-unknown-linux-gnu
 KICOUNT = clocksource=tsc
 # a profile traces each step of a string instruction: clear pages by words, not by bytes
 PROFILE_QEMU_ARGS = -M q35 -cpu max,-erms,-fsrm
-# PREEMPT_RT excludes them.
-ABSENT = $(if $(filter rt,$(KIND)),no transparent huge pages)
+# QEMU does not emulate LAM; PREEMPT_RT excludes huge pages.
+ABSENT = no tagged addresses$(if $(filter rt,$(KIND)),|no transparent huge pages)

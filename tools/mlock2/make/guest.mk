@@ -3,7 +3,7 @@
 
 GUEST = $(O)/guest
 # Tests of the calls as user space sees them, one program per subject
-BEHAVIOUR = mlock-calls mlock-limits mlock-vmas mlock-populate mlock-special mlock-shm mlock-counters mlock-memcg
+BEHAVIOUR = mlock-calls mlock-limits mlock-vmas mlock-populate mlock-special mlock-shm mlock-counters mlock-memcg mlock-features
 SELFTESTS = mlock2-tests mlock-random-test on-fault-limit $(BEHAVIOUR) \
 	mlock-pressure mlock-large mlock-lru-gen mlock-rt mlock-secret mlock-trace mlock-why-test
 TOOL = $(BUILD)/tool/release/mlock2
@@ -97,9 +97,14 @@ machine = $(TOOL) boot --image $(1)/$(KIMAGE_FILE) --gen-init-cpio $(1)/usr/gen_
 	$(CPUS:%=--cpus %) $(MEM:%=--mem %) $(if $(KNOWN),--known '$(KNOWN)') --name '$(call name_of,$(1))' --append '$(KPARAMS) $(3)'
 # Kernels with the events of include/trace/events/mlock.h
 TRACED = $(filter-out %-c %-fair,$(filter $(BUILD)/x86_64%,$(1)))
+# What only kernels with mlock2-features.config have, and what was tried on some architectures only
+FEATURES = no protection keys|no soft-dirty tracking|no NUMA balancing|no idle page tracking|no memory failure
+TRIED = no write protection by userfaultfd|no anonymous folios of other sizes
 # boot(build tree, plan, name of this boot, more kernel parameters)
 boot = $(call machine,$(1),,$(KNODES) $(4)) $(if $(ABSENT),--absent '$(ABSENT)') \
 	$(if $(call TRACED,$(1)),,--absent 'no trace events of mlock') \
+	$(if $(filter %-features %-features-c %-debug %-debug-c %-debug-mutant,$(1)),,--absent '$(FEATURES)') \
+	$(if $(filter x86_64 arm64,$(ARCH)),,--absent '$(TRIED)') \
 	$(if $(filter %-lru_gen %-lru_gen-c %-coverage,$(1)),,--absent 'no multi-gen LRU') \
 	--absent 'no PID namespaces' --accel $(ACCEL) \
 	--bin $(GUEST) --file $(GUEST)/mlock-why --plan $(2) --work $(1)/$(3)

@@ -138,7 +138,7 @@ kernel$(1)-fair-built: kernel$(1)-c-built $(O)$(1)-fair/.configured $(O)$(1)-fai
 	@if ! grep -q ' munlock_pte_range$$$$' $(O)$(1)-fair/System.map; then echo 'build: error: $(O)$(1)-fair has not the best C in it' >&2; exit 1; fi
 endef
 $(eval $(call KERNEL,,$(KCONFIGS)))
-$(foreach kind,$(filter-out distro,$(KINDS)),$(eval $(call KERNEL,-$(kind),$(KCONFIGS) $(if $(filter $(CHECKS),$(kind)),mlock2_fail.config) mlock2-$(kind).config)))
+$(foreach kind,$(filter-out distro,$(KINDS)),$(eval $(call KERNEL,-$(kind),$(KCONFIGS) $(if $(filter $(CHECKS),$(kind)),mlock2_fail.config) $(if $(filter debug,$(kind)),mlock2-features.config) mlock2-$(kind).config)))
 
 # KIND=, FAIR=: another kernel
 O_KIND = $(O)$(KIND:%=-%)

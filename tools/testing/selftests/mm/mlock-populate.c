@@ -590,6 +590,68 @@ TEST_F(mlock_populate, populating_uses_what_userfault_tracks)
 	EXPECT_EQ(4, look(p, 4).locked);
 }
 
+static long uffd_protect(int fd, void *p, unsigned long pages)
+{
+	struct uffdio_writeprotect protect = {
+		.range.start = (unsigned long)p,
+		.range.len = P(pages),
+		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
+	};
+
+	return neg_errno(ioctl(fd, UFFDIO_WRITEPROTECT, &protect));
+}
+
+TEST_F(mlock_populate, populating_is_a_write_for_userfault)
+{
+	int fd = uffd_open(UFFD_FEATURE_WP_ASYNC);
+	char *p = region(4), *q = hole(4);
+
+	if (fd < 0)
+		SKIP(return, "no write protection by userfaultfd");
+	ASSERT_NE(NULL, p);
+	ASSERT_NE(NULL, q);
+	ASSERT_EQ(q, mmap(q, P(4), RW, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED,
+			  -1, 0));
+	touch(p, 4);
+	touch(q, 4);
+	ASSERT_EQ(0, uffd_register(fd, p, P(4), false, true, false));
+	ASSERT_EQ(0, uffd_register(fd, q, P(4), false, true, false));
+	ASSERT_EQ(0, uffd_protect(fd, p, 4));
+	ASSERT_EQ(0, uffd_protect(fd, q, 4));
+	EXPECT_EQ(4, count_pagemap(p, 4, PM_UFFD_WP));
+	/* Locking on fault does not write to the pages; locking in full does, */
+	EXPECT_EQ(0, do_mlock2(p, P(4), MLOCK_ONFAULT));
+	EXPECT_EQ(4, count_pagemap(p, 4, PM_UFFD_WP));
+	EXPECT_EQ(4, mlocked(p, 4));
+	EXPECT_EQ(0, do_mlock(p, P(4)));
+	EXPECT_EQ(0, count_pagemap(p, 4, PM_UFFD_WP));
+	EXPECT_EQ(4, look(p, 4).locked);
+	/* but it only reads shared memory. */
+	EXPECT_EQ(0, do_mlock(q, P(4)));
+	EXPECT_EQ(4, count_pagemap(q, 4, PM_UFFD_WP));
+	EXPECT_EQ(4, look(q, 4).locked);
+}
+
+TEST_F(mlock_populate, userfault_that_refuses_a_write_is_enomem)
+{
+	int fd = uffd_open(UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_SIGBUS);
+	char *p = region(4);
+
+	if (fd < 0)
+		SKIP(return, "no write protection by userfaultfd");
+	ASSERT_NE(NULL, p);
+	touch(p, 4);
+	ASSERT_EQ(0, uffd_register(fd, p, P(4), false, true, false));
+	ASSERT_EQ(0, uffd_protect(fd, p + P(2), 1));
+	EXPECT_EQ(-ENOMEM, do_mlock(p, P(4)));
+	LOCKED(p, 4);
+	EXPECT_EQ(4, look(p, 4).locked);
+	EXPECT_EQ(4, mlocked(p, 4));
+	EXPECT_EQ(1, count_pagemap(p, 4, PM_UFFD_WP));
+	EXPECT_EQ(0, do_mlock2(p, P(4), MLOCK_ONFAULT));
+	EXPECT_EQ(4, charged());
+}
+
 struct uffd_server {
 	int fd;
 	char *from;

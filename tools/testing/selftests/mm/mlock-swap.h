@@ -80,7 +80,7 @@ static inline bool swap_format(const char *dev, unsigned long pages)
 	return ok;
 }
 
-static inline const char *swap_try(struct swap *s, unsigned long pages)
+static inline const char *disk_try(struct swap *s, unsigned long pages)
 {
 	char path[64], size[32];
 
@@ -97,6 +97,25 @@ static inline const char *swap_try(struct swap *s, unsigned long pages)
 	if (write_str(zram_file(path, sizeof(path), s, "disksize"), size))
 		return "cannot set the size of the zram device";
 	s->sized = true;
+	return NULL;
+}
+
+/* Only the device. NULL, or why there is none. */
+static inline const char *disk_start(struct swap *s, unsigned long pages)
+{
+	const char *why = disk_try(s, pages);
+
+	if (why)
+		swap_stop(s);
+	return why;
+}
+
+static inline const char *swap_try(struct swap *s, unsigned long pages)
+{
+	const char *why = disk_try(s, pages);
+
+	if (why)
+		return why;
 	if (!swap_format(s->dev, pages))
 		return "cannot write to the zram device";
 	/* Before any other. */

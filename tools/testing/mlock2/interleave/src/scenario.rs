@@ -123,8 +123,8 @@ impl Actor {
             Self::ShmUnlock => mm::shmem_unlock(folio),
             Self::Reparent => mm::memcg_reparent_objcgs(),
             Self::CpuDead => mm::page_alloc_cpu_dead(1),
-            Self::Split => mm::split(folio, &w.folios[FOLIOS - 2]),
-            Self::Collapse => mm::collapse_file(folio, &w.folios[FOLIOS - 2]),
+            Self::Split => mm::split(),
+            Self::Collapse => mm::collapse_file(),
             Self::LookAround(vma) => mm::lru_gen_look_around(&w.vmas[vma]),
         }
     }
@@ -808,7 +808,8 @@ pub fn all() -> Vec<Group> {
             &[Smp, Rt],
         );
     }
-    // A large folio is split meanwhile. khugepaged replaces the folio, and removes the page tables.
+    // A large folio is split meanwhile. khugepaged replaces the folio by a large one, and removes the
+    // page tables.
     let split: &[VmaState] = &[Absent, Mapped, MappedLocked];
     for (name, folios, meanwhile, others) in [
         ("split", Large, Split, split),
@@ -829,6 +830,38 @@ pub fn all() -> Vec<Group> {
                 &[Smp, Rt],
             );
         }
+    }
+    // It has found one folio isolated and the other not, or has to put back the first of them.
+    for a in own(0) {
+        add(
+            "khugepaged",
+            Two,
+            &[],
+            &[vec![a], vec![Collapse]],
+            a.states(),
+            &[Absent, MappedLocked],
+            &[Smp, Rt],
+        );
+    }
+    // Both, and two of them.
+    for (folios, tasks) in [
+        (Large, [vec![Split], vec![Split]]),
+        (Large, [vec![Split], vec![Collapse]]),
+        (Large, [vec![Split, Collapse], vec![Split]]),
+        (Large, [vec![Split, Collapse], vec![Collapse]]),
+        (One, [vec![Collapse], vec![Collapse]]),
+        (Two, [vec![Collapse], vec![Collapse]]),
+        (Two, [vec![Collapse], vec![Split]]),
+    ] {
+        add(
+            "split and collapse",
+            folios,
+            &[],
+            &tasks,
+            &[Mapped, MappedLocked],
+            &[Absent, MappedLocked],
+            &[Smp, Rt],
+        );
     }
     // What a process does one after the other, on one CPU or on two.
     for program in [

@@ -808,9 +808,12 @@ pub fn putback_movable_pages() {
 // mm/huge_memory.c
 //
 
-/// `__folio_split()` of a folio of two pages, with the fixes of mm-fixes/: also one of the page cache
-/// is mapped again. The second page becomes `tail`.
-pub fn split(folio: &'static Folio, tail: &'static Folio) {
+/// `__folio_split()` of the large folio that starts the page cache, with the fixes of mm-fixes/: also
+/// one of the page cache is mapped again. Its second page becomes a folio.
+pub fn split() {
+    let Some(folio) = filemap_entry(0) else {
+        return;
+    };
     if !try_get(folio) {
         return;
     }
@@ -818,27 +821,31 @@ pub fn split(folio: &'static Folio, tail: &'static Folio) {
         put(folio);
         return;
     }
-    let mut split = false;
-    if is_cached(folio) && pages(folio) == 2 && ref_count(folio) == expected_ref_count(folio) + 1 {
+    let mut tail = None;
+    if is_cached(folio) && is_pmd_order(folio) && ref_count(folio) == expected_ref_count(folio) + 1
+    {
         // unmap_folio()
         try_to_migrate(folio);
         // __folio_freeze_and_split_unmapped()
-        split = ref_freeze(folio, 2 + 1);
-        if split {
+        if ref_freeze(folio, HPAGE_PMD_NR + 1) {
+            let new = alloc_folio();
+            sched::lock_new(&new.lock);
             let lruvec = lruvec_lock(folio);
-            split_unmapped_folio(folio, tail);
+            split_unmapped_folio(folio, new);
             lruvec_unlock(lruvec);
+            tail = Some(new);
         }
         // remap_page()
         remove_migration_ptes(folio, folio);
-        if split {
+        if let Some(tail) = tail {
             remove_migration_ptes(tail, tail);
         }
     }
-    unlock(&folio.lock);
-    if split {
+    if let Some(tail) = tail {
+        unlock(&tail.lock);
         put(tail);
     }
+    unlock(&folio.lock);
     put(folio);
 }
 
@@ -857,8 +864,6 @@ fn split_unmapped_folio(folio: &'static Folio, tail: &'static Folio) {
     }
     folio.flags.set(flags);
     folio.nr_pages.set(1);
-    tail.exists.set(true);
-    tail.nr_pages.set(1);
     tail.offset.set(folio.offset.get() + 1);
     tail.home.set(folio.home.get());
     tail.mapping.set(folio.mapping.get());
@@ -883,46 +888,87 @@ fn split_unmapped_folio(folio: &'static Folio, tail: &'static Folio) {
 // mm/khugepaged.c
 //
 
-/// `collapse_file()` for `MADV_COLLAPSE`, which takes no heed of vmas that are locked: the folio is
-/// replaced by another one, and page tables go away.
-pub fn collapse_file(folio: &'static Folio, new: &'static Folio) {
-    if !try_get(folio) {
+/// Pages of a huge one.
+const HPAGE_PMD_NR: i32 = 2;
+
+fn is_pmd_order(folio: &Folio) -> bool {
+    seen(u64::from(pages(folio) == HPAGE_PMD_NR)) != 0
+}
+
+/// `collapse_file()` for `MADV_COLLAPSE`, which takes no heed of vmas that are locked: the folios are
+/// replaced by one large folio, and page tables go away.
+pub fn collapse_file() {
+    let mut pagelist: Vec<&'static Folio> = Vec::new();
+    let mut failed = false;
+
+    for index in 0..HPAGE_PMD_NR {
+        let Some(folio) = filemap_entry(index as u8) else {
+            continue;
+        };
+        if !isolate_to_collapse(folio) {
+            failed = true;
+            break;
+        }
+        pagelist.push(folio);
+    }
+    if failed || pagelist.is_empty() {
+        // rollback
+        for folio in pagelist {
+            unlock(&folio.lock);
+            folio_putback_lru(folio);
+            put(folio);
+        }
         return;
+    }
+    // The large folio takes the place of all others in one step.
+    let new = alloc_folio();
+    sched::lock_new(&new.lock);
+    new.refcount.set(1 + HPAGE_PMD_NR);
+    new.nr_pages.set(HPAGE_PMD_NR as u32);
+    new.flags.set(HEAD);
+    new.mapping.set(pagelist[0].mapping.get());
+    new.home.set(pagelist[0].home.get());
+    for folio in &pagelist {
+        folio.mapping.set(Mapping::None);
+    }
+    folio_add_lru(new);
+    retract_page_tables();
+    unlock(&new.lock);
+    put(new);
+    for folio in pagelist {
+        clear_flag(folio, ACTIVE);
+        clear_flag(folio, UNEVICTABLE);
+        unlock(&folio.lock);
+        // folio_put_refs(): ours, that of who isolated it, and that of the page cache
+        for _ in 0..2 + pages(folio) {
+            put(folio);
+        }
+    }
+}
+
+/// Locks, isolates and unmaps a folio, if nobody else has it.
+fn isolate_to_collapse(folio: &'static Folio) -> bool {
+    if !try_get(folio) {
+        return false;
     }
     if !try_lock(&folio.lock, "try to lock folio") {
         put(folio);
-        return;
+        return false;
     }
-    if !is_cached(folio) || !folio_isolate_lru(folio) {
-        unlock(&folio.lock);
-        put(folio);
-        return;
-    }
-    if mapped(folio) {
-        try_to_unmap(folio, true);
-    }
-    // References: ours, of who isolated it, and of the page cache
-    if mapped(folio) || !ref_freeze(folio, 2 + pages(folio)) {
-        // out_unlock, rollback
-        unlock(&folio.lock);
+    if !is_pmd_order(folio) && is_cached(folio) && folio_isolate_lru(folio) {
+        if mapped(folio) {
+            try_to_unmap(folio, true);
+        }
+        // References: as in collapse_file()
+        if ref_count(folio) == 2 + pages(folio) {
+            return true;
+        }
         folio_putback_lru(folio);
-        put(folio);
-        return;
     }
-    new.exists.set(true);
-    new.refcount.set(1 + 1);
-    new.mapping.set(folio.mapping.get());
-    new.home.set(folio.home.get());
-    folio.mapping.set(Mapping::None);
-    folio.refcount.set(2);
-    folio_add_lru(new);
-    retract_page_tables();
-    put(new);
-    clear_flag(folio, ACTIVE);
-    clear_flag(folio, UNEVICTABLE);
+    // out_unlock
     unlock(&folio.lock);
     put(folio);
-    put(folio);
+    false
 }
 
 fn retract_page_tables() {
@@ -940,6 +986,30 @@ fn retract_page_tables() {
 //
 // mm/memory.c, mm/filemap.c
 //
+
+/// `xas_load()`: what the page cache has at an index.
+fn filemap_entry(index: u8) -> Option<&'static Folio> {
+    step!("look up page {index} of the file");
+    let found = world().folios.iter().position(|f| {
+        let first = f.offset.get();
+        let pages = first..first + f.nr_pages.get() as u8;
+        matches!(f.mapping.get(), Mapping::File | Mapping::ShmLocked) && pages.contains(&index)
+    });
+    observe(found.map_or(u64::MAX, |i| i as u64));
+    found.map(|i| &world().folios[i])
+}
+
+/// A folio that is none yet.
+fn alloc_folio() -> &'static Folio {
+    match world().folios.iter().position(|f| !f.exists.get()) {
+        Some(i) => {
+            observe(i as u64);
+            world().folios[i].exists.set(true);
+            &world().folios[i]
+        }
+        None => fail("the model has no folio left"),
+    }
+}
 
 /// `filemap_map_pages()`: a fault on what is in the page cache.
 pub fn filemap_map_pages(vma: &'static Vma, folio: &'static Folio) {

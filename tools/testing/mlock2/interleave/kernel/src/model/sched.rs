@@ -400,11 +400,14 @@ pub fn preempt_enable() {
     preempt.set(preempt.get() - 1);
 }
 
-fn push(rank: u8) {
+fn push(rank: u8, may_wait: bool) {
     let task = sched().task();
     let mut held = task.held.get();
     let depth = task.depth.get();
-    if held[..depth].iter().any(|&other| other >= rank) {
+    if held[..depth]
+        .iter()
+        .any(|&other| other > rank || (may_wait && other == rank))
+    {
         fail("locks are taken in the wrong order");
     }
     held[depth] = rank;
@@ -441,7 +444,7 @@ pub fn check_may_sleep(what: &str) {
 /// Takes a lock; one that spins turns preemption off, unless on PREEMPT_RT, where all of them sleep.
 pub fn lock(lock: &Lock, name: &str) {
     let spins = lock.rank.get() >= super::world::RANK_PTL;
-    push(lock.rank.get());
+    push(lock.rank.get(), true);
     point(Wants::Lock(lock));
     log(|| format!("{name}"));
     if spins && !world().rt.get() {
@@ -450,14 +453,20 @@ pub fn lock(lock: &Lock, name: &str) {
     lock.owner.set(me());
 }
 
+/// Does not wait, so it may take several locks of one rank.
 pub fn try_lock(lock: &Lock, name: &str) -> bool {
     step!("{name}");
     let free = lock.owner.get() == NOBODY;
     if free {
-        push(lock.rank.get());
-        lock.owner.set(me());
+        lock_new(lock);
     }
     seen(u64::from(free)) != 0
+}
+
+/// Takes a lock that nobody else can hold.
+pub fn lock_new(lock: &Lock) {
+    push(lock.rank.get(), false);
+    lock.owner.set(me());
 }
 
 pub fn unlock(lock: &Lock) {
@@ -472,7 +481,7 @@ pub fn unlock(lock: &Lock) {
 }
 
 pub fn read_lock(lock: &RwLock, name: &str) {
-    push(super::world::RANK_MMAP);
+    push(super::world::RANK_MMAP, true);
     point(Wants::Read(lock));
     log(|| format!("{name}"));
     lock.readers.set(lock.readers.get() + 1);
@@ -484,7 +493,7 @@ pub fn read_unlock(lock: &RwLock) {
 }
 
 pub fn write_lock(lock: &RwLock, name: &str) {
-    push(super::world::RANK_MMAP);
+    push(super::world::RANK_MMAP, true);
     point(Wants::Write(lock));
     log(|| format!("{name}"));
     lock.writer.set(me());

@@ -3,7 +3,7 @@
 //! Whether the checker finds what is there to be found.
 
 use super::{
-    folio as model,
+    folio as model, mm,
     sched::{self, sched, End, Job},
     world::{self, world, Mapping, ACTIVE, LRU, UNEVICTABLE},
 };
@@ -240,4 +240,23 @@ fn a_freed_folio_is_left_alone() {
         ends,
         words(["0", "second: a folio is touched that is freed"])
     );
+}
+
+#[test]
+fn a_folio_is_collapsed_and_split() {
+    let ends = explore(
+        None,
+        false,
+        [0, 1],
+        &|| {
+            mm::collapse_file();
+            mm::split();
+            let w = world();
+            let live = w.folios.iter().filter(|f| f.exists.get() && !f.freed.get());
+            w.nr_mlock.set(live.count() as i32);
+        },
+        &|| (),
+    );
+    // The large folio has replaced the first one, and then was split.
+    assert_eq!(ends, words(["2"]));
 }
