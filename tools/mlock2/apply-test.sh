@@ -74,7 +74,7 @@ back
 untracked() { mkdir -p mm/mlock2; echo mine >mm/mlock2/walk.rs; refused 'overwritten' && [ "$(cat mm/mlock2/walk.rs)" = mine ]; }
 case_ 'an untracked file is kept' untracked
 back
-old() { sed -i 's/^PATCHLEVEL = .*/PATCHLEVEL = 2/' Makefile; git commit -qam old; refused 'this is for'; }
+old() { sed -i 's/^PATCHLEVEL = .*/PATCHLEVEL = 1/' Makefile; git commit -qam old; refused 'this is for'; }
 case_ 'another version is refused' old
 back
 conflict() { sed -i 's/mmu_gather.o/gather.o/' mm/Makefile; git commit -qam mine; refused 'does not apply'; }

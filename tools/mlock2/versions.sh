@@ -11,7 +11,8 @@
 #              such as clang-22:/usr/bin/rustc:/usr/bin/bindgen gcc:/usr/bin/rustc:/usr/bin/bindgen
 #   JOBS
 #
-# A patch that does not apply is skipped, and the others are tried.
+# A patch that does not apply is skipped, and the others are tried. See overlay.sh for what other
+# versions want instead of some.
 set -euo pipefail
 
 TOP=$(cd "$(dirname "$0")/../.." && pwd)
@@ -34,7 +35,7 @@ row() { printf '%s\n' "$(IFS=$'\t'; echo "$*")" >>"$WORK/table.tsv"; }
 touched() {
 	local tarball=$1
 	shift
-	(cd "$TOP" && sed -n 's,^+++ b/\([^\t]*\).*,\1,p' "$@") | sort -u >"$tree.wanted"
+	(for patch; do sed -n 's,^+++ b/\([^\t]*\).*,\1,p' "$(ported "$patch")"; done) | sort -u >"$tree.wanted"
 	tar -tf "$tarball" | sed 's,^[^/]*/,,' | sort >"$tree.have"
 	comm -12 "$tree.wanted" "$tree.have" | sed "s,^,linux-source-$series/,"
 }
@@ -67,6 +68,7 @@ for source in "$@"; do
 	rm -rf "$tree" "$WORK/$suite/deb"
 	dpkg-deb -x "$deb" "$WORK/$suite/deb"
 	tarball=$WORK/$suite/deb/usr/src/linux-source-$series.tar.xz
+	right_version "$series" || PORT=
 	mapfile -t files < <(overlay)
 	mapfile -t patches < <(printf '%s\n' "${files[@]}" | grep '\.patch$')
 	mkdir "$tree"
@@ -82,7 +84,7 @@ for source in "$@"; do
 	failed=()
 	for patch in "${patches[@]}"; do
 		# as linux.sh does, without fuzz
-		(cd "$tree" && git apply --whitespace=nowarn "$TOP/$patch" 2>>"$tree.log") || failed+=("$patch")
+		(cd "$tree" && git apply --whitespace=nowarn "$(ported "$patch")" 2>>"$tree.log") || failed+=("$patch")
 	done
 	applied="$((${#patches[@]} - ${#failed[@]})) of ${#patches[@]}"
 	[ ${#failed[@]} -eq 0 ] || printf '  does not apply: %s\n' "${failed[@]}"
@@ -91,7 +93,7 @@ for source in "$@"; do
 		continue
 	fi
 	for f in "${files[@]}"; do
-		case $f in *.patch) ;; *) mkdir -p "$tree/$(dirname "$f")"; cp "$TOP/$f" "$tree/$f" ;; esac
+		case $f in *.patch) ;; *) mkdir -p "$tree/$(dirname "$f")"; cp "$(ported "$f")" "$tree/$f" ;; esac
 	done
 	cp "$TOP/Kconfig" "$tree/mm/mlock2/Kconfig"
 	for compilers in $COMPILERS; do

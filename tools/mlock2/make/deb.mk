@@ -17,6 +17,12 @@ $(shell mkdir -p $(BUILD); echo "$(DISTRO_GIVEN)" >$(DISTRO_OPTIONS).new; \
 	then mv $(DISTRO_OPTIONS).new $(DISTRO_OPTIONS); else rm $(DISTRO_OPTIONS).new; fi)
 # The kernel names come from a file in their trees, without a suffix.
 KMAKE += LOCALVERSION=
+# The tests want two nodes, and Debian's kernel emulates none; it has no [vsyscall] by default.
+ifeq ($(ARCH),x86_64)
+QEMU_ARGS += $(foreach n,0 1,-object memory-backend-ram$(comma)id=node$(n)$(comma)size=512M) \
+	-numa node$(comma)memdev=node0 -numa node$(comma)memdev=node1
+KPARAMS += vsyscall=xonly
+endif
 KEXTRA += $$(call modules,$$(@:kernel%-built=$(O)%))
 endif
 
