@@ -51,11 +51,11 @@ KIND ?=
 # FAIR=1: the C twin with tools/mlock2/fair/ in place of the Rust kernel
 FAIR ?=
 # The kinds with fault injection
-CHECKS = debug kcsan rt coverage
+CHECKS = debug kcsan rt
 ifneq ($(or $(filter-out $(KINDS),$(KIND)),$(word 2,$(KIND))),)
 $(error KIND=$(KIND) is no kind of kernel for ARCH=$(ARCH); there are: $(KINDS))
 endif
-ifneq ($(and $(KIND),$(filter-out kernel% selftest% diff% inject% stress% coverage% deb%,$(MAKECMDGOALS))),)
+ifneq ($(and $(KIND),$(filter-out kernel% selftest% diff% inject% stress% deb%,$(MAKECMDGOALS))),)
 $(error KIND=$(KIND) is for kernel, selftest, diff, inject, stress and stress-ng)
 endif
 ifneq ($(filter distro,$(KIND))$(filter deb%,$(MAKECMDGOALS)),)
@@ -164,6 +164,6 @@ include tools/mlock2/make/exports.mk
 
 .PHONY: clean distclean
 clean:
-	rm -rf $(O) $(addprefix $(O)-,c fair mutant mutant.pristine debug-mutant debug-mutant.pristine $(KINDS) $(addsuffix -c,$(KINDS)) $(addsuffix -fair,$(KINDS))) $(MUTANTS)
+	rm -rf $(O) $(addprefix $(O)-,c fair coverage mutant mutant.pristine debug-mutant debug-mutant.pristine $(KINDS) $(addsuffix -c,$(KINDS)) $(addsuffix -fair,$(KINDS))) $(MUTANTS)
 distclean:
 	rm -rf $(BUILD)

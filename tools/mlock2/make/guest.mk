@@ -105,7 +105,7 @@ boot = $(call machine,$(1),,$(KNODES) $(4)) $(if $(ABSENT),--absent '$(ABSENT)')
 	$(if $(call TRACED,$(1)),,--absent 'no trace events of mlock') \
 	$(if $(filter %-features %-features-c %-debug %-debug-c %-debug-mutant,$(1)),,--absent '$(FEATURES)') \
 	$(if $(filter x86_64 arm64,$(ARCH)),,--absent '$(TRIED)') \
-	$(if $(filter %-lru_gen %-lru_gen-c %-coverage,$(1)),,--absent 'no multi-gen LRU') \
+	$(if $(filter %-lru_gen %-lru_gen-c,$(1)),,--absent 'no multi-gen LRU') \
 	--absent 'no PID namespaces' --accel $(ACCEL) \
 	--bin $(GUEST) --file $(GUEST)/mlock-why --plan $(2) --work $(1)/$(3)
 # The name of a build tree in the results, such as "x86_64-debug MLOCK2=n"

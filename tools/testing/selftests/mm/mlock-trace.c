@@ -38,6 +38,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "mlock-helpers.h"
+#include "mlock-huge.h"
 
 /* Constants that the C library may lack. */
 #ifndef MADV_GUARD_INSTALL
@@ -52,6 +53,9 @@
 
 #define TRACEFS "/sys/kernel/tracing"
 #define INSTANCE TRACEFS "/instances/mlock-trace"
+/* Folios of this size for shared memory */
+#define LARGE (64UL << 10)
+#define LARGE_SHMEM "/sys/kernel/mm/transparent_hugepage/hugepages-64kB/shmem_enabled"
 #define CGROUPS "/sys/fs/cgroup"
 #define GROUP CGROUPS "/mlock-trace"
 
@@ -911,11 +915,30 @@ TEST_F(mlock_trace, all)
 		       -before));
 }
 
+static char *folios_text(const char *event, uint64_t pfn, unsigned long pages,
+			 const char *effect, int mlocked, int count)
+{
+	return text("%s: pfn=0x%llx pages=%lu effect=%s mlocked=%d mlock_count=%d", event,
+		    (unsigned long long)pfn, pages, effect, mlocked, count);
+}
+
 static char *folio_text(const char *event, uint64_t pfn, const char *effect, int mlocked,
 			int count)
 {
-	return text("%s: pfn=0x%llx pages=1 effect=%s mlocked=%d mlock_count=%d", event,
-		    (unsigned long long)pfn, effect, mlocked, count);
+	return folios_text(event, pfn, 1, effect, mlocked, count);
+}
+
+static int enable_folio_events(void)
+{
+	return write_str(INSTANCE "/events/mlock/mlock_folio/enable", "1") ?:
+	       write_str(INSTANCE "/events/mlock/munlock_folio/enable", "1");
+}
+
+static uint64_t pfn_of(int map, char *p)
+{
+	uint64_t entry;
+
+	return read_pagemap(map, p, 1, &entry) == 1 ? PAGEMAP_PFN(entry) : 0;
 }
 
 TEST_F(mlock_trace, folios)
@@ -937,8 +960,7 @@ TEST_F(mlock_trace, folios)
 	ASSERT_EQ(2, read_pagemap(map, p, 2, entry));
 	a = PAGEMAP_PFN(entry[0]);
 	b = PAGEMAP_PFN(entry[1]);
-	ASSERT_EQ(0, write_str(INSTANCE "/events/mlock/mlock_folio/enable", "1"));
-	ASSERT_EQ(0, write_str(INSTANCE "/events/mlock/munlock_folio/enable", "1"));
+	ASSERT_EQ(0, enable_folio_events());
 
 	EXPECT_EQ(0, do_mlock(p, P(2)));
 	EVENTS(2, folio_text("mlock_folio", a, "culled", 1, 1),
@@ -950,6 +972,103 @@ TEST_F(mlock_trace, folios)
 	       folio_text("munlock_folio", b, "rescued", 0, 0));
 	EXPECT_EQ(0, do_munlock(q, P(1)));
 	EVENTS(1, folio_text("munlock_folio", a, "rescued", 0, 0));
+}
+
+/* A folio that is pending in a batch has its event when the batch is drained. */
+TEST_F(mlock_trace, folios_that_are_pending)
+{
+	int fd = memfd_create("mlock-trace", MFD_CLOEXEC), map = open_pagemap();
+	char *p = hole(1), *q = hole(1), *r = region(1);
+
+	ASSERT_LE(0, fd);
+	ASSERT_NE(NULL, p);
+	ASSERT_NE(NULL, q);
+	ASSERT_NE(NULL, r);
+	ASSERT_EQ(0, ftruncate(fd, P(1)));
+	ASSERT_EQ(p, mmap(p, P(1), RW, MAP_SHARED | MAP_FIXED, fd, 0));
+	ASSERT_EQ(q, mmap(q, P(1), RW, MAP_SHARED | MAP_FIXED, fd, 0));
+	ASSERT_EQ(0, run_on_cpu(0));
+	touch(p, 1);
+	EXPECT_EQ(0, do_mlock2(q, P(1), MLOCK_ONFAULT));
+	EXPECT_EQ(0, do_mlock2(r, P(1), MLOCK_ONFAULT));
+	ASSERT_EQ(0, enable_folio_events());
+
+	touch(q, 1);
+	NO_EVENTS();
+	ASSERT_TRUE(drain());
+	EVENTS(1, folio_text("mlock_folio", pfn_of(map, p), "culled", 1, 1));
+	EXPECT_EQ(0, munmap(q, P(1)));
+	NO_EVENTS();
+	ASSERT_TRUE(drain());
+	EVENTS(1, folio_text("munlock_folio", pfn_of(map, p), "rescued", 0, 0));
+	/* One that is new */
+	touch(r, 1);
+	NO_EVENTS();
+	ASSERT_TRUE(drain());
+	EVENTS(1, folio_text("mlock_folio", pfn_of(map, r), "culled", 1, 1));
+}
+
+/* A large folio has its event at once. */
+TEST_F(mlock_trace, huge_folio)
+{
+	unsigned long n = thp_size();
+	int map = open_pagemap();
+	uint64_t pfn;
+	char *p;
+
+	if (!n)
+		SKIP(return, "no transparent huge pages");
+	p = thp_new(n);
+	ASSERT_NE(NULL, p);
+	EXPECT_EQ(0, madvise(p, P(n), MADV_DONTNEED));
+	EXPECT_EQ(0, do_mlock2(p, P(n), MLOCK_ONFAULT));
+	ASSERT_EQ(0, enable_folio_events());
+
+	touch(p, 1);
+	pfn = pfn_of(map, p);
+	if (look(p, n).thp != n)
+		SKIP(return, "no huge page");
+	EVENTS(1, folios_text("mlock_folio", pfn, n, "culled", 1, 1));
+	EXPECT_EQ(0, do_munlock(p, P(n)));
+	EVENTS(1, folios_text("munlock_folio", pfn, n, "rescued", 0, 0));
+	EXPECT_EQ(0, do_mlock(p, P(n)));
+	EVENTS(1, folios_text("mlock_folio", pfn, n, "culled", 1, 1));
+	EXPECT_EQ(0, munmap(p, P(n)));
+	EVENTS(1, folios_text("munlock_folio", pfn, n, "rescued", 0, 0));
+}
+
+TEST_F(mlock_trace, large_folio_that_is_mapped_again)
+{
+	int fd = memfd_create("mlock-trace", MFD_CLOEXEC), map = open_pagemap();
+	unsigned long n = LARGE / psize(), all = 3 * n;
+	char was[32], *p, *q;
+	uint64_t pfn;
+
+	ASSERT_LE(0, fd);
+	if (n < 4 || !read_setting(LARGE_SHMEM, was, sizeof(was)))
+		SKIP(return, "no large folios of shared memory");
+	p = hole(all);
+	q = hole(all);
+	ASSERT_NE(NULL, p);
+	ASSERT_NE(NULL, q);
+	p = (char *)(((unsigned long)p + LARGE) & -LARGE);
+	q = (char *)(((unsigned long)q + LARGE) & -LARGE);
+	ASSERT_EQ(0, ftruncate(fd, LARGE));
+	ASSERT_EQ(p, mmap(p, LARGE, RW, MAP_SHARED | MAP_FIXED, fd, 0));
+	ASSERT_EQ(q, mmap(q, LARGE, RW, MAP_SHARED | MAP_FIXED, fd, 0));
+	ASSERT_EQ(0, write_str(LARGE_SHMEM, "always"));
+	touch(p, n);
+	ASSERT_EQ(0, write_str(LARGE_SHMEM, was));
+	EXPECT_EQ(0, do_mlock2(q, LARGE, MLOCK_ONFAULT));
+	ASSERT_EQ(0, enable_folio_events());
+
+	touch(q, 1);
+	pfn = pfn_of(map, q);
+	if (present(q, n) != n)
+		SKIP(return, "the folio was mapped in part");
+	EVENTS(1, folios_text("mlock_folio", pfn, n, "culled", 1, 1));
+	EXPECT_EQ(0, munmap(q, LARGE));
+	EVENTS(1, folios_text("munlock_folio", pfn, n, "rescued", 0, 0));
 }
 
 TEST_HARNESS_MAIN
