@@ -396,6 +396,7 @@ TEST_F_TIMEOUT(mlock_numa, pages_that_numa_balancing_watches, 600)
 	EXPECT_EQ(0, do_mlock2(p, P(HINTED), MLOCK_ONFAULT));
 	EXPECT_GT((long)HINTED, hint_faults() - before);
 	EXPECT_EQ(HINTED, look(p, HINTED).locked);
+	EXPECT_EQ(0, do_munlock(p, P(HINTED)));
 	/* As a write, populating faults on each; */
 	before = hint_faults();
 	EXPECT_EQ(0, do_mlock(p, P(HINTED)));
@@ -525,6 +526,8 @@ TEST_F(mlock_features, idle_huge_page_is_accessed_when_locked)
 	ASSERT_EQ(1, idle_pages(p, 1, true));
 	EXPECT_EQ(0, do_mlock2(p, P(n), MLOCK_ONFAULT));
 	EXPECT_EQ(1, idle_pages(p, 1, false));
+	EXPECT_EQ(0, do_munlock(p, P(n)));
+	EXPECT_EQ(1, idle_pages(p, 1, false));
 	EXPECT_EQ(0, do_mlock(p, P(n)));
 	EXPECT_EQ(0, idle_pages(p, 1, false));
 	EXPECT_EQ(n, look(p, n).thp);
@@ -586,6 +589,8 @@ static long lock_what_was_read_ahead(struct __test_metadata *_metadata, int fd,
 	ASSERT_EQ(true, drain());
 	EXPECT_EQ(0, count_kpageflag(p, 2, KPF_REFERENCED));
 	EXPECT_EQ(0, do_mlock2(p, P(2), MLOCK_ONFAULT));
+	EXPECT_EQ(0, count_kpageflag(p, 2, KPF_REFERENCED));
+	EXPECT_EQ(0, do_munlock(p, P(2)));
 	EXPECT_EQ(0, count_kpageflag(p, 2, KPF_REFERENCED));
 	EXPECT_EQ(0, do_mlock(p, P(2)));
 	EXPECT_EQ(2, mlocked(p, 2));

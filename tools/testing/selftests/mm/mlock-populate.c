@@ -623,6 +623,7 @@ TEST_F(mlock_populate, populating_is_a_write_for_userfault)
 	EXPECT_EQ(0, do_mlock2(p, P(4), MLOCK_ONFAULT));
 	EXPECT_EQ(4, count_pagemap(p, 4, PM_UFFD_WP));
 	EXPECT_EQ(4, mlocked(p, 4));
+	EXPECT_EQ(0, do_munlock(p, P(4)));
 	EXPECT_EQ(0, do_mlock(p, P(4)));
 	EXPECT_EQ(0, count_pagemap(p, 4, PM_UFFD_WP));
 	EXPECT_EQ(4, look(p, 4).locked);
