@@ -76,7 +76,7 @@ mistake 'a batch holds no reference' '/^inline push/,/^}/s/refs++//' -DVMAS=1
 mistake 'PG_lru is not tested in the step that changes the flags' \
 	'/^inline change/,/^}/s/listed = lru;/listed = 1;/' -DVMAS=1 -DISOLATE
 mistake 'a batch is drained without the lruvec lock' \
-	'/^inline settle/,/^}/s/lock(lruvec);//' -DVMAS=1 -DISOLATE
+	'/^inline cull_or_rescue/,/^}/s/lock(lruvec);//' -DVMAS=1 -DISOLATE
 mistake 'the C does not isolate the folio' 's/isolated = lru; lru = 0/isolated = lru/' -DVMAS=1 -DC
 mistake 'a munlock subtracts nothing' 's/(count -> count - 1 : 0)/count/' -DSTUCK
 mistake 'a CPU goes offline in the middle of a task' 's/ && !pinned//' -DVMAS=1 -DMOVE -DHOTPLUG
