@@ -74,18 +74,6 @@ FIXTURE_TEARDOWN_PARENT(mlock_features)
 	compaction_restore(self->proactive);
 }
 
-/* Shared memory in a hole, with all its pages present and written to */
-static char *shared_region(unsigned long pages)
-{
-	char *p = hole(pages);
-
-	if (!p || mmap(p, P(pages), RW, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED,
-		       -1, 0) != p)
-		return NULL;
-	touch(p, pages);
-	return p;
-}
-
 /*
  * Protection keys: populating is subject to the rights of the thread
  */
@@ -366,7 +354,7 @@ static long hint_faults(void)
 
 TEST_F_TIMEOUT(mlock_numa, pages_that_numa_balancing_watches, 600)
 {
-	char *p = region(2 * HINTED), *q = hole(2 * HINTED);
+	char *p = region(2 * HINTED), *q = shared_region(2 * HINTED);
 	unsigned int cpu, node;
 	long before;
 
@@ -379,9 +367,6 @@ TEST_F_TIMEOUT(mlock_numa, pages_that_numa_balancing_watches, 600)
 	ASSERT_EQ(0, run_on_cpu(0));
 	ASSERT_EQ(0, syscall(__NR_getcpu, &cpu, &node, NULL));
 	touch(p, 2 * HINTED);
-	ASSERT_EQ(q, mmap(q, P(2 * HINTED), RW, MAP_SHARED | MAP_ANONYMOUS |
-			  MAP_FIXED, -1, 0));
-	touch(q, 2 * HINTED);
 	/* Pages of the node where this process runs are left alone. */
 	ASSERT_EQ(true, move_to_node(p, 2 * HINTED, !node));
 	ASSERT_EQ(true, move_to_node(q, 2 * HINTED, !node));

@@ -149,6 +149,18 @@ static inline void touch(char *addr, unsigned long pages)
 		*(volatile char *)(addr + P(i)) = 1;
 }
 
+/* A shared vma in a hole, with all its pages present and written to. */
+static inline char *shared_region(unsigned long pages)
+{
+	char *p = hole(pages);
+
+	if (!p || mmap(p, P(pages), RW, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED,
+		       -1, 0) != p)
+		return NULL;
+	touch(p, pages);
+	return p;
+}
+
 /*
  * Reads a line without allocating, since mlockall(MCL_FUTURE) may be in effect.
  */
