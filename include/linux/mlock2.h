@@ -7,7 +7,9 @@
 #ifndef _LINUX_MLOCK2_H
 #define _LINUX_MLOCK2_H
 
+#include <linux/capability.h>
 #include <linux/mman.h>
+#include <linux/sched/signal.h>
 #include <linux/spinlock_types.h>
 #include <linux/types.h>
 
@@ -95,17 +97,27 @@ int mlock2_account_locked_vm(struct mm_struct *mm, unsigned long pages,
  * the event of a refusal.
  */
 #ifdef CONFIG_MLOCK2
-bool mlock2_can_do_mlock(enum mlock_caller caller, unsigned long bytes);
-bool mlock2_locked_future_ok(const struct mm_struct *mm, unsigned long bytes,
-			     enum mlock_caller caller);
+bool mlock2_may_exceed_zero(enum mlock_caller caller, unsigned long bytes);
+bool mlock2_within_limit(const struct mm_struct *mm, unsigned long bytes,
+			 enum mlock_caller caller);
 int mlock2_shm_hugetlb(size_t size, struct ucounts *ucounts);
 void mlock2_shm_lock_refused(size_t size, bool is_owner);
 
-/* Inline, since most vmas are not locked and need no call */
+/* As can_do_mlock(). Inline, since most limits are not 0 */
+static inline bool mlock2_can_do_mlock(enum mlock_caller caller, unsigned long bytes)
+{
+	return rlimit(RLIMIT_MEMLOCK) || mlock2_may_exceed_zero(caller, bytes);
+}
+
+/*
+ * As mlock_future_ok(). Inline, since most vmas are not locked, and those who
+ * lock all they map often have CAP_IPC_LOCK: neither needs a call.
+ */
 static inline bool mlock2_future_ok(const struct mm_struct *mm, bool is_vma_locked,
 				    unsigned long bytes, enum mlock_caller caller)
 {
-	return !is_vma_locked || mlock2_locked_future_ok(mm, bytes, caller);
+	return !is_vma_locked || capable(CAP_IPC_LOCK) ||
+	       mlock2_within_limit(mm, bytes, caller);
 }
 #else
 #define mlock2_can_do_mlock(caller, bytes)	can_do_mlock()

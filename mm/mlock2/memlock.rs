@@ -143,18 +143,13 @@ pub(crate) fn can_do_mlock(limit: Limit) -> bool {
     !limit.is_zero() || capable(Capability::IPC_LOCK)
 }
 
-/// As [`can_do_mlock`], for callers outside these modules, with the event: they fail with `EPERM`
-/// if this returns `false`.
+/// As [`can_do_mlock`] if the limit is 0, for callers outside these modules, with the event: they
+/// fail with `EPERM` if this returns `false`.
 ///
 /// `bytes` is how much the caller wants to lock, or 0 if not known. May be called in task context.
-#[inline]
-pub(crate) fn can_do_mlock_for(caller: Caller, bytes: usize) -> bool {
-    !current_limit().is_zero() || may_exceed_zero(caller, bytes)
-}
-
-// Not inlined, so that the usual answer saves no registers.
+// Not inlined, so that `can_do_mlock()` saves no registers for the usual answer.
 #[inline(never)]
-fn may_exceed_zero(caller: Caller, bytes: usize) -> bool {
+pub(crate) fn may_exceed_zero(caller: Caller, bytes: usize) -> bool {
     if capable(Capability::IPC_LOCK) {
         return true;
     }
@@ -224,41 +219,41 @@ pub(crate) fn check_all(mm: &MmapWriteGuard<'_>, limit: Limit) -> Result {
 }
 
 /// Returns whether a locked vma of `mm` may start with, or grow by, `bytes`. Counterpart of
-/// `mlock_future_ok()`. `caller` is one of mmap, brk, mremap and stack growth, which fail with
-/// `EAGAIN` or `ENOMEM` if this returns `false`.
+/// `mlock_future_ok()`, for a vma that is locked. `caller` is one of mmap, brk, mremap and stack
+/// growth, which fail with `EAGAIN` or `ENOMEM` if this returns `false`.
 ///
 /// May be called in task context.
 #[inline(always)]
 pub(crate) fn locked_future_ok(mm: &Mm, bytes: usize, caller: Caller) -> bool {
-    if mlock_trace::is_refused_traced() {
-        return traced_future_ok(mm, bytes, caller);
-    }
-    future_ok(future_total(mm, bytes), current_limit())
+    capable(Capability::IPC_LOCK) || within_limit(mm, bytes, caller)
 }
 
-fn future_total(mm: &Mm, bytes: usize) -> PageCount {
-    PageCount::of_bytes(bytes).wrapping_add(PageCount::new(mm.locked_vm()))
-}
-
-// Compares with the limit first, so that few values must be kept across `capable()`. Always calls
-// `capable()`, since the C calls it first.
+/// As [`locked_future_ok`], for a task without `CAP_IPC_LOCK`: `mlock2_future_ok()` of
+/// `<linux/mlock2.h>` asks for that before it calls.
 #[inline(always)]
-fn future_ok(total: PageCount, limit: Limit) -> bool {
-    let allowed = limit.allows(total);
-
-    capable(Capability::IPC_LOCK) || allowed
-}
-
-// Not inlined, so that no values are kept for a disabled event.
-#[cold]
-#[inline(never)]
-fn traced_future_ok(mm: &Mm, bytes: usize, caller: Caller) -> bool {
+pub(crate) fn within_limit(mm: &Mm, bytes: usize, caller: Caller) -> bool {
     let limit = current_limit();
-    let total = future_total(mm, bytes);
+    let total = PageCount::of_bytes(bytes).wrapping_add(PageCount::new(mm.locked_vm()));
 
-    if future_ok(total, limit) {
+    if limit.allows(total) {
         return true;
     }
+    if mlock_trace::is_refused_traced() {
+        return trace_over_limit(mm, bytes, caller, total, limit);
+    }
+    false
+}
+
+// As `trace_limit_zero()`.
+#[cold]
+#[inline(never)]
+fn trace_over_limit(
+    mm: &Mm,
+    bytes: usize,
+    caller: Caller,
+    total: PageCount,
+    limit: Limit,
+) -> bool {
     // brk(2) returns the old break, which the C library turns into ENOMEM.
     let error = if caller == Caller::STACK || caller == Caller::BRK {
         ENOMEM

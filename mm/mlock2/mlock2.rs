@@ -156,17 +156,18 @@ unsafe extern "C" fn mlock2_munlockall() -> c_long {
 /// None: unsafe because it is exported.
 #[export(mm::bindings)]
 unsafe extern "C" fn can_do_mlock() -> bool {
-    memlock::can_do_mlock_for(Caller::DRIVER, 0)
+    !memlock::current_limit().is_zero() || memlock::may_exceed_zero(Caller::DRIVER, 0)
 }
 
-/// As `can_do_mlock()`, for a caller in mm that wants to lock `bytes`. Task context.
+/// As `can_do_mlock()`, for a caller in mm whose limit is 0 and that wants to lock `bytes`. Task
+/// context.
 ///
 /// # Safety
 ///
 /// None: unsafe because it is exported.
 #[export(mm::bindings)]
-unsafe extern "C" fn mlock2_can_do_mlock(caller: bindings::mlock_caller, bytes: usize) -> bool {
-    memlock::can_do_mlock_for(Caller::from_raw(caller), bytes)
+unsafe extern "C" fn mlock2_may_exceed_zero(caller: bindings::mlock_caller, bytes: usize) -> bool {
+    memlock::may_exceed_zero(Caller::from_raw(caller), bytes)
 }
 
 /// Whether the stack of `mm`, which is locked if `is_vma_locked`, may grow by `bytes`. Task
@@ -188,13 +189,13 @@ unsafe extern "C" fn mlock_future_ok(
 }
 
 /// Whether a locked vma of `mm` may start with, or grow by, `bytes`, for callers other than stack
-/// growth. Task context; callers hold the mmap write lock.
+/// growth, which lack `CAP_IPC_LOCK`. Task context; callers hold the mmap write lock.
 ///
 /// # Safety
 ///
 /// `mm` must be valid for the call.
 #[export(mm::bindings)]
-unsafe extern "C" fn mlock2_locked_future_ok(
+unsafe extern "C" fn mlock2_within_limit(
     mm: *const bindings::mm_struct,
     bytes: usize,
     caller: bindings::mlock_caller,
@@ -202,7 +203,7 @@ unsafe extern "C" fn mlock2_locked_future_ok(
     // SAFETY: The caller promises that the pointer is valid.
     let mm = unsafe { Mm::from_raw(mm) };
 
-    memlock::locked_future_ok(mm, bytes, Caller::from_raw(caller))
+    memlock::within_limit(mm, bytes, Caller::from_raw(caller))
 }
 
 /// Decides and counts for `__account_locked_vm()`. Task context, with the mmap write lock held.

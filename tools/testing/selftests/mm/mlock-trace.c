@@ -855,6 +855,14 @@ TEST_F(mlock_trace, success_is_no_refusal)
 	EXPECT_EQ(0, munmap(q, P(8)));
 	EXPECT_EQ(0, do_munlockall());
 	EXPECT_EQ(0, map_anon(p, 8, RW, MAP_LOCKED));
+	/* By CAP_IPC_LOCK, and then by the limit alone. */
+	ASSERT_EQ(0, munmap(p, P(8)));
+	ASSERT_EQ(0, set_limit(0));
+	EXPECT_EQ(0, map_anon(p, 8, RW, MAP_LOCKED));
+	ASSERT_EQ(0, munmap(p, P(8)));
+	ASSERT_EQ(0, set_limit(P(8)));
+	ASSERT_EQ(0, drop_cap());
+	EXPECT_EQ(0, map_anon(p, 8, RW, MAP_LOCKED));
 	NO_EVENTS();
 }
 
