@@ -154,7 +154,7 @@ impl PageWalk {
                 let mut found = ArrayVec::<_, HOLD>::new();
                 // How populating would access the next pages; `Unchecked` after a page that is not
                 // populated.
-                let mut check = if LOCK && table.addr() == self.populated {
+                let mut check = if LOCK && table.addr() == self.populated && table.is_present() {
                     self.populate
                 } else {
                     Populate::Unchecked

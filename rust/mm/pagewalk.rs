@@ -136,6 +136,14 @@ impl<'t> PageTable<'t> {
         address(self.pte, self.last, self.end)
     }
 
+    /// Returns whether the current entry is present; `false` at the end of the range.
+    #[inline(always)]
+    pub fn is_present(&self) -> bool {
+        // SAFETY: By the type invariants, this is an entry of a table whose lock is held, unless it
+        // is at the end.
+        !self.is_at_end() && unsafe { bindings::pte_present(bindings::ptep_get(self.pte)) }
+    }
+
     /// Returns the current entry and the folio of the page that it maps, as `vm_normal_folio()`;
     /// `None` if the entry is not present, or at the end.
     #[inline(always)]
