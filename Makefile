@@ -126,6 +126,7 @@ Benchmarks
                   (bench-rows, bench-growth, bench-cpus: one of the three)
   bench-native    nanoseconds on this machine, with kernels that are programs (User-Mode Linux)
   bench-sweep     each call of the family with each outcome, the most expensive relative to C first
+  bench-stress-ng the stressors of stress-ng with which LKP watches mlock (installs it)
   bench-large     partly locked large folios: instructions to split, lock and reclaim them
   bench-paper     the experiment of the 2015 cover letter; at SCALE=1/32 of its size (3 minutes)
   profile ROW=... the instructions of one row of bench-rows, function by function

@@ -19,18 +19,22 @@ bench-crates:
 		--manifest-path tools/mlock2/Cargo.toml --target-dir $(BENCH)/tool
 
 # With --only, only that row.
-.PHONY: bench bench-rows bench-sweep bench-growth bench-cpus bench-paper
+.PHONY: bench bench-rows bench-sweep bench-stress-ng bench-growth bench-cpus bench-paper
 bench: $(if $(findstring --only,$(BENCH_ARGS)),bench-rows,bench-rows bench-growth bench-cpus)
-bench-rows bench-sweep bench-growth bench-cpus bench-paper: linux
+bench-stress-ng: export KARCH_PACKAGES += stress-ng
+bench-rows bench-sweep bench-stress-ng bench-growth bench-cpus bench-paper: linux
 	@$(MAKE) $@-built
 
-.PHONY: bench-rows-built bench-sweep-built bench-growth-built bench-cpus-built bench-paper-built
+.PHONY: bench-rows-built bench-sweep-built bench-stress-ng-built bench-growth-built bench-cpus-built bench-paper-built
 bench-rows-built: bench-programs
 	@echo 'bench: what each operation costs'
 	@$(call bench_tool,$(QEMU_ARGS)) rows -- $(BENCH_ARGS)
 bench-sweep-built: bench-programs
 	@echo 'bench: every call, with every outcome'
 	@$(call bench_tool,$(QEMU_ARGS)) sweep -- $(SWEEP_ARGS)
+bench-stress-ng-built: bench-programs
+	@echo 'bench: the stressors of stress-ng that lock memory'
+	@$(call bench_tool,$(QEMU_ARGS)) stress-ng -- $(STRESS_NG_BENCH_ARGS)
 bench-growth-built: bench-programs
 	@echo 'bench: how cost grows'
 	@$(call bench_tool,$(QEMU_ARGS)) growth $(GROWTH_ARGS)

@@ -13,6 +13,7 @@ mod growth;
 mod paper;
 mod rows;
 mod stream;
+mod stress_ng;
 mod sweep;
 mod sys;
 
@@ -34,6 +35,7 @@ enum Command {
     /// Measure memory bandwidth
     Stream,
     Compile(compile::Options),
+    StressNg(stress_ng::Options),
 }
 
 /// Bytes from "4096", "64K", "16M" or "1G"; whole pages.
@@ -66,6 +68,7 @@ fn run() -> Result<()> {
         Command::Paper(options) => paper::run(&options),
         Command::Stream => stream::run(),
         Command::Compile(options) => compile::run(&options),
+        Command::StressNg(options) => stress_ng::run(&options),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod chart;
 mod cpus;
+mod files;
 mod growth;
 mod native;
 mod pair;
@@ -33,6 +34,7 @@ pub struct Args {
 enum What {
     Rows(rows::Options),
     Sweep(rows::SweepOptions),
+    StressNg(rows::StressNgOptions),
     Growth(growth::Options),
     Cpus(cpus::Options),
     Paper(paper::Options),
@@ -51,6 +53,7 @@ pub fn run(args: &Args) -> Result<bool> {
     match &args.what {
         What::Rows(options) => rows::run(pair, options),
         What::Sweep(options) => rows::sweep(pair, options),
+        What::StressNg(options) => rows::stress_ng(pair, options),
         What::Growth(options) => growth::run(pair, options),
         What::Cpus(options) => cpus::run(pair, options),
         What::Paper(options) => paper::run(pair, options),

@@ -12,6 +12,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use super::chart::{Bars, Group, short};
+use super::files::{output, program_files};
 use super::pair::{Fields, Pair, Side, number, write};
 
 /// MiB of the letter's file, and for the guest's kernel and programs besides it.
@@ -213,24 +214,7 @@ fn compile_job(options: &Options, out: &Path) -> Result<String> {
         "{} has no cc1: want a GCC for the compile job",
         options.cc
     );
-    let mut files = format!(
-        "dir /usr 755 0 0\ndir /usr/src 755 0 0\ndir /lib 755 0 0\ndir /lib64 755 0 0\n\
-         file /usr/cc1 {} 755 0 0\n",
-        cc1.display()
-    );
-    for line in output(Command::new("ldd").arg(cc1))?.lines() {
-        // "libz.so.1 => /lib/x86_64-linux-gnu/libz.so.1 (0x...)", and the loader without an arrow
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match words.as_slice() {
-            [name, "=>", path, ..] if path.starts_with('/') => {
-                writeln!(files, "file /lib/{name} {} 755 0 0", resolved(path)?)?;
-            }
-            [path, _] if path.starts_with('/') => {
-                writeln!(files, "file {path} {} 755 0 0", resolved(path)?)?;
-            }
-            _ => {}
-        }
-    }
+    let mut files = program_files(cc1, "/usr/cc1")? + "dir /usr/src 755 0 0\n";
     let dir = out.join("sources");
     fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     for source in SOURCES {
@@ -251,23 +235,6 @@ fn compile_job(options: &Options, out: &Path) -> Result<String> {
         )?;
     }
     Ok(files)
-}
-
-fn resolved(path: &str) -> Result<String> {
-    let path = fs::canonicalize(path).with_context(|| format!("no library {path}"))?;
-    Ok(path.display().to_string())
-}
-
-fn output(command: &mut Command) -> Result<String> {
-    let output = command
-        .output()
-        .with_context(|| format!("cannot run {command:?}: is it installed?"))?;
-    ensure!(
-        output.status.success(),
-        "{command:?} failed: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(String::from_utf8(output.stdout)?)
 }
 
 #[cfg(test)]

@@ -4,11 +4,14 @@
 //! a kernel, in the best C. Each kernel is booted twice, and the two boots must agree.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
 use super::chart::{Bars, Group};
+use super::files::program_files;
 use super::pair::{Fields, Pair, Side, number, write};
+use crate::boot::Setup;
 
 /// How far two boots may be apart, as a share of the base.
 const TOLERANCE: f64 = 0.005;
@@ -63,7 +66,7 @@ fn over(value: f64, base: Option<f64>) -> String {
 }
 
 pub fn run(pair: &Pair, options: &Options) -> Result<bool> {
-    let (rows, agree) = measure(pair, "rows", &options.guest)?;
+    let (rows, agree) = measure(pair, &pair.counting(), "rows", &options.guest)?;
     show(&rows, pair.ticks());
     println!("An overhead is what the operation costs more than the plain one.");
     save(pair, &rows, "results.tsv")?;
@@ -97,7 +100,7 @@ pub struct SweepOptions {
 }
 
 pub fn sweep(pair: &Pair, options: &SweepOptions) -> Result<bool> {
-    let (mut rows, agree) = measure(pair, "sweep", &options.guest)?;
+    let (mut rows, agree) = measure(pair, &pair.counting(), "sweep", &options.guest)?;
     rows.sort_by(|a, b| (b.rust / b.c).total_cmp(&(a.rust / a.c)));
     show(&rows, pair.ticks());
     save(pair, &rows, "sweep.tsv")?;
@@ -118,14 +121,43 @@ pub fn sweep(pair: &Pair, options: &SweepOptions) -> Result<bool> {
     Ok(agree)
 }
 
+/// The stressors of stress-ng that lock memory: stress-ng.tsv
+#[derive(clap::Args)]
+pub struct StressNgOptions {
+    /// stress-ng on this machine
+    #[arg(long, default_value = "/usr/bin/stress-ng")]
+    program: PathBuf,
+    /// Options for the guest program, such as --only mlock
+    #[arg(last = true)]
+    guest: Vec<String>,
+}
+
+pub fn stress_ng(pair: &Pair, options: &StressNgOptions) -> Result<bool> {
+    const NAME: &str = "/usr/stress-ng";
+    let mut setup = pair.counting();
+    setup.files = program_files(&options.program, NAME)?;
+    // The stressor of mlock() takes memory for itself, and the files are in memory, too.
+    setup.mem = 2048;
+    let mut guest = vec![format!("--program {NAME}")];
+    guest.extend_from_slice(&options.guest);
+    let (rows, agree) = measure(pair, &setup, "stress-ng", &guest)?;
+    show(&rows, pair.ticks());
+    save(pair, &rows, "stress-ng.tsv")?;
+    Ok(agree)
+}
+
 /// Boots each kernel twice with a program of the guest, and whether the boots agree.
-fn measure(pair: &Pair, program: &str, guest: &[String]) -> Result<(Vec<Row>, bool)> {
-    let setup = pair.counting();
+fn measure(
+    pair: &Pair,
+    setup: &Setup,
+    program: &str,
+    guest: &[String],
+) -> Result<(Vec<Row>, bool)> {
     let arguments = format!("{program} {} {}", pair.clock_option(), guest.join(" "));
     let mut boots = Vec::new();
     for boot in ["first", "second"] {
         let name = format!("{program}-{boot}");
-        let printed = pair.on(pair.sides(), &setup, &name, &arguments)?;
+        let printed = pair.on(pair.sides(), setup, &name, &arguments)?;
         let samples: Result<Vec<_>> = printed.iter().map(|lines| samples(lines)).collect();
         boots.push(samples?);
     }

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The stressors of stress-ng with which LKP watches mlock, with LKP's options, but for a number of
+//! operations in place of a time: so both boots of a kernel do the same.
+//!
+//! Prints lines as `rows` does: what one of stress-ng's operations takes.
+
+use std::fs;
+use std::io::{Error, Result};
+use std::process::Command;
+
+use crate::clock::Clock;
+
+/// Stressors and how many operations of each to run.
+const STRESSORS: [(&str, u32); 3] = [("mlock", 1000), ("mlockmany", 60), ("remap", 20)];
+const RESULTS: &str = "/tmp/stress-ng.yaml";
+
+/// Measure stressors of stress-ng
+#[derive(clap::Args)]
+pub struct Options {
+    /// Take time for what it is, not for instructions
+    #[arg(long)]
+    wall: bool,
+    /// The stress-ng to run
+    #[arg(long)]
+    program: String,
+    /// Only this stressor
+    #[arg(long)]
+    only: Option<String>,
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    if !options.wall {
+        Clock::new().calibrate()?;
+    }
+    for (stressor, operations) in STRESSORS {
+        if options.only.as_deref().is_some_and(|only| only != stressor) {
+            continue;
+        }
+        let output = Command::new(&options.program)
+            .args(["--no-rand-seed", "--verify", "--metrics", "--pathological"])
+            .args(["--temp-path", "/tmp", "--yaml", RESULTS])
+            .args([format!("--{stressor}"), "1".to_string()])
+            .args([format!("--{stressor}-ops"), operations.to_string()])
+            .output()
+            .map_err(|e| Error::other(format!("{}: {e}", options.program)))?;
+        if !output.status.success() {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            return Err(Error::other(format!("stress-ng --{stressor}: {errors}")));
+        }
+        let yaml = fs::read_to_string(RESULTS)?;
+        let nanoseconds = of(&yaml, "wall-clock-time")? * 1e9 / of(&yaml, "bogo-ops")?;
+        println!("row\tstress_ng_{stressor}\tbogo-op\t{nanoseconds:.1}\t{nanoseconds:.1}");
+    }
+    Ok(())
+}
+
+/// The value of a key that has just one.
+fn of(yaml: &str, key: &str) -> Result<f64> {
+    yaml.lines()
+        .find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(':'))
+        .and_then(|value| value.trim().parse::<f64>().ok())
+        .filter(|&value| value > 0.0)
+        .ok_or_else(|| Error::other(format!("stress-ng did not say its {key}")))
+}
