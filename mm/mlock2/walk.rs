@@ -45,9 +45,6 @@ const HOLD: usize = 128;
 pub(crate) struct PageWalk {
     drained: bool,
     walked: bool,
-    // How populating would access the vma, and the address up to which it is populated already.
-    populate: Populate,
-    populated: usize,
 }
 
 impl PageWalk {
@@ -55,8 +52,6 @@ impl PageWalk {
         Self {
             drained: false,
             walked: false,
-            populate: Populate::Unchecked,
-            populated: 0,
         }
     }
 
@@ -105,17 +100,35 @@ impl PageWalk {
         }
 
         if !vma.vma_flags().contains(VmaFlags::LOCKED) {
-            vma.walk_tables(Walk::<false>(self));
-            return vma.start();
+            return Walk::<false>::over(vma, Populate::Unchecked);
         }
-        self.populate = if check {
+        let populate = if check {
             vma.populate()
         } else {
             Populate::Unchecked
         };
-        self.populated = vma.start();
-        vma.walk_tables(Walk::<true>(self));
-        self.populated
+        Walk::<true>::over(vma, populate)
+    }
+}
+
+/// The walk of one vma, which mlocks or munlocks pages.
+struct Walk<const LOCK: bool> {
+    // How populating would access the vma, and the address up to which it is populated already.
+    populate: Populate,
+    populated: usize,
+}
+
+impl<const LOCK: bool> Walk<LOCK> {
+    // Returns the address up to which the vma is populated.
+    #[inline(always)]
+    fn over(vma: &mut PublishedVma<'_>, populate: Populate) -> usize {
+        let mut walk = Self {
+            populate,
+            populated: vma.start(),
+        };
+
+        vma.walk_tables(&mut walk);
+        walk.populated
     }
 
     /// Mlocks or munlocks what one page table maps. Counterpart of the C function of the same name.
@@ -123,11 +136,7 @@ impl PageWalk {
     /// Called with the table's lock held; must not sleep. Takes no references: mapped folios stay
     /// while the table is locked.
     #[inline(always)]
-    fn mlock_pte_range<const LOCK: bool>(
-        &mut self,
-        table: Table<'_>,
-        context: &mut TaskContext<'_>,
-    ) {
+    fn mlock_pte_range(&mut self, table: Table<'_>, context: &mut TaskContext<'_>) {
         let mut queued = false;
 
         match table {
@@ -235,12 +244,10 @@ impl PageWalk {
     }
 }
 
-struct Walk<'w, const LOCK: bool>(&'w mut PageWalk);
-
-impl<const LOCK: bool> VisitTable for Walk<'_, LOCK> {
+impl<const LOCK: bool> VisitTable for Walk<LOCK> {
     #[inline(always)]
     fn visit(&mut self, table: Table<'_>, context: &mut TaskContext<'_>) {
-        self.0.mlock_pte_range::<LOCK>(table, context);
+        self.mlock_pte_range(table, context);
     }
 }
 

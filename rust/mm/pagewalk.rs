@@ -335,7 +335,7 @@ impl PublishedVma<'_> {
     /// Takes and drops the lock for each table, and reschedules in between if needed. Retries if a
     /// table goes away before it is locked. Does not split huge pages.
     #[inline]
-    pub fn walk_tables<V: VisitTable>(&mut self, mut visitor: V) {
+    pub fn walk_tables<V: VisitTable>(&mut self, visitor: &mut V) {
         // Returns what `pmd_entry()` returns, which is 0.
         // SAFETY: By the type invariants, the mmap lock and the vma lock are held for writing, and
         // the range is in the vma. `private` is what the callback expects, and outlives the walk.
@@ -345,7 +345,7 @@ impl PublishedVma<'_> {
                 self.start(),
                 self.end(),
                 &Walker::<V>::OPS,
-                ptr::from_mut(&mut visitor).cast::<c_void>(),
+                ptr::from_mut(visitor).cast::<c_void>(),
             )
         };
     }

@@ -21,7 +21,7 @@ pub fn lock(vma: ModifiedVma<'_>) {
     let mut published = None;
 
     vma.publish_lock_flags(|vma| {
-        vma.walk_tables(Nothing);
+        vma.walk_tables(&mut Nothing);
         #[cfg(not(mistake))]
         let vma = vma.start();
         // error: E0521 borrowed data escapes outside of closure
@@ -29,7 +29,7 @@ pub fn lock(vma: ModifiedVma<'_>) {
     });
 
     #[cfg(mistake)]
-    let _ = published.map(|vma| vma.walk_tables(Nothing));
+    let _ = published.map(|vma| vma.walk_tables(&mut Nothing));
     #[cfg(not(mistake))]
     let _ = published;
 }

@@ -20,9 +20,9 @@ impl VisitTable for Nothing {
 pub fn lock(vma: ModifiedVma<'_>) {
     #[cfg(mistake)]
     // error: E0599 no method named `walk_tables` found for struct `ModifiedVma
-    vma.walk_tables(Nothing);
+    vma.walk_tables(&mut Nothing);
 
     vma.publish_lock_flags(|vma| {
-        vma.walk_tables(Nothing);
+        vma.walk_tables(&mut Nothing);
     });
 }

@@ -23,8 +23,8 @@ impl<S: Fn() -> usize> VisitTable for Fill<'_, S> {
 pub fn walk(vma: &mut PublishedVma<'_>, tables: &mut [usize]) {
     #[cfg(mistake)]
     // error: E0502 cannot borrow `*vma` as mutable because it is also borrowed as immutable
-    vma.walk_tables(Fill(tables, || vma.start()));
+    vma.walk_tables(&mut Fill(tables, || vma.start()));
 
     let start = vma.start();
-    vma.walk_tables(Fill(tables, || start));
+    vma.walk_tables(&mut Fill(tables, || start));
 }

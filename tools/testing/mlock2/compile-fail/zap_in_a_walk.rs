@@ -29,5 +29,5 @@ pub fn during(vma: &mut PublishedVma<'_>) {
     // error: E0599 no method named `zap_vma_range` found
     vma.zap_vma_range(vma.start(), vma.end() - vma.start());
 
-    vma.walk_tables(Nothing);
+    vma.walk_tables(&mut Nothing);
 }
