@@ -63,7 +63,7 @@ locked pages, the C leaves them in a batch, and a later call pays for that.
 END
 table stress-ng.tsv 'The stressors of LKP' 'make bench-stress-ng' <<'END'
 Instructions for each of stress-ng's operations, of the program and of the kernel,
-with LKP's options, but for a number of operations in place of a time.
+for a number of operations in place of a time. mlockmany has 16 processes.
 END
 table gcc/results.tsv 'With a kernel made by gcc' 'make bench-rows GCC=1' <<'END'
 As Debian makes its kernel. No helper can be inlined into Rust there: each is a

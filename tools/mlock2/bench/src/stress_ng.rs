@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The stressors of stress-ng with which LKP watches mlock, with LKP's options, but for a number of
-//! operations in place of a time: so both boots of a kernel do the same.
+//! The stressors of stress-ng with which LKP watches mlock. In place of a time they get a number of
+//! operations, so that both boots of a kernel do the same, and mlockmany gets fewer processes than its
+//! 1024, for the memory of a guest.
 //!
 //! Prints lines as `rows` does: what one of stress-ng's operations takes.
 
@@ -10,9 +11,16 @@ use std::io::{Error, Result};
 use std::process::Command;
 
 use crate::clock::Clock;
+use crate::sys;
 
+/// The limit of a program on a system with systemd (bytes): stress-ng makes a table of that size.
+const LIMIT: u64 = 8 << 20;
 /// Stressors and how many operations of each to run.
-const STRESSORS: [(&str, u32); 3] = [("mlock", 1000), ("mlockmany", 60), ("remap", 20)];
+const STRESSORS: [(&str, u32, &[&str]); 3] = [
+    ("mlock", 500, &[]),
+    ("mlockmany", 40, &["--mlockmany-procs", "16"]),
+    ("remap", 20, &[]),
+];
 const RESULTS: &str = "/tmp/stress-ng.yaml";
 
 /// Measure stressors of stress-ng
@@ -33,7 +41,8 @@ pub fn run(options: &Options) -> Result<()> {
     if !options.wall {
         Clock::new().calibrate()?;
     }
-    for (stressor, operations) in STRESSORS {
+    sys::limits(LIMIT, LIMIT)?;
+    for (stressor, operations, more) in STRESSORS {
         if options.only.as_deref().is_some_and(|only| only != stressor) {
             continue;
         }
@@ -42,6 +51,7 @@ pub fn run(options: &Options) -> Result<()> {
             .args(["--temp-path", "/tmp", "--yaml", RESULTS])
             .args([format!("--{stressor}"), "1".to_string()])
             .args([format!("--{stressor}-ops"), operations.to_string()])
+            .args(more)
             .output()
             .map_err(|e| Error::other(format!("{}: {e}", options.program)))?;
         if !output.status.success() {

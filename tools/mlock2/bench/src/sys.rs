@@ -296,9 +296,14 @@ pub fn tmpfs_file(len: usize) -> Result<File> {
 /// Sets the soft RLIMIT_MEMLOCK in bytes. Only the soft limit, so that it can be changed again
 /// without privilege.
 pub fn limit(bytes: u64) -> Result<()> {
+    limits(bytes, libc::RLIM_INFINITY)
+}
+
+/// Sets both of RLIMIT_MEMLOCK in bytes, for programs that raise the soft one.
+pub fn limits(soft: u64, hard: u64) -> Result<()> {
     let limit = libc::rlimit {
-        rlim_cur: bytes,
-        rlim_max: libc::RLIM_INFINITY,
+        rlim_cur: soft,
+        rlim_max: hard,
     };
     // SAFETY: `limit` is read.
     let ret = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) };
