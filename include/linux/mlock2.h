@@ -97,11 +97,10 @@ int mlock2_account_locked_vm(struct mm_struct *mm, unsigned long pages,
  * the event of a refusal.
  */
 #ifdef CONFIG_MLOCK2
+/* The rest of the two inline functions below */
 bool mlock2_may_exceed_zero(enum mlock_caller caller, unsigned long bytes);
 bool mlock2_within_limit(const struct mm_struct *mm, unsigned long bytes,
 			 enum mlock_caller caller);
-int mlock2_shm_hugetlb(size_t size, struct ucounts *ucounts);
-void mlock2_shm_lock_refused(size_t size, bool is_owner);
 
 /* As can_do_mlock(). Inline, since most limits are not 0 */
 static inline bool mlock2_can_do_mlock(enum mlock_caller caller, unsigned long bytes)
@@ -110,8 +109,8 @@ static inline bool mlock2_can_do_mlock(enum mlock_caller caller, unsigned long b
 }
 
 /*
- * As mlock_future_ok(). Inline, since most vmas are not locked, and those who
- * lock all they map often have CAP_IPC_LOCK: neither needs a call.
+ * As mlock_future_ok(). Inline, since most vmas are not locked, and who locks
+ * all that it maps often has CAP_IPC_LOCK: so most calls end here.
  */
 static inline bool mlock2_future_ok(const struct mm_struct *mm, bool is_vma_locked,
 				    unsigned long bytes, enum mlock_caller caller)
@@ -119,6 +118,9 @@ static inline bool mlock2_future_ok(const struct mm_struct *mm, bool is_vma_lock
 	return !is_vma_locked || capable(CAP_IPC_LOCK) ||
 	       mlock2_within_limit(mm, bytes, caller);
 }
+
+int mlock2_shm_hugetlb(size_t size, struct ucounts *ucounts);
+void mlock2_shm_lock_refused(size_t size, bool is_owner);
 #else
 #define mlock2_can_do_mlock(caller, bytes)	can_do_mlock()
 #define mlock2_future_ok(mm, is_vma_locked, bytes, caller) \

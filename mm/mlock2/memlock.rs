@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! All of mm's decisions on `RLIMIT_MEMLOCK`.
+//! mm's decisions on `RLIMIT_MEMLOCK`. `<linux/mlock2.h>` answers the most frequent calls of mmap,
+//! brk and mremap itself: those with a limit above 0, an unlocked vma, or `CAP_IPC_LOCK`.
 //!
 //! Two counts are checked against the limit: the pages that a process has locked (`mm->locked_vm`,
 //! under the mmap lock), and the shared memory that a user has locked, which outlives the process
@@ -218,18 +219,21 @@ pub(crate) fn check_all(mm: &MmapWriteGuard<'_>, limit: Limit) -> Result {
     }
 }
 
-/// Returns whether a locked vma of `mm` may start with, or grow by, `bytes`. Counterpart of
-/// `mlock_future_ok()`, for a vma that is locked. `caller` is one of mmap, brk, mremap and stack
-/// growth, which fail with `EAGAIN` or `ENOMEM` if this returns `false`.
+/// Returns whether a locked stack of `mm` may grow by `bytes`. Counterpart of `mlock_future_ok()`,
+/// for a vma that is locked. Stack growth fails with `ENOMEM` if this returns `false`.
 ///
 /// May be called in task context.
 #[inline(always)]
-pub(crate) fn locked_future_ok(mm: &Mm, bytes: usize, caller: Caller) -> bool {
-    capable(Capability::IPC_LOCK) || within_limit(mm, bytes, caller)
+pub(crate) fn locked_stack_ok(mm: &Mm, bytes: usize) -> bool {
+    capable(Capability::IPC_LOCK) || within_limit(mm, bytes, Caller::STACK)
 }
 
-/// As [`locked_future_ok`], for a task without `CAP_IPC_LOCK`: `mlock2_future_ok()` of
-/// `<linux/mlock2.h>` asks for that before it calls.
+/// Returns whether a locked vma of `mm` may start with, or grow by, `bytes`, without regard to
+/// `CAP_IPC_LOCK`: callers ask for that first, as `mlock2_future_ok()` of `<linux/mlock2.h>` does.
+/// `caller` is one of mmap, brk, mremap and stack growth, which fail with `EAGAIN` or `ENOMEM` if
+/// this returns `false`.
+///
+/// May be called in task context.
 #[inline(always)]
 pub(crate) fn within_limit(mm: &Mm, bytes: usize, caller: Caller) -> bool {
     let limit = current_limit();
@@ -247,13 +251,7 @@ pub(crate) fn within_limit(mm: &Mm, bytes: usize, caller: Caller) -> bool {
 // As `trace_limit_zero()`.
 #[cold]
 #[inline(never)]
-fn trace_over_limit(
-    mm: &Mm,
-    bytes: usize,
-    caller: Caller,
-    total: PageCount,
-    limit: Limit,
-) -> bool {
+fn trace_over_limit(mm: &Mm, bytes: usize, caller: Caller, total: PageCount, limit: Limit) -> bool {
     // brk(2) returns the old break, which the C library turns into ENOMEM.
     let error = if caller == Caller::STACK || caller == Caller::BRK {
         ENOMEM

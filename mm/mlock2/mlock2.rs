@@ -185,11 +185,12 @@ unsafe extern "C" fn mlock_future_ok(
     // SAFETY: The caller promises that the pointer is valid.
     let mm = unsafe { Mm::from_raw(mm) };
 
-    !is_vma_locked || memlock::locked_future_ok(mm, bytes, Caller::STACK)
+    !is_vma_locked || memlock::locked_stack_ok(mm, bytes)
 }
 
-/// Whether a locked vma of `mm` may start with, or grow by, `bytes`, for callers other than stack
-/// growth, which lack `CAP_IPC_LOCK`. Task context; callers hold the mmap write lock.
+/// Whether a locked vma of `mm` may start with, or grow by, `bytes`, as far as the limit decides:
+/// `mlock2_future_ok()` has asked for `CAP_IPC_LOCK`. Task context; callers hold the mmap write
+/// lock.
 ///
 /// # Safety
 ///

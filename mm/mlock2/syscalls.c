@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The parts of the mlock family that need C: system call definitions, an
- * exported symbol, a per-CPU variable and tracepoints. All decisions are in
- * Rust; start reading at mlock2.rs.
+ * exported symbol, a per-CPU variable and tracepoints. The decisions are in
+ * Rust, but for the inline functions of linux/mlock2.h; start reading at
+ * mlock2.rs.
  */
 
 #include <linux/export.h>

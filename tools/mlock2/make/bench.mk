@@ -33,7 +33,8 @@ bench-sweep-built: bench-programs
 	@echo 'bench: every call, with every outcome'
 	@$(call bench_tool,$(QEMU_ARGS)) sweep -- $(SWEEP_ARGS)
 bench-stress-ng-built: bench-programs
-	@echo 'bench: the stressors of stress-ng that lock memory'
+	@[ '$(ARCH)' = "$$(uname -m)" ] || { echo "bench: error: the stress-ng of this machine runs with ARCH=$$(uname -m) only" >&2; exit 1; }
+	@echo 'bench: the stressors of stress-ng with which LKP watches mlock'
 	@$(call bench_tool,$(QEMU_ARGS)) stress-ng -- $(STRESS_NG_BENCH_ARGS)
 bench-growth-built: bench-programs
 	@echo 'bench: how cost grows'

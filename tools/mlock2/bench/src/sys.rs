@@ -299,7 +299,7 @@ pub fn limit(bytes: u64) -> Result<()> {
     limits(bytes, libc::RLIM_INFINITY)
 }
 
-/// Sets both of RLIMIT_MEMLOCK in bytes, for programs that raise the soft one.
+/// Sets the soft and the hard RLIMIT_MEMLOCK in bytes, for programs that raise the soft one.
 pub fn limits(soft: u64, hard: u64) -> Result<()> {
     let limit = libc::rlimit {
         rlim_cur: soft,

@@ -6,8 +6,8 @@
 
 mod chart;
 mod cpus;
-mod files;
 mod growth;
+mod host;
 mod native;
 mod pair;
 mod paper;

@@ -12,7 +12,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use super::chart::{Bars, Group, short};
-use super::files::{output, program_files};
+use super::host::{output, program_files};
 use super::pair::{Fields, Pair, Side, number, write};
 
 /// MiB of the letter's file, and for the guest's kernel and programs besides it.

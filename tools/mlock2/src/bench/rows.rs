@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 
 use super::chart::{Bars, Group};
-use super::files::program_files;
+use super::host::program_files;
 use super::pair::{Fields, Pair, Side, number, write};
 use crate::boot::Setup;
 
@@ -121,7 +121,7 @@ pub fn sweep(pair: &Pair, options: &SweepOptions) -> Result<bool> {
     Ok(agree)
 }
 
-/// The stressors of stress-ng that lock memory: stress-ng.tsv
+/// The stressors of stress-ng with which LKP watches mlock: stress-ng.tsv
 #[derive(clap::Args)]
 pub struct StressNgOptions {
     /// stress-ng on this machine
@@ -136,8 +136,8 @@ pub fn stress_ng(pair: &Pair, options: &StressNgOptions) -> Result<bool> {
     const NAME: &str = "/usr/stress-ng";
     let mut setup = pair.counting();
     setup.files = program_files(&options.program, NAME)?;
-    // The stressor of mlock() takes memory for itself, and the files are in memory, too.
-    setup.mem = 2048;
+    // The files are in memory, too.
+    setup.mem = 1024;
     let mut guest = vec![format!("--program {NAME}")];
     guest.extend_from_slice(&options.guest);
     let (rows, agree) = measure(pair, &setup, "stress-ng", &guest)?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Programs of this machine for a guest, with the libraries that they need.
+//! Programs of this machine: run here, or taken to a guest with the libraries that they need.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -37,7 +37,7 @@ pub fn program_files(program: &Path, name: &str) -> Result<String> {
 }
 
 fn resolved(path: &Path) -> Result<String> {
-    let path = fs::canonicalize(path).with_context(|| format!("no {}", path.display()))?;
+    let path = fs::canonicalize(path).with_context(|| format!("cannot find {}", path.display()))?;
     Ok(path.display().to_string())
 }
 
