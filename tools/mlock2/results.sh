@@ -64,8 +64,9 @@ END
 table stress-ng.tsv 'The stressors of LKP' 'make bench-stress-ng' <<'END'
 Instructions for each of stress-ng's operations, of the program and of the kernel;
 both stressors run a fixed number of them. *mlock* locks one to three pages, and now
-and then all that it has; *remap* is remap_file_pages(). The third stressor of LKP,
-mlockmany, counts forks, so its rate says little of mlock.
+and then all that it has; *remap* maps 4096 pages in another order by
+remap_file_pages(), and locks and unlocks each. The third stressor of LKP, mlockmany,
+counts forks, so its rate says little of mlock.
 END
 table gcc/results.tsv 'With a kernel made by gcc' 'make bench-rows GCC=1' <<'END'
 As Debian makes its kernel. No helper can be inlined into Rust there: each is a

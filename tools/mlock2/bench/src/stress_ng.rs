@@ -16,8 +16,8 @@ use crate::sys;
 /// RLIMIT_MEMLOCK in bytes. The stressor of mlock() makes a table of the hard limit's size or more,
 /// and populates it by mlockall().
 const LIMIT: u64 = 256 << 10;
-/// Stressors and how many operations of each to run: locks of one to three pages, and pages that
-/// remap_file_pages() maps in another order.
+/// Stressors and how many operations of each to run: locks of one to three pages; and pages that
+/// remap_file_pages() maps in another order, and that are then locked and unlocked one by one.
 const STRESSORS: [(&str, u32); 2] = [("mlock", 8000), ("remap", 20)];
 const RESULTS: &str = "/tmp/stress-ng.yaml";
 
