@@ -136,8 +136,6 @@ pub fn stress_ng(pair: &Pair, options: &StressNgOptions) -> Result<bool> {
     const NAME: &str = "/usr/stress-ng";
     let mut setup = pair.counting();
     setup.files = program_files(&options.program, NAME)?;
-    // The files are in memory, too.
-    setup.mem = 1024;
     let mut guest = vec![format!("--program {NAME}")];
     guest.extend_from_slice(&options.guest);
     let (rows, agree) = measure(pair, &setup, "stress-ng", &guest)?;
