@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! # a comment
-//! trace NAME               say all that is seen in this case, not only a hash
+//! trace NAME STEP          say all that is seen in this case from that step on, not only a hash
 //! generate SEED OPS        sequences that have so many operations together
 //! case NAME                a sequence as it follows, to the next "case" or the end
 //! 0 mlock @0 1p
@@ -22,8 +22,8 @@ pub const MOST_OPS: usize = 400;
 
 #[derive(Default)]
 pub struct Job {
-    /// The name of a run.
-    pub trace: Option<String>,
+    /// The name of a run, and the step.
+    pub trace: Option<(String, usize)>,
     pub generate: Option<(u64, u64)>,
     pub cases: Vec<Case>,
 }
@@ -34,14 +34,16 @@ impl Job {
         for line in text.lines() {
             let line = line.split('#').next().unwrap_or_default().trim();
             let words: Vec<&str> = line.split_whitespace().collect();
+            let number = |text: &str| -> Result<u64> {
+                text.parse()
+                    .with_context(|| format!("{line:?}: {text:?} is no number"))
+            };
             match words.as_slice() {
                 [] => {}
-                ["trace", name] => job.trace = Some((*name).to_string()),
+                ["trace", name, step] => {
+                    job.trace = Some(((*name).to_string(), number(step)? as usize));
+                }
                 ["generate", seed, ops] => {
-                    let number = |text: &str| {
-                        text.parse()
-                            .with_context(|| format!("{line:?}: {text:?} is no number"))
-                    };
                     job.generate = Some((number(seed)?, number(ops)?));
                 }
                 [what @ ("case" | "inject"), name] => job.cases.push(Case {

@@ -216,10 +216,11 @@ fn compare(args: &Args) -> Result<bool> {
         return Ok(false);
     }
     for case in &bad {
-        println!("#   {}", first_difference(&oracle, &tested, case));
+        println!("#   {}", first_difference(&oracle, &tested, case).1);
     }
     for case in bad.iter().take(args.shrink) {
-        report(&machines, &cases, case, &args.work)?;
+        let (step, _) = first_difference(&oracle, &tested, case);
+        report(&machines, &job, &cases, case, step, &args.work)?;
     }
     Ok(all_good && oracle.trouble.is_none() && tested.trouble.is_none())
 }
@@ -380,17 +381,16 @@ impl Machines {
         self.run("shrink", &case::text(cases), operations(cases))
     }
 
-    /// The first step after which run `nth` of `case` differs when it comes after others, and the
-    /// lines that do.
+    /// The first step from `from` on after which run `nth` of `case` differs in a job, and the lines
+    /// that do.
     fn trace(
         &self,
-        before: &[Case],
+        (job, ops): (&str, u64),
         case: &Case,
         nth: u32,
+        from: usize,
     ) -> Result<Option<(usize, Vec<String>)>> {
-        let mut job = format!("trace {}\n{}", case.run_name(nth), case::text(before));
-        job += &case::text(std::slice::from_ref(case));
-        let ops = operations(before) + operations(std::slice::from_ref(case));
+        let job = format!("trace {} {from}\n{job}", case.run_name(nth));
         let logs = self.run("trace", &job, ops)?;
         let [first, second] = logs.each_ref().map(|log| blocks(&log.lines));
         let end = case.steps().len();
@@ -539,13 +539,15 @@ fn allocations_line(line: &str) -> Option<(&str, u64)> {
 // A difference
 //
 
-/// Where a case differs that does, by the digests: they have four digits for each step.
-fn first_difference(oracle: &Log, tested: &Log, case: &Case) -> String {
+/// Where a case differs that does, by the digests: they have four digits for each step. The step,
+/// and in words.
+fn first_difference(oracle: &Log, tested: &Log, case: &Case) -> (usize, String) {
     let (here, there) = (oracle.runs(case), tested.runs(case));
     let same = here.iter().zip(&there).take_while(|(a, b)| a == b).count();
     let (Some(one), Some(other)) = (here.get(same), there.get(same)) else {
         let (here, there) = (here.len(), there.len());
-        return format!("{}: {here} runs, but {there} in the tested", case.name);
+        let what = format!("{}: {here} runs, but {there} in the tested", case.name);
+        return (0, what);
     };
     let equal = one
         .bytes()
@@ -559,24 +561,35 @@ fn first_difference(oracle: &Log, tested: &Log, case: &Case) -> String {
         None => "the end of all processes".to_string(),
     };
     let name = case.run_name(same as u32 + 1);
-    format!("{name} differs first after {what}: {one} and {other}")
+    let words = format!("{name} differs first after {what}: {one} and {other}");
+    (step, words)
 }
 
-/// Shrinks a case that differs, and says what is left of it.
-fn report(machines: &Machines, cases: &[Case], case: &Case, work: &Path) -> Result<()> {
+/// Shrinks a case that differs in a job of `cases`, first at `step`, and says what is left of it.
+fn report(
+    machines: &Machines,
+    job: &str,
+    cases: &[Case],
+    case: &Case,
+    step: usize,
+    work: &Path,
+) -> Result<()> {
     println!(
         "# case {} differs; shrinking its {} operations",
         case.name,
         case.ops.len()
     );
     let (nth, _) = differing_run(machines, &[], case)?;
-    let Some((index, _)) = machines.trace(&[], case, nth)? else {
+    let alone = std::slice::from_ref(case);
+    let Some((index, _)) = machines.trace((&case::text(alone), operations(alone)), case, nth, 0)?
+    else {
         let at = cases.iter().position(|other| other.name == case.name);
         let before = &cases[..at.unwrap_or(0)];
         let (nth, more) = differing_run(machines, before, case)?;
         let mut notes = vec!["differs only after what ran before it".to_string()];
         notes.extend(more);
-        if let Some((at, lines)) = machines.trace(before, case, nth)? {
+        // As it was run, and without a trace until then: it may depend on when a timer expires.
+        if let Some((at, lines)) = machines.trace((job, operations(cases)), case, nth, step)? {
             notes.push(format!("differs after operation {at}:"));
             notes.extend(lines.into_iter().take(LINES));
         }
@@ -615,8 +628,9 @@ fn report(machines: &Machines, cases: &[Case], case: &Case, work: &Path) -> Resu
     })?;
     let case = with(case.name, ops);
     let (nth, mut notes) = differing_run(machines, &[], &case)?;
+    let alone = std::slice::from_ref(&case);
     let (at, mut lines) = machines
-        .trace(&[], &case, nth)?
+        .trace((&case::text(alone), operations(alone)), &case, nth, 0)?
         .unwrap_or((0, vec!["(not again)".into()]));
     notes.push(match case.steps().get(at) {
         Some(op) => format!("differs after operation {at}, {op}:"),

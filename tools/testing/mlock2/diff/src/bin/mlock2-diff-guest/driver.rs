@@ -47,6 +47,7 @@ pub fn run(job: &str) -> Result<()> {
     }
     let mut driver = Driver {
         trace: false,
+        trace_from: None,
         said: String::new(),
         name: String::new(),
         control: {
@@ -74,9 +75,12 @@ pub fn run(job: &str) -> Result<()> {
         let mut nth = u32::from(case.inject);
         loop {
             let name = case.run_name(nth);
-            driver.trace = job.trace.as_ref() == Some(&name);
+            driver.trace_from = match &job.trace {
+                Some((run, step)) if *run == name => Some(*step),
+                _ => None,
+            };
             driver.name.clone_from(&name);
-            let say_where = case.inject && driver.trace;
+            let say_where = case.inject && driver.trace_from.is_some();
             if say_where {
                 inject::say_where(true)?;
             }
@@ -296,7 +300,9 @@ fn discard(block: &File) -> Result<()> {
 //
 
 struct Driver {
+    /// Whether the current step is traced: those of this run from `trace_from` on are.
     trace: bool,
+    trace_from: Option<usize>,
     /// What a trace has to say: printed late, since that takes time, which is to pass as it does
     /// without a trace.
     said: String,
@@ -321,7 +327,8 @@ impl Driver {
     /// What was seen up to each step, and to the end, as four digits each; and whether there was
     /// such an allocation.
     fn case(&mut self, case: &Case, nth: u32) -> Result<(String, bool)> {
-        if self.trace {
+        self.trace = false;
+        if self.trace_from.is_some() {
             writeln!(self.said, "trace {}", case.run_name(nth))?;
         }
         Control::create()?;
@@ -339,6 +346,7 @@ impl Driver {
         for (i, op) in case.steps().iter().enumerate() {
             let inject = nth != 0 && i + 1 == case.ops.len();
             self.brief = nth != 0 && i + 1 < case.ops.len();
+            self.trace = self.trace_from.is_some_and(|step| i >= step);
             if inject {
                 self.control.slots[op.process].nth.store(nth, Relaxed);
             }
@@ -355,6 +363,7 @@ impl Driver {
             }
             write!(digest, "{:04x}", all.get() & 0xffff)?;
         }
+        self.trace = self.trace_from.is_some();
         self.end()?;
         drain()?;
         let counters = self.reader.counters(&CGROUP)?;
