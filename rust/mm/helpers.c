@@ -344,13 +344,6 @@ __rust_helper vma_flags_t *rust_helper_mm_def_vma_flags(struct mm_struct *mm)
 	return &mm->def_vma_flags;
 }
 
-__rust_helper void rust_helper_vma_iter_init(struct vma_iterator *vmi,
-					     struct mm_struct *mm,
-					     unsigned long addr)
-{
-	vma_iter_init(vmi, mm, addr);
-}
-
 __rust_helper struct vm_area_struct *
 rust_helper_vma_iter_load(struct vma_iterator *vmi)
 {

@@ -26,7 +26,6 @@ use crate::{
 };
 use core::{
     marker::PhantomData,
-    mem::MaybeUninit,
     ops::Deref,
     ptr, //
 };
@@ -110,15 +109,19 @@ impl MmapWrite for MmapWriteGuard<'_> {
     }
 }
 
-// Returns an iterator that is not on a vma yet. Users must hold the mmap lock.
+// Returns an iterator that is not on a vma yet, as `VMA_ITERATOR()`. Users must hold the mmap lock.
+// Not by `vma_iter_init()`: without inline helpers, what that writes to would have to be copied.
 #[inline]
 fn new_vma_iterator(mm: &Mm, addr: usize) -> bindings::vma_iterator {
-    let mut vmi = MaybeUninit::uninit();
-
-    // SAFETY: `vmi` is ours to write to, and the mm is valid.
-    unsafe { bindings::vma_iter_init(vmi.as_mut_ptr(), mm.as_raw(), addr) };
-    // SAFETY: `vma_iter_init()` initialised it.
-    unsafe { vmi.assume_init() }
+    bindings::vma_iterator {
+        mas: bindings::ma_state {
+            // SAFETY: The mm is valid.
+            tree: unsafe { &raw mut (*mm.as_raw()).__bindgen_anon_1.mm_mt },
+            index: addr,
+            status: bindings::maple_status_ma_start,
+            ..pin_init::zeroed()
+        },
+    }
 }
 
 /// An iterator over the vmas of a range.

@@ -269,14 +269,20 @@ pub struct Task {
     pub mm: *mut mm_struct,
 }
 
-pub struct maple_state {
+/// The vmas of an mm: the one of that number.
+pub type maple_tree = usize;
+pub type maple_status = c_uint;
+pub const maple_status_ma_start: maple_status = 1;
+
+pub struct ma_state {
+    pub tree: *mut maple_tree,
+    pub index: usize,
     pub last: usize,
+    pub status: maple_status,
 }
 
-/// Over the one vma of an mm.
 pub struct vma_iterator {
-    vma: *mut vm_area_struct,
-    pub mas: maple_state,
+    pub mas: ma_state,
 }
 
 pub unsafe fn mmap_write_lock_killable(mm: *mut mm_struct) -> c_int {
@@ -299,22 +305,13 @@ pub unsafe fn mm_def_vma_flags(mm: *mut mm_struct) -> *mut vma_flags_t {
     unsafe { &raw mut (*mm).def_vma_flags }
 }
 
-pub unsafe fn vma_iter_init(vmi: *mut vma_iterator, mm: *mut mm_struct, _addr: usize) {
-    // SAFETY: Both are the caller's; an mm has the vma of its number.
-    unsafe {
-        let vma = &world().vmas[(*mm).index];
-        vmi.write(vma_iterator {
-            vma: ptr::from_ref(vma).cast_mut(),
-            mas: maple_state {
-                last: vma.end() - 1,
-            },
-        });
-    }
-}
-
 pub unsafe fn vma_iter_load(vmi: *mut vma_iterator) -> *mut vm_area_struct {
-    // SAFETY: The caller's.
-    unsafe { (*vmi).vma }
+    // SAFETY: The caller's, and one of the world's.
+    unsafe {
+        let vma = &world().vmas[*(*vmi).mas.tree];
+        (*vmi).mas.last = vma.end() - 1;
+        ptr::from_ref(vma).cast_mut()
+    }
 }
 
 pub unsafe fn vma_prev(_vmi: *mut vma_iterator) -> *mut vm_area_struct {
@@ -323,7 +320,13 @@ pub unsafe fn vma_prev(_vmi: *mut vma_iterator) -> *mut vm_area_struct {
 
 pub unsafe fn vma_next(vmi: *mut vma_iterator) -> *mut vm_area_struct {
     // SAFETY: The caller's.
-    mem::replace(unsafe { &mut (*vmi).vma }, ptr::null_mut())
+    unsafe {
+        if mem::replace(&mut (*vmi).mas.status, 0) == maple_status_ma_start {
+            vma_iter_load(vmi)
+        } else {
+            ptr::null_mut()
+        }
+    }
 }
 
 pub unsafe fn vma_find(vmi: *mut vma_iterator, _max: usize) -> *mut vm_area_struct {
@@ -437,7 +440,7 @@ pub unsafe fn pte_offset_map_lock(
     ptl: *mut *mut spinlock_t,
 ) -> *mut pte_t {
     // SAFETY: The mm is one of the world's, with the vma of its number.
-    let vma = unsafe { &world().vmas[(*mm).index] };
+    let vma = unsafe { &world().vmas[(*mm).__bindgen_anon_1.mm_mt] };
     if !mm::pte_offset_map_lock(vma) {
         return ptr::null_mut();
     }

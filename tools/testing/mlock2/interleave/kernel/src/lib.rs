@@ -16,11 +16,9 @@ pub mod mm;
 pub mod model;
 
 /// `pin_init::zeroed()`
-pub const fn zeroed() -> bindings::mm_walk_ops {
-    bindings::mm_walk_ops {
-        pmd_entry: None,
-        walk_lock: 0,
-    }
+pub const fn zeroed<T>() -> T {
+    // SAFETY: It is called for what the kernel zeroes: all fields may be 0.
+    unsafe { core::mem::zeroed() }
 }
 
 #[allow(non_camel_case_types)]

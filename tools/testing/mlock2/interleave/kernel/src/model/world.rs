@@ -270,16 +270,16 @@ impl Vma {
     }
 }
 
-pub struct MmCounts {
+pub struct MmParts {
     pub locked_vm: usize,
     pub total_vm: usize,
+    pub mm_mt: usize,
 }
 
 pub struct MmStruct {
-    pub __bindgen_anon_1: MmCounts,
+    pub __bindgen_anon_1: MmParts,
     pub def_vma_flags: VmaFlags,
     pub mmap_lock: RwLock,
-    pub index: usize,
 }
 
 pub struct World {
@@ -415,16 +415,16 @@ impl World {
 
     const fn mm(index: usize) -> MmStruct {
         MmStruct {
-            __bindgen_anon_1: MmCounts {
+            __bindgen_anon_1: MmParts {
                 locked_vm: 0,
                 total_vm: 0,
+                mm_mt: index,
             },
             def_vma_flags: VmaFlags { __vma_flags: [0] },
             mmap_lock: RwLock {
                 writer: Cell::new(NOBODY),
                 readers: Cell::new(0),
             },
-            index,
         }
     }
 
