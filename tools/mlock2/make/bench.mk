@@ -8,7 +8,7 @@ SCALE ?= 1/32
 # 'mlock2 bench', on the machine for all kernels
 bench_tool = $(BENCH)/tool/release/mlock2 bench --c $(O_C) --rust $(O) --fair $(O_FAIR) --image-file $(KIMAGE_FILE) \
 	--qemu $(QEMU) --qemu-args='$(if $(KVM),$(KVM_QEMU_ARGS),$(1))' --console $(CONSOLE) \
-	--init $(GUEST)/init --bin $(BENCH_BIN) --append '$(KPARAMS)' --append-icount '$(KICOUNT)' \
+	--init $(GUEST)/init --bin $(BENCH_BIN) --append '$(KPARAMS)' --icount '$(ICOUNT)' --append-icount '$(KICOUNT)' \
 	$(if $(KVM),--kvm) --out $(BENCH)$(if $(KVM),/kvm)$(GCC:%=/gcc)
 
 .PHONY: bench-programs bench-crates
@@ -81,7 +81,7 @@ bench-large: linux
 	@$(MAKE) $@-built
 bench-large-built: kernel-c-built tool $(GUEST)/init $(GUEST)/large-cost
 	@mkdir -p $(BENCH) && printf 'large-cost\troot\tlarge-cost\n' >$(BENCH)/large.plan
-	@$(call machine,$(O_C),-icount shift=0$(comma)sleep=off,$(KICOUNT) norandmaps) --cpus 1 --accel tcg \
+	@$(call machine,$(O_C),$(ICOUNT),$(KICOUNT) norandmaps) --cpus 1 --accel tcg \
 		--bin $(GUEST) --plan $(BENCH)/large.plan --work $(BENCH)/large
 	@cat $(BENCH)/large/large-cost.log
 

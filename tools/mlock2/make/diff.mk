@@ -11,7 +11,7 @@ DIFF = $(BUILD)/diff
 DIFF_BIN = $(DIFF)/target/$(RUST_TARGET)/release
 DIFF_TOOL = $(DIFF)/tool/release/mlock2-diff
 # Both kernels execute deterministically; without an emulator, as far as a single CPU allows.
-DIFF_MACHINE = $(if $(QEMU),-icount shift=0$(comma)sleep=off)
+DIFF_MACHINE = $(if $(QEMU),$(ICOUNT))
 CASES = --cases tools/testing/mlock2/diff/cases
 diff_boot = $(call machine,$(1),$(DIFF_MACHINE),$(KICOUNT) $(KNODES) norandmaps $(2)) --accel tcg --cpus 1 \
 	--bin $(DIFF_BIN) --plan tools/testing/mlock2/diff/diff.plan

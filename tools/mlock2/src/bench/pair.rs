@@ -39,7 +39,10 @@ pub struct Pair {
     pub image_file: PathBuf,
     #[command(flatten)]
     pub setup: Setup,
-    /// More kernel parameters where QEMU counts instructions
+    /// Options of QEMU with which it counts instructions, the same in each boot
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    pub icount: String,
+    /// More kernel parameters then
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     pub append_icount: String,
     /// Measure nanoseconds with KVM, not instructions; an error where KVM does not work
@@ -121,7 +124,7 @@ impl Pair {
             return setup;
         }
         setup.accel = boot::Accel::Tcg;
-        setup.qemu_args += " -icount shift=0,sleep=off";
+        setup.qemu_args = format!("{} {}", setup.qemu_args, self.icount);
         setup.append = format!("{} {} norandmaps", setup.append, self.append_icount);
         setup
     }

@@ -23,7 +23,8 @@
 //!
 //! # What is made the same instead
 //!
-//! - QEMU's clock counts instructions, so the host's load does not matter to the guest's timers.
+//! - QEMU's clock counts instructions, so the host's load does not matter to the guest's timers. Its
+//!   random numbers and the time of day are the same in each boot.
 //! - No khugepaged, no KSM scans and no periodic write-back.
 //! - The program is mapped as a whole by the driver, as Pss shows by how many processes it is.
 //! - After a fork, the parent goes first (see `arch::fork()`), and to wait touches no memory of a
