@@ -14,7 +14,7 @@ use crate::{
         world::{self, world, Lock, Pte},
     },
 };
-use core::{mem, ptr};
+use core::ptr;
 
 pub use crate::model::world::{
     Folio as folio, FolioBatch as folio_batch, Lruvec as lruvec, MlockBatch as mlock_fbatch,
@@ -310,6 +310,7 @@ pub unsafe fn vma_iter_load(vmi: *mut vma_iterator) -> *mut vm_area_struct {
     unsafe {
         let vma = &world().vmas[*(*vmi).mas.tree];
         (*vmi).mas.last = vma.end() - 1;
+        (*vmi).mas.status = 0;
         ptr::from_ref(vma).cast_mut()
     }
 }
@@ -321,7 +322,7 @@ pub unsafe fn vma_prev(_vmi: *mut vma_iterator) -> *mut vm_area_struct {
 pub unsafe fn vma_next(vmi: *mut vma_iterator) -> *mut vm_area_struct {
     // SAFETY: The caller's.
     unsafe {
-        if mem::replace(&mut (*vmi).mas.status, 0) == maple_status_ma_start {
+        if (*vmi).mas.status == maple_status_ma_start {
             vma_iter_load(vmi)
         } else {
             ptr::null_mut()

@@ -16,10 +16,19 @@ pub mod mm;
 pub mod model;
 
 /// `pin_init::zeroed()`
-pub const fn zeroed<T>() -> T {
-    // SAFETY: It is called for what the kernel zeroes: all fields may be 0.
+pub const fn zeroed<T: Zeroable>() -> T {
+    // SAFETY: The trait says it.
     unsafe { core::mem::zeroed() }
 }
+
+/// # Safety
+///
+/// All fields may be 0.
+pub unsafe trait Zeroable {}
+// SAFETY: Numbers, pointers, and a function that there need not be.
+unsafe impl Zeroable for bindings::mm_walk_ops {}
+// SAFETY: As above.
+unsafe impl Zeroable for bindings::ma_state {}
 
 #[allow(non_camel_case_types)]
 pub mod ffi {
