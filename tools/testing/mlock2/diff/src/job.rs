@@ -32,7 +32,12 @@ impl Job {
     pub fn parse(text: &str) -> Result<Self> {
         let mut job = Self::default();
         for line in text.lines() {
-            let line = line.split('#').next().unwrap_or_default().trim();
+            // The name of a run has such a sign, too, but not after a space.
+            let line = match line.split_once(" #") {
+                Some((before, _)) => before.trim(),
+                None if line.starts_with('#') => "",
+                None => line.trim(),
+            };
             let words: Vec<&str> = line.split_whitespace().collect();
             let number = |text: &str| -> Result<u64> {
                 text.parse()
@@ -93,6 +98,13 @@ mod tests {
     use super::*;
     use crate::case::text;
     use crate::op::Op;
+
+    #[test]
+    fn a_trace_from_a_step() {
+        let job = Job::parse("trace 7.3#2      12\ngenerate 7 100\n").unwrap();
+        assert_eq!(job.trace, Some(("7.3#2".to_string(), 12)));
+        assert!(Job::parse("trace 7.3\n").is_err());
+    }
 
     #[test]
     fn cases_there_and_back() {

@@ -121,7 +121,7 @@ fn compare(args: &Args) -> Result<bool> {
         kernel(&args.tested)
     );
     let start = Instant::now();
-    let [oracle, tested] = machines.run("all", &job, operations(&cases))?;
+    let [oracle, tested] = machines.run("all", NO_TRACE, &job, operations(&cases))?;
     for (log, name) in [(&oracle, "oracle"), (&tested, "tested")] {
         let file = |what: &str| args.work.join(format!("{what}.{name}"));
         fs::write(file("tally"), log.tally.join("\n") + "\n")?;
@@ -216,11 +216,11 @@ fn compare(args: &Args) -> Result<bool> {
         return Ok(false);
     }
     for case in &bad {
-        println!("#   {}", first_difference(&oracle, &tested, case).1);
+        println!("#   {}", first_difference(&oracle, &tested, case).words);
     }
     for case in bad.iter().take(args.shrink) {
-        let (step, _) = first_difference(&oracle, &tested, case);
-        report(&machines, &job, &cases, case, step, &args.work)?;
+        let first = first_difference(&oracle, &tested, case);
+        report(&machines, &job, &cases, case, &first, &args.work)?;
     }
     Ok(all_good && oracle.trouble.is_none() && tested.trouble.is_none())
 }
@@ -299,6 +299,9 @@ fn say_coverage(log: &Log) {
 // Two kernels
 //
 
+/// No run has this name.
+const NO_TRACE: (&str, usize) = ("none", 0);
+
 struct Machines {
     commands: [(PathBuf, String); 2],
 }
@@ -355,8 +358,16 @@ impl Machines {
         })
     }
 
-    /// Runs a job on both kernels at once.
-    fn run(&self, what: &str, job: &str, ops: u64) -> Result<[Log; 2]> {
+    /// Runs a job on both kernels at once, with one run traced from a step on. Without a trace, the
+    /// job has a line of the same length, so that time passes alike.
+    fn run(
+        &self,
+        what: &str,
+        (traced, from): (&str, usize),
+        job: &str,
+        ops: u64,
+    ) -> Result<[Log; 2]> {
+        let job = &format!("trace {traced:<32} {from:>4}\n{job}");
         thread::scope(|scope| {
             let running = self
                 .commands
@@ -378,7 +389,7 @@ impl Machines {
     }
 
     fn run_all(&self, cases: &[Case]) -> Result<[Log; 2]> {
-        self.run("shrink", &case::text(cases), operations(cases))
+        self.run("shrink", NO_TRACE, &case::text(cases), operations(cases))
     }
 
     /// The first step from `from` on after which run `nth` of `case` differs in a job, and the lines
@@ -390,8 +401,7 @@ impl Machines {
         nth: u32,
         from: usize,
     ) -> Result<Option<(usize, Vec<String>)>> {
-        let job = format!("trace {} {from}\n{job}", case.run_name(nth));
-        let logs = self.run("trace", &job, ops)?;
+        let logs = self.run("trace", (&case.run_name(nth), from), job, ops)?;
         let [first, second] = logs.each_ref().map(|log| blocks(&log.lines));
         let end = case.steps().len();
         for i in 0..first.len().max(second.len()) {
@@ -539,15 +549,26 @@ fn allocations_line(line: &str) -> Option<(&str, u64)> {
 // A difference
 //
 
-/// Where a case differs that does, by the digests: they have four digits for each step. The step,
-/// and in words.
-fn first_difference(oracle: &Log, tested: &Log, case: &Case) -> (usize, String) {
+/// Where a case differs that does: the run, the step, and both in words.
+struct First {
+    nth: u32,
+    step: usize,
+    words: String,
+}
+
+/// By the digests: they have four digits for each step.
+fn first_difference(oracle: &Log, tested: &Log, case: &Case) -> First {
     let (here, there) = (oracle.runs(case), tested.runs(case));
     let same = here.iter().zip(&there).take_while(|(a, b)| a == b).count();
+    let nth = same as u32 + 1;
     let (Some(one), Some(other)) = (here.get(same), there.get(same)) else {
         let (here, there) = (here.len(), there.len());
-        let what = format!("{}: {here} runs, but {there} in the tested", case.name);
-        return (0, what);
+        let words = format!("{}: {here} runs, but {there} in the tested", case.name);
+        return First {
+            nth,
+            step: 0,
+            words,
+        };
     };
     let equal = one
         .bytes()
@@ -560,18 +581,18 @@ fn first_difference(oracle: &Log, tested: &Log, case: &Case) -> (usize, String) 
         Some(op) => format!("step {step}, {op}"),
         None => "the end of all processes".to_string(),
     };
-    let name = case.run_name(same as u32 + 1);
+    let name = case.run_name(nth);
     let words = format!("{name} differs first after {what}: {one} and {other}");
-    (step, words)
+    First { nth, step, words }
 }
 
-/// Shrinks a case that differs in a job of `cases`, first at `step`, and says what is left of it.
+/// Shrinks a case that differs in a job of `cases`, and says what is left of it.
 fn report(
     machines: &Machines,
     job: &str,
     cases: &[Case],
     case: &Case,
-    step: usize,
+    first: &First,
     work: &Path,
 ) -> Result<()> {
     println!(
@@ -579,15 +600,16 @@ fn report(
         case.name,
         case.ops.len()
     );
-    let (nth, _) = differing_run(machines, &[], case)?;
     let alone = std::slice::from_ref(case);
-    let Some((index, _)) = machines.trace((&case::text(alone), operations(alone)), case, nth, 0)?
-    else {
+    let [oracle, tested] = machines.run_all(alone)?;
+    if oracle.runs(case) == tested.runs(case) {
         let at = cases.iter().position(|other| other.name == case.name);
         let before = &cases[..at.unwrap_or(0)];
-        let (nth, more) = differing_run(machines, before, case)?;
+        let First { nth, step, .. } = *first;
         let mut notes = vec!["differs only after what ran before it".to_string()];
-        notes.extend(more);
+        if case.inject {
+            notes.push(format!("differs when allocation {nth} fails"));
+        }
         // As it was run, and without a trace until then: it may depend on when a timer expires.
         if let Some((at, lines)) = machines.trace((job, operations(cases)), case, nth, step)? {
             notes.push(format!("differs after operation {at}:"));
@@ -602,7 +624,8 @@ fn report(
             println!("#   {note}");
         }
         return Ok(());
-    };
+    }
+    let index = first_difference(&oracle, &tested, case).step;
     let mut case = case.clone();
     // The operation whose allocations fail stays.
     let kept = if case.inject { case.ops.pop() } else { None };
@@ -627,7 +650,7 @@ fn report(
         machines.try_all(&cases)
     })?;
     let case = with(case.name, ops);
-    let (nth, mut notes) = differing_run(machines, &[], &case)?;
+    let (nth, mut notes) = differing_run(machines, &case)?;
     let alone = std::slice::from_ref(&case);
     let (at, mut lines) = machines
         .trace((&case::text(alone), operations(alone)), &case, nth, 0)?
@@ -661,12 +684,11 @@ fn report(
 }
 
 /// The first run of a case that differs, and what there is to say about that.
-fn differing_run(machines: &Machines, before: &[Case], case: &Case) -> Result<(u32, Vec<String>)> {
+fn differing_run(machines: &Machines, case: &Case) -> Result<(u32, Vec<String>)> {
     if !case.inject {
         return Ok((1, Vec::new()));
     }
-    let all: Vec<Case> = before.iter().chain([case]).cloned().collect();
-    let [oracle, tested] = machines.run_all(&all)?;
+    let [oracle, tested] = machines.run_all(std::slice::from_ref(case))?;
     let (here, there) = (oracle.runs(case), tested.runs(case));
     let same = here.iter().zip(&there).take_while(|(a, b)| a == b).count();
     let count = |log: &Log| match log.allocations.get(&case.name) {

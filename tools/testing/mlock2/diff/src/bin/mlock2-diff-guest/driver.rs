@@ -328,9 +328,6 @@ impl Driver {
     /// such an allocation.
     fn case(&mut self, case: &Case, nth: u32) -> Result<(String, bool)> {
         self.trace = false;
-        if self.trace_from.is_some() {
-            writeln!(self.said, "trace {}", case.run_name(nth))?;
-        }
         Control::create()?;
         self.control = Control::map()?;
         open_files()?;
@@ -346,7 +343,7 @@ impl Driver {
         for (i, op) in case.steps().iter().enumerate() {
             let inject = nth != 0 && i + 1 == case.ops.len();
             self.brief = nth != 0 && i + 1 < case.ops.len();
-            self.trace = self.trace_from.is_some_and(|step| i >= step);
+            self.trace(case, nth, i)?;
             if inject {
                 self.control.slots[op.process].nth.store(nth, Relaxed);
             }
@@ -363,7 +360,7 @@ impl Driver {
             }
             write!(digest, "{:04x}", all.get() & 0xffff)?;
         }
-        self.trace = self.trace_from.is_some();
+        self.trace(case, nth, usize::MAX)?;
         self.end()?;
         drain()?;
         let counters = self.reader.counters(&CGROUP)?;
@@ -379,6 +376,15 @@ impl Driver {
             writeln!(self.said, "left {}{locked}", case.run_name(nth))?;
         }
         Ok((digest, failed))
+    }
+
+    /// Starts the trace if the run is to be traced from this step on.
+    fn trace(&mut self, case: &Case, nth: u32, step: usize) -> Result<()> {
+        if !self.trace && self.trace_from.is_some_and(|from| step >= from) {
+            self.trace = true;
+            writeln!(self.said, "trace {}", case.run_name(nth))?;
+        }
+        Ok(())
     }
 
     /// Whether an allocation failed in what a process was just asked for.
