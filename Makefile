@@ -118,7 +118,7 @@ More tests
   ksft            run_vmtests.sh -t mlock in virtme-ng, as CI of mm runs it
 
 Patches
-  series          write the patches to send to build/series/mail, build each, boot the last
+  series          write the patches to send to build/series/mail, build and boot each
                   (QUICK=1: write and check them only; ONTO=/path/to/linux: report conflicts there)
 
 Benchmarks

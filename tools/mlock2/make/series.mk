@@ -17,11 +17,13 @@ check-built test-built: export CHECK_CLIPPY = $(KCLIPPY)
 check-built: kernel-built
 	@LINUX=$(LINUX) O=$(O) tools/mlock2/check.sh
 
-# QUICK=1: do not build the kernel after each patch. ONTO=/path/to/linux: report which patches
+# QUICK=1: do not build and boot the kernel after each patch. ONTO=/path/to/linux: report which patches
 # conflict with another tree.
 QUICK ?=
 ONTO ?=
 SERIES = $(BUILD)/series
+# What any kernel passes, with and without the patches
+SERIES_TESTS = mlock2-tests mlock-random-test on-fault-limit mlock-calls mlock-limits
 .PHONY: series series-built
 series: linux
 	@$(MAKE) series-built
@@ -31,6 +33,7 @@ series-built: $(if $(QUICK),,guest tool)
 	@LINUX=$(LINUX) SIGNED=--signoff tools/mlock2/checkpatch.sh $$(find $(SERIES)/mail -name '*.patch' ! -name '0000-*' | sort)
 	@$(if $(QUICK),echo 'series: not built (QUICK=1)',LINUX=$(LINUX) OUT=$(SERIES) CONFIG=$(O)/.config IMAGE=$(KIMAGE) \
 		KMAKE="$(subst -C $(LINUX),-C $(SERIES)/tree,$(KMAKE)) CC='$(KCC)'" \
+		BOOT_QUICK="$(call boot,$(SERIES)/obj,$(GUEST)/test.plan,quick,kunit.enable=1) $(addprefix --only ,$(SERIES_TESTS))" \
 		BOOT="$(call boot,$(SERIES)/obj,$(GUEST)/test.plan,test,kunit.enable=1) $(SLOW)" tools/mlock2/series-build.sh)
 
 # What CI of mm runs
