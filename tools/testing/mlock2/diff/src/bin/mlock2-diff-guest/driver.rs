@@ -28,7 +28,9 @@ use crate::control::{
     BEGIN, CANNOT_FAIL, Control, DONE, IDLE, MINCORE, NONE_FAILED, ONE_FAILED, RANGES,
 };
 use crate::inject;
-use crate::observe::{Counters, Hash, Reader, Sink, Words, drain, is_before, is_in_arena};
+use crate::observe::{
+    Counters, Hash, Reader, Refaulted, Sink, Words, drain, is_before, is_in_arena,
+};
 use crate::tally::Tally;
 use crate::worker;
 
@@ -523,10 +525,11 @@ impl Driver {
             drain()?;
             let counters = self.reader.counters(&CGROUP)?;
             self.tally.op(op, 0);
+            let frames = Some(counters.refaulted(&self.base));
             self.show(&what, PROCESSES, all, |driver, sink| {
                 counters.show(&driver.base, sink);
                 for process in 0..PROCESSES {
-                    driver.look(process, true, sink)?;
+                    driver.look(process, frames, sink)?;
                 }
                 Ok(())
             })?;
@@ -562,7 +565,7 @@ impl Driver {
         let what = format!("{what} -> {ret}");
         let process = op.process;
         let hash = self.show(&what, process, all, |driver, sink| {
-            driver.look(process, false, sink)
+            driver.look(process, None, sink)
         })?;
         if self.brief {
             return Ok(());
@@ -573,14 +576,20 @@ impl Driver {
         // What it did to the others
         for other in (0..PROCESSES).filter(|other| *other != process) {
             self.show("besides", other, all, |driver, sink| {
-                driver.look(other, false, sink)
+                driver.look(other, None, sink)
             })?;
         }
         Ok(())
     }
 
-    /// What can be seen of a process, and with `frames`, of the page frames that it maps.
-    fn look(&mut self, process: usize, frames: bool, sink: &mut dyn Sink) -> Result<()> {
+    /// What can be seen of a process, and with `frames`, of the page frames that it maps: whether
+    /// pages have refaulted.
+    fn look(
+        &mut self,
+        process: usize,
+        frames: Option<Refaulted>,
+        sink: &mut dyn Sink,
+    ) -> Result<()> {
         let pid = self.pids[process];
         if pid == 0 {
             return Ok(());
@@ -594,8 +603,8 @@ impl Driver {
         let mut vmas = std::mem::take(&mut self.vmas);
         self.reader.smaps(pid, sink, &mut vmas)?;
         self.reader.pagemap(pid, &vmas, sink)?;
-        if frames {
-            self.reader.page_flags(pid, &vmas, sink)?;
+        if let Some(refaulted) = frames {
+            self.reader.page_flags(pid, &vmas, refaulted, sink)?;
         }
         vmas.retain(is_in_arena);
         self.in_core(process, &vmas, sink)?;

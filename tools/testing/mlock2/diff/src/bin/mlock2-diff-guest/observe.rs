@@ -14,6 +14,9 @@
 //!   made, also by earlier sequences.
 //! - Page frame numbers: whatever page the allocator has at hand.
 //! - Of the flags of a page in /proc/kpageflags, KPF_LOCKED, which is that of lock_page().
+//! - KPF_ACTIVE of swap-backed pages, or of others, once one of them was read again that reclaim had
+//!   taken: whether that activates it depends on the statistics of the memory cgroup
+//!   (workingset_test_recent()), which a timer brings up to date.
 //! - mincore() outside of the arena, and the vsyscall page, which pagemap does not have.
 //! - The counters of the machine and the flags of pages between checkpoints: a page is counted when
 //!   the batch that it waits in is worked on, and anything that runs on the CPU can fill a batch.
@@ -191,9 +194,18 @@ impl Reader {
     }
 
     /// The flags of the page frames behind that.
-    pub fn page_flags(&mut self, pid: i32, vmas: &[Vma], sink: &mut dyn Sink) -> Result<()> {
+    /// Without KPF_ACTIVE of the kind of pages that have refaulted.
+    pub fn page_flags(
+        &mut self,
+        pid: i32,
+        vmas: &[Vma],
+        refaulted: Refaulted,
+        sink: &mut dyn Sink,
+    ) -> Result<()> {
         // In place of KPF_LOCKED, which comes and goes: that there is a page.
         const PAGE_IS_THERE: u64 = 1 << 0;
+        const ACTIVE: u64 = 1 << 6;
+        const SWAPBACKED: u64 = 1 << 14;
 
         let file = &Self::files(&mut self.files, pid)?.pagemap;
         let flags = File::open("/proc/kpageflags")?;
@@ -220,7 +232,13 @@ impl Reader {
                         ahead.1.first().copied().unwrap_or(0)
                     }
                 };
-                all.push(value | PAGE_IS_THERE);
+                let refaulted = if value & SWAPBACKED != 0 {
+                    refaulted.swap_backed
+                } else {
+                    refaulted.file
+                };
+                let unsure = if refaulted { ACTIVE } else { 0 };
+                all.push(value & !unsure | PAGE_IS_THERE);
             }
             runs(all.into_iter(), &mut line);
             sink.line(&line);
@@ -256,16 +274,26 @@ impl Reader {
     }
 }
 
+/// Swap-backed pages, and others, that were read again after reclaim had taken them.
+const REFAULTS: [&str; 2] = ["workingset_refault_anon", "workingset_refault_file"];
+
+/// Of which kind there were such pages.
+#[derive(Clone, Copy)]
+pub struct Refaulted {
+    swap_backed: bool,
+    file: bool,
+}
+
 /// Those that say how much is locked now.
 const LOCKED: [&str; 3] = ["nr_mlock", "nr_unevictable", "unevictable"];
 
 /// Counters of the machine, and of the memory cgroup.
 #[derive(Clone, Copy, Default)]
-pub struct Counters(pub [i64; 11]);
+pub struct Counters(pub [i64; 13]);
 
 impl Counters {
-    const VMSTAT: usize = 9;
-    pub const NAMES: [&str; 11] = [
+    const VMSTAT: usize = 11;
+    pub const NAMES: [&str; 13] = [
         "nr_mlock",
         "nr_unevictable",
         "unevictable_pgs_culled",
@@ -275,6 +303,8 @@ impl Counters {
         "unevictable_pgs_munlocked",
         "unevictable_pgs_cleared",
         "unevictable_pgs_stranded",
+        REFAULTS[0],
+        REFAULTS[1],
         // of the cgroup
         "unevictable",
         "shmem",
@@ -296,6 +326,14 @@ impl Counters {
             .filter(|((name, now), then)| LOCKED.contains(name) && now != then)
             .map(|((name, now), then)| format!(" {name}={}", now - then))
             .collect()
+    }
+
+    pub fn refaulted(&self, since: &Self) -> Refaulted {
+        let [swap_backed, file] = REFAULTS.map(|refaults| {
+            let at = Self::NAMES.iter().position(|name| *name == refaults);
+            at.is_some_and(|at| self.0[at] != since.0[at])
+        });
+        Refaulted { swap_backed, file }
     }
 
     /// Pages that are locked more than `since`.
