@@ -73,6 +73,11 @@ endef
 # The best C: patches for mm/mlock.c of the C twin
 FAIR_PATCHES = $(sort $(wildcard tools/mlock2/fair/*.patch))
 
+# image(build tree, modules): the image, then the modules. For both at once, the kernel's make builds
+# each goal alone, and so a module without another one that it needs.
+image = { $(KMAKE) CC='$(KCC)' O=$(1) $(KIMAGE) $(if $(strip $(2)),&& $(KMAKE) CC='$(KCC)' O=$(1) $(2)); } 2>&1 | \
+	$(call progress,$(1)/build)
+
 # KERNEL(suffix, fragments, what configures it): the kernel $(BUILD)/$(ARCH)<suffix>, its C twin,
 # and the twin with the best C.
 #
@@ -96,7 +101,7 @@ $(O)$(1)/.configured: $(call fragments,$(2)) Kconfig $(BUILD)/tools.mk $(wildcar
 .PHONY: kernel$(1)-built kernel$(1)-c-built
 kernel$(1)-built: $(O)$(1)/.configured
 	@echo 'build: $(O)$(1) (CONFIG_MLOCK2=y)'
-	@$$(KMAKE) CC='$$(KCC)' O=$(O)$(1) $(KIMAGE) $(KEXTRA) 2>&1 | $$(call progress,$(O)$(1)/build)
+	@$$(call image,$(O)$(1),$(KEXTRA))
 	@if ! grep -q '_6mlock2' $(O)$(1)/System.map; then \
 		echo 'build: error: $(O)$(1) has no mlock2 in it; make again to configure it anew' >&2; rm -f $(O)$(1)/.configured; exit 1; fi
 
@@ -114,7 +119,7 @@ kernel$(1)-c-built: kernel$(1)-built $(O)$(1)-c/.configured
 	@if ! diff <(grep -v MLOCK2 $(O)$(1)/.config) <(grep -v MLOCK2 $(O)$(1)-c/.config) >$(O)$(1)-c/config.diff; then \
 		{ echo 'config: error: without CONFIG_MLOCK2, this is not the same:'; cat $(O)$(1)-c/config.diff; } >&2; exit 1; fi
 	@echo 'build: $(O)$(1)-c (CONFIG_MLOCK2=n)'
-	@$$(KMAKE) CC='$$(KCC)' O=$(O)$(1)-c $(KIMAGE) $(KEXTRA) 2>&1 | $$(call progress,$(O)$(1)-c/build)
+	@$$(call image,$(O)$(1)-c,$(KEXTRA))
 	@if grep -q '_6mlock2' $(O)$(1)-c/System.map; then echo 'build: error: $(O)$(1)-c has mlock2 in it' >&2; exit 1; fi
 
 $(O)$(1)-fair/.configured: $(O)$(1)-c/.configured $$(wildcard $(O)$(1)-c/.config) | kernel$(1)-c-built
@@ -134,7 +139,7 @@ kernel$(1)-fair-built: kernel$(1)-c-built $(O)$(1)-fair/.configured $(O)$(1)-fai
 	@if ! diff $(O)$(1)-c/.config $(O)$(1)-fair/.config >$(O)$(1)-fair/config.diff; then \
 		{ echo 'config: error: this is not as in $(O)$(1)-c:'; cat $(O)$(1)-fair/config.diff; } >&2; exit 1; fi
 	@echo 'build: $(O)$(1)-fair (CONFIG_MLOCK2=n, the best C)'
-	@$$(KMAKE) CC='$$(KCC)' O=$(O)$(1)-fair $(KIMAGE) $(KEXTRA) 2>&1 | $$(call progress,$(O)$(1)-fair/build)
+	@$$(call image,$(O)$(1)-fair,$(KEXTRA))
 	@if ! grep -q ' munlock_pte_range$$$$' $(O)$(1)-fair/System.map; then echo 'build: error: $(O)$(1)-fair has not the best C in it' >&2; exit 1; fi
 endef
 $(eval $(call KERNEL,,$(KCONFIGS)))
