@@ -90,8 +90,8 @@ RACES = data-race in set_tlb_ubc_flush_pending&unknown origin, with read \
 	|data-race in &mas_state_walk+&lock_vma_under_rcu+ \
 	|data-race in fix_fullness_group / zs_obj_write
 KNOWN = $(if $(filter kcsan,$(KIND)),$(RACES))
-# A machine whose time is the number of instructions. Its random numbers and its clock are the same in
-# each boot: otherwise, one kernel does not run the same twice.
+# A machine whose time is the number of instructions. Its random numbers and its clock are the same
+# in each boot: otherwise, one kernel does not run the same twice.
 ICOUNT = -icount shift=0$(comma)sleep=off -seed 1 -rtc base=2026-01-01$(comma)clock=vm
 # machine(build tree, more arguments of QEMU, more kernel parameters): options of all boots
 machine = $(TOOL) boot --image $(1)/$(KIMAGE_FILE) --gen-init-cpio $(1)/usr/gen_init_cpio \

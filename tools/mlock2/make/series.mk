@@ -17,8 +17,8 @@ check-built test-built: export CHECK_CLIPPY = $(KCLIPPY)
 check-built: kernel-built
 	@LINUX=$(LINUX) O=$(O) tools/mlock2/check.sh
 
-# QUICK=1: do not build and boot the kernel after each patch. ONTO=/path/to/linux: report which patches
-# conflict with another tree.
+# QUICK=1: do not build and boot the kernel after each patch. ONTO=/path/to/linux: report which
+# patches conflict with another tree.
 QUICK ?=
 ONTO ?=
 SERIES = $(BUILD)/series

@@ -689,13 +689,11 @@ fn differing_run(machines: &Machines, case: &Case) -> Result<(u32, Vec<String>)>
         return Ok((1, Vec::new()));
     }
     let [oracle, tested] = machines.run_all(std::slice::from_ref(case))?;
-    let (here, there) = (oracle.runs(case), tested.runs(case));
-    let same = here.iter().zip(&there).take_while(|(a, b)| a == b).count();
     let count = |log: &Log| match log.allocations.get(&case.name) {
         Some(count) => count.to_string(),
         None => "an unknown number of".to_string(),
     };
-    let nth = same as u32 + 1;
+    let nth = first_difference(&oracle, &tested, case).nth;
     let counts = format!(
         "allocations of the last operation: oracle {}, tested {}",
         count(&oracle),
